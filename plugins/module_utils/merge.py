@@ -1,0 +1,22 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one merge of the project: dicts recursively, everything else replaced, nothing shared with the inputs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Dict, Mapping
+
+
+def merge(*layers: Mapping[str, Any]) -> Dict[str, Any]:
+    """A new dict from the layers, lowest first; the last layer that names a key wins, dicts are merged key by key."""
+    result: Dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            known = result.get(key)
+            if isinstance(known, dict) and isinstance(value, Mapping):
+                result[key] = merge(known, value)
+            else:
+                result[key] = copy.deepcopy(value)
+    return result
