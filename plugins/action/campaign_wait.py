@@ -1,0 +1,59 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wait until it is time to ask the hosts of a campaign again; one sleeping step for the whole play, so that no host holds a fork."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.mad.engine.plugins.module_utils import monitor
+from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
+
+
+class ActionModule(ActionBase):
+    """One round of waiting. All decisions are in module_utils/monitor.py."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Return the new state; sleep for its delay unless the task runs in check mode."""
+        super().run(tmp, task_vars)
+        dummy, args = self.validate_argument_spec(
+            {
+                "campaign_dir": {"type": "path", "required": True},
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "polls": {"type": "dict", "default": {}},
+                "state": {"type": "dict", "default": {}},
+                "level": {"type": "bool", "default": False},
+                "contact_timeout": {"type": "int", "default": 600},
+                "max_failures": {"type": "str", "default": ""},
+            }
+        )
+        if args["level"]:
+            return self._next_level(args["state"], args)
+        return self._next_round(args)
+
+    def _next_level(self, state: dict[str, t.Any], args: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Say how many rounds the next include level has; the first level also begins the state."""
+        if not state.get("hosts"):
+            state = monitor.begin(args["hosts"], args["polls"], time.time())
+        state = dict(state, rounds=monitor.level_size(state["level"]), level=state["level"] + 1)
+        return dict(changed=False, campaign_dir=args["campaign_dir"], monitor=state)
+
+    def _next_round(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        planned = len(Campaign(args["campaign_dir"]).plan()["runs"])
+        try:
+            limit = monitor.failure_limit(args["max_failures"], planned)
+        except ValueError as error:
+            raise AnsibleActionFail(str(error)) from error
+        state = monitor.advance(args["state"], args["polls"], time.time(), args["contact_timeout"], limit)
+        if not self._task.check_mode:
+            time.sleep(state["delay"])
+        return dict(changed=False, campaign_dir=args["campaign_dir"], monitor=monitor.ask(state, time.time()))
