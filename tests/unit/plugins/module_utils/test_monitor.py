@@ -55,7 +55,7 @@ def test_a_silent_host_is_asked_more_and_more_rarely_and_then_given_up():
         state = monitor.advance(state, silent, now, contact_timeout=600, limit=None)
         now += 10
     pauses = [later - earlier for earlier, later in zip(asked, asked[1:])]
-    assert pauses == sorted(pauses) and pauses[-1] > pauses[0]
+    assert pauses[:-1] == sorted(pauses[:-1]) and pauses[-2] > 10 * pauses[0]  # the last one ends at the time limit
     assert state["hosts"]["b"]["lost"] and "no route" in state["hosts"]["b"]["reason"]
     assert not state["hosts"]["a"]["lost"] and not state["finished"]
 
