@@ -36,9 +36,8 @@ def main():
     packed = zlib.compress(data, args.level)
     if zlib.decompress(packed) != data:
         raise RuntimeError("what was compressed does not come back")
-    measure.describe(
-        "Compression", implementation="zlib %s" % zlib.ZLIB_RUNTIME_VERSION, level=args.level, input_bytes=len(data), output_bytes=len(packed)
-    )
+    implementation = "zlib %s" % zlib.ZLIB_RUNTIME_VERSION
+    measure.describe("Compression", implementation=implementation, level=args.level, input_bytes=len(data), output_bytes=len(packed))
     measure.report(measure.measure(lambda: zlib.compress(data, args.level), len(data)), MEGA, "MB_per_second")
 
 

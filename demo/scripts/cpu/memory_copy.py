@@ -60,7 +60,8 @@ def main():
     def copy():
         target[:] = source
 
-    measure.describe("Memory copy", buffer_bytes=size, largest_cache_bytes=largest_cache(), method="memcpy by memoryview, one thread, read + written bytes")
+    method = "memcpy by memoryview, one thread, read + written bytes"
+    measure.describe("Memory copy", buffer_bytes=size, largest_cache_bytes=largest_cache(), method=method)
     found = measure.measure(copy, 2 * size)
     if target[-1] != 0x5A:
         raise RuntimeError("the copy did not arrive")

@@ -47,10 +47,12 @@ def main():
         throughput(pool, processes, SECONDS / 2)
         one = throughput(pool, 1, SECONDS / 2)
         rates = sorted(throughput(pool, processes, SECONDS) for dummy in range(SAMPLES))
+    middle = rates[len(rates) // 2]
+    efficiency = middle / one / min(processes, usable_cpus())
     print("SHA-256 by %d processes on %d usable CPUs, blocks of %d bytes" % (processes, usable_cpus(), len(BLOCK)))
     print("  samples: %s" % " ".join("%.4g" % (rate / MEGA) for rate in rates))
-    print("  one process alone: %.4g MB per second; efficiency %.2f" % (one / MEGA, rates[len(rates) // 2] / one / min(processes, usable_cpus())))
-    print("performance: %.6g MB_per_second" % (rates[len(rates) // 2] / MEGA), flush=True)
+    print("  one process alone: %.4g MB per second; efficiency %.2f" % (one / MEGA, efficiency))
+    print("performance: %.6g MB_per_second" % (middle / MEGA), flush=True)
 
 
 if __name__ == "__main__":
