@@ -1,0 +1,33 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Sourced by dev/demo and dev/test after `here` is set: brings what a bare Debian lacks (root) or says which line does.
+
+python=${PYTHON:-python3}
+
+# need WHAT-IS-MISSING PACKAGE...: as root install the packages, otherwise print the line and stop.
+need() {
+  what=$1
+  shift
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "dev: $what is missing; installing $*" >&2
+    apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+  else
+    echo "dev: $what is missing. Run this once:  sudo apt-get install -y --no-install-recommends $*" >&2
+    exit 1
+  fi
+}
+
+# prepare_python: an interpreter that can make virtual environments. ensurepip is Debian's python3-venv.
+prepare_python() {
+  command -v "$python" >/dev/null 2>&1 || need "Python" python3 python3-venv ca-certificates
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || need "Python's venv" python3-venv ca-certificates
+}
+
+prepare_tools() {
+  missing=
+  command -v git >/dev/null 2>&1 || missing="$missing git"
+  command -v ssh-keygen >/dev/null 2>&1 || missing="$missing openssh-client"
+  # shellcheck disable=SC2086  # a list of package names
+  [ -z "$missing" ] || need "$(echo "$missing" | sed 's/^ //; s/ / and /g')" $missing
+}
