@@ -136,7 +136,7 @@ class Campaign:
         """Whether a plan was saved here: without one the folder is not a campaign."""
         return os.path.isfile(self.plan_path)
 
-    def make(self) -> "Campaign":
+    def make(self) -> Campaign:
         """Make the folder (the results folder too) and return self."""
         try:
             os.makedirs(self.path("runs"), exist_ok=True)
@@ -144,14 +144,14 @@ class Campaign:
             raise InvalidInput("mad_results: the campaign folder %s cannot be made: %s" % (self.folder, error.strerror)) from error
         return self
 
-    def lock(self, blocking: bool = True) -> "contextlib.AbstractContextManager[bool]":
+    def lock(self, blocking: bool = True) -> contextlib.AbstractContextManager[bool]:
         """An exclusive flock of this campaign among controllers; yields False when not blocking and taken."""
         return files.locked(self.path(".lock"), blocking)
 
     def plan(self) -> Dict[str, Any]:
         """plan.json; InvalidInput when it is absent, unreadable or not a plan."""
         if not self.exists():
-            raise InvalidInput("%s is no campaign folder: it has no plan.json; make one with mad.engine.run or check mad_campaign" % self.folder)
+            raise InvalidInput("%s is no campaign: it has no plan.json; make one with mad.engine.run or check mad_campaign" % self.folder)
         plan = files.read_json(self.plan_path, "the plan")
         if not isinstance(plan, dict) or not isinstance(plan.get("runs"), list):
             raise InvalidInput("the plan %s holds no list of runs" % self.plan_path)

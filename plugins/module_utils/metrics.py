@@ -37,7 +37,8 @@ _NAMES: Mapping[str, str] = {
     **dict.fromkeys("throughput bandwidth qps rps tps fps iops gops tops gflops tflops pflops flops mfu hfu".split(), HIGHER),
     **dict.fromkeys("gbps mbps kbps busbw algbw".split(), HIGHER),
     **dict.fromkeys("accuracy precision recall f1 f1_score bleu rouge map auc top1 top5 goodput speedup efficiency".split(), HIGHER),
-    **dict.fromkeys("latency time duration elapsed ttft tpot itl e2el response_time step_time loss perplexity ppl wer cer error_rate".split(), LOWER),
+    **dict.fromkeys("latency time duration elapsed ttft tpot itl e2el response_time step_time".split(), LOWER),
+    **dict.fromkeys("loss perplexity ppl wer cer error_rate".split(), LOWER),
     **dict.fromkeys(_TIME, LOWER),
 }
 _SPLIT = re.compile(r"/|_per_|(?<=[a-z])p(?=s\Z)")

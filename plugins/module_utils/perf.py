@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .errors import InvalidInput, MadError
 from .metrics import metric, number
@@ -240,18 +240,24 @@ class _Scanner:
 def _line_at(data: bytearray, position: int, end: int) -> Tuple[int, int]:
     """(start, stop) of the line around a position, without its end mark."""
     start = data.rfind(b"\n", 0, position) + 1
-    start = data.rfind(b"\r", start, position) + 1 or start
+    return data.rfind(b"\r", start, position) + 1 or start, _line_stop(data, position, end)
+
+
+def _line_stop(data: bytearray, position: int, end: int) -> int:
     stop = data.find(b"\n", position, end)
     stop = end if stop < 0 else stop
     bar = data.find(b"\r", position, stop)
-    return start, stop if bar < 0 else bar
+    return stop if bar < 0 else bar
 
 
-def _first_metric(data: bytearray, end: int, safe: int, key: bytes, read: Any) -> Optional[Dict[str, Any]]:
+def _first_metric(
+    data: bytearray, end: int, safe: int, key: bytes, read: Callable[[str], Optional[Dict[str, Any]]]
+) -> Optional[Dict[str, Any]]:
+    """The first metric that `read` makes of the text behind a keyword that begins before `safe`."""
     position = data.find(key, 0, end)
     while 0 <= position < safe:
-        stop = min(_line_at(data, position, min(end, position + REACH))[1], position + REACH)
-        found: Optional[Dict[str, Any]] = read(_decode(_ANSI.sub(b"", bytes(data[position:stop]))))
+        stop = _line_stop(data, position, min(end, position + REACH))
+        found = read(_decode(_ANSI.sub(b"", bytes(data[position:stop]))))
         if found:
             return found
         position = data.find(key, position + 1, end)
@@ -262,7 +268,7 @@ def _primary(text: str) -> Optional[Dict[str, Any]]:
     match = PRIMARY.match(text)
     if not match or number(match.group(1)) is None:
         return None
-    return metric(match.group(2), match.group(1))
+    return metric(match.group(2).translate(_CONTROL), match.group(1))
 
 
 def _fallback(text: str) -> Optional[Dict[str, Any]]:
