@@ -51,7 +51,7 @@ def make_record(
     record = merge(record, own, {key: outcome[key] for key in _FROM_OUTCOME if isinstance(outcome.get(key), dict)})
     for key in ("cpus", "git_commit"):
         record[key] = str(outcome.get(key) or record[key])
-    return plain(record)
+    return _document(record)
 
 
 def make_unrun_record(run: Mapping[str, Any], failure_class: str, reason: str, launched: bool = False) -> Dict[str, Any]:
@@ -64,13 +64,13 @@ def make_unrun_record(run: Mapping[str, Any], failure_class: str, reason: str, l
     state = status.FAILURE if failure_class else status.SKIPPED
     record = _base(run, {"status": state, "failure_class": failure_class, "reason": reason}, None)
     record["launched"] = launched
-    return plain(record)
+    return _document(record)
 
 
 def make_planned_record(run: Mapping[str, Any]) -> Dict[str, Any]:
     """The record of a run whose outcome the plan decided (deprecated, architecture, no Dockerfile, bad arguments)."""
     decision = status.decide(run, {}, None)
-    return plain(_base(run, decision, None))
+    return _document(_base(run, decision, None))
 
 
 def _base(run: Mapping[str, Any], decision: Mapping[str, str], facts: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
@@ -156,6 +156,11 @@ def is_moment(value: Any) -> bool:
 
 def _between(start: Optional[float], end: Optional[float]) -> Optional[float]:
     return None if start is None or end is None else round(max(0.0, end - start), 6)
+
+
+def _document(record: Dict[str, Any]) -> Dict[str, Any]:
+    document: Dict[str, Any] = plain(record)
+    return document
 
 
 def plain(value: Any) -> Any:

@@ -127,12 +127,14 @@ def has_performance(metric: Mapping[str, Any]) -> bool:
     return metric.get("value") is not None or bool(metric.get("text"))
 
 
-def row_status(record_status: str, metric: Mapping[str, Any]) -> str:
-    """Status of one result of several: a row without performance failed even if its run did better, and a row with one
-    is a success only if nothing but its siblings' missing numbers failed the run (the caller passes the run's status without that)."""
-    if record_status == SUCCESS and not has_performance(metric):
+def row_status(record: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
+    """Status of one result of several. A result without performance failed; one that has it fails with its run, unless nothing but a
+    sibling's missing number failed the run."""
+    if record["status"] != SKIPPED and not has_performance(metric):
         return FAILURE
-    return record_status
+    if record["failure_class"] == "no_metric" and metric.get("row"):
+        return SUCCESS
+    return str(record["status"])
 
 
 def is_resumable(run: Mapping[str, Any]) -> bool:
