@@ -1,0 +1,50 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look up a campaign on the controller: its folder, its hosts, what is final and what is not."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign, find_campaign
+from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+
+
+class ActionModule(ActionBase):
+    """Reads files of the campaign folder, nothing else."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Find the campaign and return what RETURN of the module's documentation names."""
+        super().run(tmp, task_vars)
+        dummy, args = self.validate_argument_spec(
+            {"results": {"type": "path", "default": "results"}, "campaign": {"type": "str", "default": "last"}}
+        )
+        try:
+            return dict(changed=False, **describe(find_campaign(args["results"], args["campaign"] or "last")))
+        except MadError as error:
+            raise AnsibleActionFail(error.message) from error
+
+
+def describe(campaign: Campaign) -> dict[str, t.Any]:
+    """Name, folder, counts, and per host the target and how many of its runs have no final row."""
+    plan, unfinished = campaign.plan(), set(campaign.unfinished())
+    hosts: dict[str, dict[str, t.Any]] = {}
+    for run in plan["runs"]:
+        host = hosts.setdefault(run["place"]["host"], {"target": run["place"]["target"], "runs": 0, "unfinished": 0})
+        host["runs"] += 1
+        host["unfinished"] += run["id"] in unfinished
+    return {
+        "campaign": campaign.name,
+        "campaign_dir": campaign.folder,
+        "finished": not unfinished,
+        "counts": {"total": len(plan["runs"]), "done": len(plan["runs"]) - len(unfinished)},
+        "hosts": hosts,
+    }
