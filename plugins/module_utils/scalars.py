@@ -1,0 +1,134 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Single values as people give them (JSON, YAML, survey text, command line) turned into one type, or refused by name."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from typing import Any, Dict, List, Mapping
+
+from .errors import InvalidInput
+from .secret_names import is_secret_name
+
+_TRUE = frozenset(("true", "yes", "on", "1", "y", "t"))
+_FALSE = frozenset(("false", "no", "off", "0", "n", "f"))
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*\Z")
+_SHOWN = 200  # characters of a bad value that an error repeats
+
+
+def shown(value: Any) -> str:
+    """A value as an error repeats it: short, quoted, on one line."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def kind_of(value: Any) -> str:
+    """What a person calls the type of a value."""
+    if isinstance(value, bool):
+        return "true or false"
+    for kind, name in ((str, "text"), ((int, float), "a number"), ((list, tuple), "a list"), (Mapping, "a dict")):
+        if isinstance(value, kind):
+            return name
+    return "nothing" if value is None else type(value).__name__
+
+
+def wrong(key: str, expected: str, value: Any) -> InvalidInput:
+    """The one form of a type error; the value of a secret is not repeated."""
+    text = "(secret)" if is_secret_name(key.rsplit(".", 1)[-1]) else shown(value)
+    return InvalidInput("%s: expected %s, not %s: %s" % (key, expected, kind_of(value), text))
+
+
+def is_unset(value: Any) -> bool:
+    """Whether a value means "not answered": nothing, empty or blank text, an empty list, an empty dict."""
+    return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, (list, tuple, Mapping)) and not value)
+
+
+def to_bool(value: Any, key: str) -> bool:
+    """true and false, also as text (true, yes, on, 1) or number (1, 0)."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (str, int)):
+        word = str(value).strip().lower()
+        if word in _TRUE or word in _FALSE:
+            return word in _TRUE
+    raise wrong(key, "true or false", value)
+
+
+def to_int(value: Any, key: str, lowest: int, expected: str = "") -> int:
+    """A whole number not below `lowest`, also as text."""
+    expected = expected or "a whole number from %d" % lowest
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, str) and _INTEGER.match(value))):
+        raise wrong(key, expected, value)
+    if int(value) < lowest:
+        raise wrong(key, expected, value)
+    return int(value)
+
+
+def to_text(value: Any, key: str) -> str:
+    """Text; numbers and true/false become text as Python writes them. NUL is refused: no process can carry it."""
+    if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+        raise wrong(key, "text", value)
+    if isinstance(value, str) and "\0" in value:
+        raise wrong(key, "text without a NUL byte", value)
+    return str(value)
+
+
+def to_list(value: Any, key: str) -> List[str]:
+    """A list of texts, also as text separated by commas or newlines; blanks around and empty parts do not count."""
+    if is_unset(value):
+        return []
+    parts = re.split(r"[,\n]", value) if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        raise wrong(key, "a list or text with commas", value)
+    texts = [to_text(part, key).strip() for part in parts]
+    return [text for text in texts if text]
+
+
+def text_dict(value: Any, key: str) -> Dict[str, str]:
+    """A dict of texts; each bad value is named with its key."""
+    if not isinstance(value, Mapping):
+        raise wrong(key, "a dict", value)
+    return {str(name): to_text(item, "%s.%s" % (key, name)) for name, item in value.items()}
+
+
+def plain(value: Any, key: str) -> Any:
+    """The same value in JSON's own types: tuples become lists, subclasses of text plain text; what JSON cannot say is refused."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {_plain_key(name, key): plain(item, "%s.%s" % (key, name)) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, "%s[%d]" % (key, index)) for index, item in enumerate(value)]
+    raise wrong(key, "text, a number, true or false, a list or a dict", value)
+
+
+def _plain_key(name: Any, key: str) -> str:
+    if not isinstance(name, str):
+        raise wrong("a key of %s" % key, "text", name)
+    return str.__str__(name)
+
+
+def expand_indexes(text: str, key: str) -> List[int]:
+    """ "0,2-4,5-5,7" as [0, 2, 3, 4, 5, 7]: order kept, ranges inclusive, nothing twice."""
+    found: List[int] = []
+    for part in text.split(","):
+        match = re.match(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?\Z", part)
+        first, last = (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (1, 0)
+        if first > last or last - first > 65535:
+            raise wrong(key, "indexes and ranges like 0,2-4,5-5,7", text)
+        found.extend(range(first, last + 1))
+    twice = [index for index, count in Counter(found).items() if count > 1]
+    if twice:
+        raise InvalidInput("%s: %s stands there twice: %s" % (key, twice[0], shown(text)))
+    return found
