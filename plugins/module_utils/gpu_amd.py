@@ -14,7 +14,7 @@ import re
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from .gpu_common import clean, device, gpu_facts, pci_gpus
-from .probe import Answer, System, parse_json, together
+from .probe import NO_CODE, Answer, System, parse_json, together
 
 _NODES = "/sys/class/kfd/kfd/topology/nodes"
 _PCI_VENDOR = "0x1002"
@@ -102,13 +102,13 @@ def _ask(system: System, root: str, name: str, timeout: float) -> Answer:
     own = system.path(root + "/bin/" + name)
     tool = own if os.access(own, os.X_OK) else system.find_tool(name)
     if not tool:
-        return Answer(-1, "", "", "")
+        return Answer(NO_CODE, "", "", "")
     if name == "rocminfo":
         return system.run([tool], timeout)
     if name == "rocm-smi":
         return system.run([tool, "--showuniqueid", "--showbus", "--showproductname", "--showdriverversion", "--json"], timeout)
     answer = system.run([tool, "list", "-e", "--json"], timeout)
-    if answer.code not in (0, -1) and parse_json(answer.out) is None:
+    if answer.code not in (0, NO_CODE) and parse_json(answer.out) is None:
         older = system.run([tool, "list", "--json"], timeout)  # before ROCm 6.4 there is no -e
         return older if older.code == 0 else answer
     return answer
@@ -166,7 +166,7 @@ def _numbering(
     rows = _amd_smi_rows(parse_json(listed.out))
     if rows:
         return rows, problems
-    if nodes and listed.problem and listed.code == -1:
+    if nodes and listed.problem and listed.code == NO_CODE:
         return _bus_order(nodes), problems  # it hung: rocm-smi would too
     if listed.code == 0 and nodes:
         problems.append("amd-smi lists no GPU although the driver knows %d" % len(nodes))

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 TOOL_TIMEOUT = 30.0  # seconds; a healthy SMI tool of an 8-GPU host answers in under 5
 _MOST_OUTPUT = 4 << 20  # bytes; `nvidia-smi -q` of a 16-GPU host prints 200 kB
 _MOST_FILE = 1 << 20
+NO_CODE = -1000  # the exit code of a tool that has none: not started, or stopped by us
 _QUOTED = 300  # characters of a tool's own words in one of our sentences
 # Where tools live that the PATH of a non-login shell over SSH often lacks.
 _TOOL_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -79,47 +80,46 @@ class System:
                 list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            return Answer(-1, "", "", "%s cannot be started: %s" % (name, getattr(error, "strerror", None) or error))
+            return Answer(NO_CODE, "", "", "%s cannot be started: %s" % (name, getattr(error, "strerror", None) or error))
         return _finish(process, name, timeout)
 
 
 def _finish(process: "subprocess.Popen[bytes]", name: str, timeout: float) -> Answer:
-    """Collect a started tool's answer; the pipes are closed and the group is killed on every way out."""
+    """Collect a started tool's answer; what it started and left behind in its group is killed on every way out."""
     deadline = time.monotonic() + timeout
+    texts = [bytearray(), bytearray()]
+    ended = False
     try:
-        texts, ended = _read_pipes(process, deadline)
-        if ended:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, deadline - time.monotonic()))
+        _read_pipes(process, texts, deadline)
+        while not (ended := _has_ended(process)) and time.monotonic() < deadline and _size(texts) < _MOST_OUTPUT:
+            time.sleep(0.01)
     finally:
-        code = _stop(process)
+        _stop(process)
     out, err = (bytes(text).decode("utf-8", "replace") for text in texts)
-    if code is None or not ended:
-        flooded = len(texts[0]) + len(texts[1]) >= _MOST_OUTPUT
-        reason = "printed more than %d MB" % (_MOST_OUTPUT >> 20) if flooded else "did not end within %g s" % timeout
-        return Answer(-1, out, err, "%s %s and was stopped" % (name, reason))
+    if not ended:
+        reason = "printed more than %d MB" % (_MOST_OUTPUT >> 20) if _size(texts) >= _MOST_OUTPUT else "did not end within %g s" % timeout
+        return Answer(NO_CODE, out, err, "%s %s and was stopped" % (name, reason))
+    code = process.returncode
     return Answer(code, out, err, "" if code == 0 else "%s ended with %d: %s" % (name, code, first_words(err, out)))
 
 
-def _read_pipes(process: "subprocess.Popen[bytes]", deadline: float) -> "tuple[list[bytearray], bool]":
-    """(stdout and stderr so far, whether both were closed before the deadline and below the size limit)."""
-    texts = [bytearray(), bytearray()]
+def _size(texts: Sequence[bytearray]) -> int:
+    return sum(len(text) for text in texts)
+
+
+def _read_pipes(process: "subprocess.Popen[bytes]", texts: Sequence[bytearray], deadline: float) -> None:
+    """Fill stdout and stderr until both are closed, the tool has ended (a daemon it left may hold them open), or a limit is reached."""
     with selectors.DefaultSelector() as selector:
-        for stream, text in ((process.stdout, texts[0]), (process.stderr, texts[1])):
-            assert stream is not None
-            selector.register(stream, selectors.EVENT_READ, text)
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0 or len(texts[0]) + len(texts[1]) >= _MOST_OUTPUT:
-                return texts, False
-            if process.poll() is not None:
-                left = min(left, 0.2)  # a daemon it left behind may hold the pipes open
-            events = selector.select(left)
-            if not events and process.poll() is not None:
-                return texts, True
+        for stream, text in zip((process.stdout, process.stderr), texts):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ, text)
+        while selector.get_map() and time.monotonic() < deadline and _size(texts) < _MOST_OUTPUT:
+            ended = _has_ended(process)
+            events = selector.select(0.1)
+            if ended and not events:
+                return
             for key, _mask in events:
                 _read_some(selector, key)
-    return texts, True
 
 
 def _read_some(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
@@ -130,18 +130,23 @@ def _read_some(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> 
         selector.unregister(key.fileobj)
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> Optional[int]:
-    """Exit code, or None for a process that had to be killed (or cannot even be: state D inside a hung driver)."""
-    code = process.poll()
+def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether it is over, without reaping it: its number stays taken, so that killing its group cannot hit somebody else."""
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # somebody else in this process reaped it
+        return True
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Kill the group, close the pipes, reap; a process in state D inside a hung driver cannot be killed and is left alone."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
-    if code is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1.0)
-    return code
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1.0)
 
 
 def first_words(*texts: str) -> str:
