@@ -9,12 +9,17 @@ A model script runs `$MAD_MULTI_NODE_RUNNER train.py` (torch-like launchers, Dee
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+import re
+import string
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .errors import InvalidInput
+from .quoting import quote
 from .scalars import shown
 
 DEFAULT_PORT = 29500
+_REFERENCE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})\Z")
+_WHERE = {"nnodes": 1, "nproc_per_node": 1, "master_addr": "", "master_port": DEFAULT_PORT, "node_rank": 0, "hostfile": ""}
 Rank = Union[int, str]
 
 _TORCH_SINGLE = ("torchrun", "--standalone", "--nproc_per_node={nproc}")
@@ -213,11 +218,34 @@ def environment(
     return variables
 
 
-def command(script_argv: List[str], launcher: str, **where: Any) -> List[str]:
+def _without_interpreter(script_argv: Sequence[str], prefix: Sequence[str]) -> List[str]:
+    """torchrun and its kind start Python themselves: `python3 x.py` becomes `x.py` behind them."""
+    starts_python = list(script_argv[:1]) in (["python3"], ["python"])
+    return list(script_argv[1:] if prefix and starts_python else script_argv)
+
+
+def command(script_argv: Sequence[str], launcher: str, **where: Any) -> List[str]:
     """The whole command line that starts a Python program directly under a launcher; `where` as for `runner`."""
     prefix = runner(launcher, **where)
-    if prefix and prefix[0] != "python3" and script_argv[:1] in (["python3"], ["python"]):
-        script_argv = script_argv[1:]
-    elif prefix == script_argv[:1]:
-        prefix = []
-    return prefix + list(script_argv)
+    return prefix + _without_interpreter(script_argv, prefix)
+
+
+def _shell_word(template: str, values: Mapping[str, Any]) -> str:
+    """One quoted word; a value that is nothing but $NAME or ${NAME} stays a reference, in double quotes."""
+    parts = []
+    for literal, field, _spec, _conversion in string.Formatter().parse(template):
+        parts.append(quote(literal) if literal else "")
+        if field:
+            reference = _REFERENCE.match(str(values[field]))
+            parts.append('"${%s}"' % (reference.group(1) or reference.group(2)) if reference else quote(values[field]))
+    return "".join(parts)
+
+
+def shell_command(script_argv: Sequence[str], launcher: str, **where: Any) -> str:
+    """`command()` as shell text for a rendered job: everything quoted, but node_rank, master_addr and hostfile may be `$NAME`."""
+    prefix = runner(launcher, **where)  # checks the numbers
+    row = _row(launcher)
+    values = _values(**dict(_WHERE, **where))
+    templates = row.multi if where.get("nnodes", 1) > 1 else row.single
+    words = [_shell_word(template, values) for template in templates]
+    return " ".join(words + [quote(word) for word in _without_interpreter(script_argv, prefix)])

@@ -236,23 +236,75 @@ def test_deploy_must_agree_with_the_keys(layers: tuple) -> None:
 @pytest.mark.parametrize(
     "layer",
     [
-        {"docker_build_arg": []}, {"docker_build_arg": {"A": {}}}, {"docker_build_arg": {"A": None}}, {"docker_env_vars": "A=1"},
-        {"docker_env_vars": {"ROCM_PATH": ["/opt"]}}, {"docker_env_vars": {"A B": "1"}}, {"docker_env_vars": {"1A": "1"}},
-        {"docker_mounts": ["/a"]}, {"docker_mounts": {"/a": "b"}}, {"docker_mounts": {"a": "/b"}}, {"docker_mounts": {"/a": "~/b"}},
-        {"docker_mounts": {"/a": "/b/../c"}}, {"docker_mounts": {"/a": "/b:ro"}}, {"env_vars": []}, {"env_vars": {"A": []}}, {"pre_scripts": {}},
-        {"pre_scripts": [1]}, {"pre_scripts": [{"args": "x"}]}, {"post_scripts": "x"}, {"post_scripts": [{"path": "a", "cmd": "x"}]},
-        {"encapsulate_script": []}, {"encapsulate_script": 1}, {"k8s": "x"}, {"kubernetes": []}, {"slurm": 1}, {"distributed": "torchrun"},
-        {"vllm": "x"}, {"deployment_config": []}, {"deploy": {}}, {"deploy": "cloud"}, {"docker_gpus": [0]}, {"docker_gpus": "0,,1"},
-        {"docker_gpus": "4-2"}, {"docker_gpus": "0,0"}, {"docker_cpus": "a"}, {"docker_cpus": "-1"}, {"MAD_CONTAINER_IMAGE": 1}, {"timeout": "soon"},
-        {"timeout": -2}, {"debug": "maybe"}, {"MAD_ROCM_PATH": 1}, {"log_error_pattern_scan": "perhaps"}, {"log_error_pattern_scan": []},
-        {"log_error_benign_patterns": "x"}, {"log_error_benign_patterns": [1]}, {"log_error_patterns": []}, {"log_error_patterns": [""]},
-        {"log_error_patterns": "x"}, {"tools": {}}, {"data": []}, {"gpu_vendor": 1}, {"gpu_vendor": "AMD; rm"}, {"guest_os": ["UBUNTU"]},
-        {"n_gpus": "two"}, {"n_gpus": -2}, {"gpu_renderDs": "128"}, {"launcher": 3}, {"launcher": {"kind": "torchrun"}}, {"launcher": "mpirun"},
-        {"nnodes": 0}, {"nnodes": True}, {"nproc_per_node": "all"}, {"distributed": {"port": 70000}}, {"docker_privileges": {"all": True}},
-        {"docker_privileges": {"sys_admin": "often"}}, {"docker_privileges": True},
+        {"docker_build_arg": []},
+        {"docker_build_arg": {"A": {}}},
+        {"docker_build_arg": {"A": None}},
+        {"docker_env_vars": "A=1"},
+        {"docker_env_vars": {"ROCM_PATH": ["/opt"]}},
+        {"docker_env_vars": {"A B": "1"}},
+        {"docker_env_vars": {"1A": "1"}},
+        {"docker_mounts": ["/a"]},
+        {"docker_mounts": {"/a": "b"}},
+        {"docker_mounts": {"a": "/b"}},
+        {"docker_mounts": {"/a": "~/b"}},
+        {"docker_mounts": {"/a": "/b/../c"}},
+        {"docker_mounts": {"/a": "/b:ro"}},
+        {"env_vars": []},
+        {"env_vars": {"A": []}},
+        {"pre_scripts": {}},
+        {"pre_scripts": [1]},
+        {"pre_scripts": [{"args": "x"}]},
+        {"post_scripts": "x"},
+        {"post_scripts": [{"path": "a", "cmd": "x"}]},
+        {"encapsulate_script": []},
+        {"encapsulate_script": 1},
+        {"k8s": "x"},
+        {"kubernetes": []},
+        {"slurm": 1},
+        {"distributed": "torchrun"},
+        {"vllm": "x"},
+        {"deployment_config": []},
+        {"deploy": {}},
+        {"deploy": "cloud"},
+        {"docker_gpus": [0]},
+        {"docker_gpus": "0,,1"},
+        {"docker_gpus": "4-2"},
+        {"docker_gpus": "0,0"},
+        {"docker_cpus": "a"},
+        {"docker_cpus": "-1"},
+        {"MAD_CONTAINER_IMAGE": 1},
+        {"timeout": "soon"},
+        {"timeout": -2},
+        {"debug": "maybe"},
+        {"MAD_ROCM_PATH": 1},
+        {"log_error_pattern_scan": "perhaps"},
+        {"log_error_pattern_scan": []},
+        {"log_error_benign_patterns": "x"},
+        {"log_error_benign_patterns": [1]},
+        {"log_error_patterns": []},
+        {"log_error_patterns": [""]},
+        {"log_error_patterns": "x"},
+        {"tools": {}},
+        {"data": []},
+        {"gpu_vendor": 1},
+        {"gpu_vendor": "AMD; rm"},
+        {"guest_os": ["UBUNTU"]},
+        {"n_gpus": "two"},
+        {"n_gpus": -2},
+        {"gpu_renderDs": "128"},
+        {"launcher": 3},
+        {"launcher": {"kind": "torchrun"}},
+        {"launcher": "mpirun"},
+        {"nnodes": 0},
+        {"nnodes": True},
+        {"nproc_per_node": "all"},
+        {"distributed": {"port": 70000}},
+        {"docker_privileges": {"all": True}},
+        {"docker_privileges": {"sys_admin": "often"}},
+        {"docker_privileges": True},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_type_errors_name_the_key(layer: dict) -> None:
     key, value = next(iter(layer.items()))
     refused(layer, "mad_context", key)
@@ -260,11 +312,21 @@ def test_type_errors_name_the_key(layer: dict) -> None:
 
 @pytest.mark.parametrize(
     "layer",
-    [{"tools": [{"name": "rocprof"}]}, {"data": {"x": {}}}, {"shared_data": "/x"}, {"rocenv_mode": "full"}, {"gen_sys_env_details": True},
-     {"generate_sys_env_details": "yes"}, {"vllm": {"a": 1}}, {"deployment_config": {"slurm": {}}}, {"skip_perf_collection": True}, {"MAD_ROCM_PATH": "/x"},
-     {"SHM_SIZE": "8g"}],
+    [
+        {"tools": [{"name": "rocprof"}]},
+        {"data": {"x": {}}},
+        {"shared_data": "/x"},
+        {"rocenv_mode": "full"},
+        {"gen_sys_env_details": True},
+        {"generate_sys_env_details": "yes"},
+        {"vllm": {"a": 1}},
+        {"deployment_config": {"slurm": {}}},
+        {"skip_perf_collection": True},
+        {"MAD_ROCM_PATH": "/x"},
+        {"SHM_SIZE": "8g"},
+    ],
     ids=lambda layer: next(iter(layer)),
-)  # fmt: skip
+)
 def test_what_this_release_does_not_do_is_refused_by_name(layer: dict) -> None:
     refused(layer, next(iter(layer)), "not supported by this release")
 
@@ -287,9 +349,18 @@ def test_the_guide_s_own_free_keys_do_not_warn() -> None:
 
 
 @pytest.mark.parametrize(
-    "slip,meant", [("gpu_vender", "gpu_vendor"), ("docker_env_var", "docker_env_vars"), ("guestos", "guest_os"), ("kubernets", "kubernetes"),
-                   ("Docker_GPUs", "docker_gpus"), ("pre_script", "pre_scripts"), ("mad_container_image", "MAD_CONTAINER_IMAGE"), ("n_nodes", "nnodes")]
-)  # fmt: skip
+    "slip,meant",
+    [
+        ("gpu_vender", "gpu_vendor"),
+        ("docker_env_var", "docker_env_vars"),
+        ("guestos", "guest_os"),
+        ("kubernets", "kubernetes"),
+        ("Docker_GPUs", "docker_gpus"),
+        ("pre_script", "pre_scripts"),
+        ("mad_container_image", "MAD_CONTAINER_IMAGE"),
+        ("n_nodes", "nnodes"),
+    ],
+)
 def test_near_misses_warn_and_are_kept(slip: str, meant: str) -> None:
     result = context.normalise([{slip: "x"}], ["mad_context"])
     assert result["context"][slip] == "x"
@@ -345,10 +416,27 @@ def test_nothing_is_an_empty_context(value: object) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["[1]", "1", "'text'", "{", "{'a': f()}", "__import__('os').system('true')", '{"a": NaN}', "{'a': {1, 2}}", "{1: 2}", "{'a': b'x'}", [1], 5,
-     '{"a": 1, "a": 2}', "(" * 5000, "[" * 100000, "{'a': 1e999}", "gpu_vendor=AMD"],
+    [
+        "[1]",
+        "1",
+        "'text'",
+        "{",
+        "{'a': f()}",
+        "__import__('os').system('true')",
+        '{"a": NaN}',
+        "{'a': {1, 2}}",
+        "{1: 2}",
+        "{'a': b'x'}",
+        [1],
+        5,
+        '{"a": 1, "a": 2}',
+        "(" * 5000,
+        "[" * 100000,
+        "{'a': 1e999}",
+        "gpu_vendor=AMD",
+    ],
     ids=lambda value: repr(value)[:30],
-)  # fmt: skip
+)
 def test_bad_text_is_one_clear_error(value: object) -> None:
     with pytest.raises(InvalidInput) as caught:
         context.load_text(value, "mad_context of host n1")

@@ -15,9 +15,17 @@ TORCH_MULTI = "torchrun --nnodes=2 --nproc_per_node=4 --node_rank=1 --master_add
 
 @pytest.mark.parametrize(
     "name,form",
-    [("", ""), ("torchrun", "torchrun"), ("MEGATRON", "megatron-lm"), ("megatron_lm", "megatron-lm"), ("sglang_disagg", "sglang-disagg"),
-     ("slurm-multi", "slurm_multi"), (" vllm ", "vllm"), ("python3", "python")],
-)  # fmt: skip
+    [
+        ("", ""),
+        ("torchrun", "torchrun"),
+        ("MEGATRON", "megatron-lm"),
+        ("megatron_lm", "megatron-lm"),
+        ("sglang_disagg", "sglang-disagg"),
+        ("slurm-multi", "slurm_multi"),
+        (" vllm ", "vllm"),
+        ("python3", "python"),
+    ],
+)
 def test_names(name: str, form: str) -> None:
     assert launchers.canonical(name) == form
 
@@ -32,17 +40,34 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     "name,runner",
-    [("", TORCH), ("torchrun", TORCH), ("megatron", TORCH), ("torchtitan", TORCH), ("deepspeed", "deepspeed --num_gpus=4"), ("python", "python3"),
-     ("vllm", ""), ("sglang", ""), ("primus", ""), ("slurm_multi", "")],
-)  # fmt: skip
+    [
+        ("", TORCH),
+        ("torchrun", TORCH),
+        ("megatron", TORCH),
+        ("torchtitan", TORCH),
+        ("deepspeed", "deepspeed --num_gpus=4"),
+        ("python", "python3"),
+        ("vllm", ""),
+        ("sglang", ""),
+        ("primus", ""),
+        ("slurm_multi", ""),
+    ],
+)
 def test_runner_on_one_node(name: str, runner: str) -> None:
     assert launchers.environment(name, 1, 4)["MAD_MULTI_NODE_RUNNER"] == runner
 
 
 @pytest.mark.parametrize(
-    "name,runner", [("", TORCH_MULTI), ("torchrun", TORCH_MULTI), ("megatron-lm", TORCH_MULTI), ("torchtitan", TORCH_MULTI), ("vllm", ""),
-                    ("deepspeed", "deepspeed --hostfile=/h --master_addr=n1 --master_port=29501")]
-)  # fmt: skip
+    "name,runner",
+    [
+        ("", TORCH_MULTI),
+        ("torchrun", TORCH_MULTI),
+        ("megatron-lm", TORCH_MULTI),
+        ("torchtitan", TORCH_MULTI),
+        ("vllm", ""),
+        ("deepspeed", "deepspeed --hostfile=/h --master_addr=n1 --master_port=29501"),
+    ],
+)
 def test_runner_on_two_nodes(name: str, runner: str) -> None:
     variables = launchers.environment(name, 2, 4, "n1", 29501, 1, "/h")
     assert variables["MAD_MULTI_NODE_RUNNER"] == runner
