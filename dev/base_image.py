@@ -33,11 +33,18 @@ HOME = Path(os.environ.get("MAD_DEV_HOME") or Path(__file__).resolve().parent.pa
 LABEL = "mad.engine.base"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = (
-    "sh bash env cat cp mv rm ls mkdir rmdir ln chmod chown touch head tail sort uniq wc cut tr sed grep awk find xargs date sleep timeout nproc uname"
-    " id whoami hostname dirname basename readlink realpath mktemp tee seq stat df du kill ps tar gzip setsid true false test expr"
+    "sh bash env cat cp mv rm ls mkdir rmdir ln chmod chown touch head tail sort uniq wc cut tr sed grep awk find xargs date sleep timeout"
+    " nproc uname id whoami hostname dirname basename readlink realpath mktemp tee seq stat df du kill ps tar gzip setsid true false test expr"
 ).split()
 MERGED = ("bin", "sbin", "lib", "lib64")
-NOT_NEEDED = re.compile(r"/(__pycache__|test|tests|idlelib|tkinter|turtledemo|ensurepip|lib2to3|site-packages|dist-packages|config-[^/]*)(/|$)")
+NOT_NEEDED = re.compile(
+    r"/(__pycache__|test|tests|idlelib|tkinter|turtledemo|ensurepip|lib2to3|site-packages|dist-packages|config-[^/]*)(/|$)"
+)
+SMALL_FILES = {
+    "etc/group": b"root:x:0:\n",
+    "etc/hosts": b"127.0.0.1 localhost\n",
+    "etc/passwd": b"root:x:0:0:root:/root:/bin/bash\n",
+}
 
 
 class CannotMake(Exception):
@@ -133,7 +140,7 @@ def skeleton() -> Iterator[tuple[tarfile.TarInfo, bytes]]:
         yield entry(folder, tarfile.DIRTYPE, 0o1777), b""
     for name in MERGED:
         yield entry(name, tarfile.SYMTYPE, 0o777, "usr/" + name), b""
-    for name, text in (("etc/passwd", b"root:x:0:0:root:/root:/bin/bash\n"), ("etc/group", b"root:x:0:\n"), ("etc/hosts", b"127.0.0.1 localhost\n")):
+    for name, text in SMALL_FILES.items():
         yield entry(name, tarfile.REGTYPE, 0o644, size=len(text)), text
 
 
@@ -195,9 +202,9 @@ def digest(path: Path) -> str:
     return state.hexdigest()
 
 
-def engine(argv: list[str], **options) -> subprocess.CompletedProcess:
+def engine(argv: list[str]) -> subprocess.CompletedProcess[str]:
     """Run the engine's command line."""
-    return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", check=False, **options)
+    return subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
 
 
 def load(client: str, archive: Path, name: str, kind: str) -> None:
