@@ -34,7 +34,8 @@ LABEL = "mad.engine.base"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = (
     "sh bash env cat cp mv rm ls mkdir rmdir ln chmod chown touch head tail sort uniq wc cut tr sed grep awk find xargs date sleep timeout"
-    " nproc uname id whoami hostname dirname basename readlink realpath mktemp tee seq stat df du kill ps tar gzip setsid true false test expr"
+    " nproc uname id whoami hostname dirname basename readlink realpath mktemp tee"
+    " seq stat df du kill ps tar gzip setsid true false test expr"
 ).split()
 MERGED = ("bin", "sbin", "lib", "lib64")
 NOT_NEEDED = re.compile(

@@ -72,7 +72,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
 }
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)  # functools.cache is 3.9
 def missing(name: str) -> str:
     """Return "" if the component is here, else the reason; asked once."""
     return COMPONENTS[name][0]()

@@ -84,7 +84,7 @@ class OwnEngine:
 
 
 def find_or_start() -> tuple[str, OwnEngine | None]:
-    """Return (DOCKER_HOST or "" for the default, our own engine or None); raise RuntimeError where there is none and none may be started."""
+    """Return (DOCKER_HOST or "" for the default, our own engine or None); raise RuntimeError where neither is to be had."""
     problem = components.missing("docker")
     if not problem:
         return os.environ.get("DOCKER_HOST", ""), None
