@@ -19,6 +19,7 @@ from .errors import ImageError
 from .secret_names import mask
 
 TAIL_LINES = 20  # how many last lines of a log go into an error
+_LONGEST_IN_ERRORS = 500
 _LONGEST_LINE = 64 * 1024  # progress bars without newlines must not fill the memory
 
 
@@ -75,12 +76,14 @@ class Commands:
 class BuildLog:
     """A log file that is written as lines come. `on_line` sees every line, masked."""
 
-    def __init__(self, path: str, secrets: Iterable[str] = (), on_line: Optional[Callable[[str], None]] = None) -> None:
+    def __init__(
+        self, path: str, secrets: Iterable[str] = (), on_line: Optional[Callable[[str], None]] = None, append: bool = False
+    ) -> None:
         self.path = path
         self._secrets = secret_lines(secrets)
         self._on_line = on_line
         self._last: Deque[str] = collections.deque(maxlen=TAIL_LINES)
-        self._stream = open(path, "w", encoding="utf-8", errors="replace", newline="\n")  # noqa: SIM115 - closed by __exit__
+        self._stream = open(path, "a" if append else "w", encoding="utf-8", errors="replace", newline="\n")  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> BuildLog:
         return self
@@ -100,8 +103,8 @@ class BuildLog:
         return text
 
     def tail(self) -> List[str]:
-        """The last lines that say something."""
-        return list(self._last)
+        """The last lines that say something, each cut to a readable length."""
+        return [line[:_LONGEST_IN_ERRORS] for line in self._last]
 
     def run(
         self,

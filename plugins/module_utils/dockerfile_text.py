@@ -15,7 +15,7 @@ _VARIABLE = re.compile(r"\\?\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9
 
 
 class Instruction(NamedTuple):
-    """One instruction: its keyword in upper case, `--name=value` flags in order, the rest on one line, whether it carries a here-document."""
+    """One instruction: keyword in upper case, `--name=value` flags in order, the rest on one line, whether a here-document follows."""
 
     keyword: str
     flags: List[str]
@@ -24,7 +24,7 @@ class Instruction(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What `read()` finds: external images in order (variables filled in; "" never), declared ARG names with their defaults (None: no default), needs."""
+    """What `read()` finds: external images in order (variables filled in), declared ARG names with their defaults (None: none), needs."""
 
     images: List[str]
     base: str  # of the last stage, followed through earlier stages: what the image stands on
@@ -87,7 +87,7 @@ def instructions(text: str) -> List[Instruction]:
         match = _FLAG.match(rest)
         while match:
             flags.append(match.group(0).strip())
-            rest = rest[match.end():]
+            rest = rest[match.end() :]
             match = _FLAG.match(rest)
         keyword = keyword.strip().upper()
         found.append(Instruction(keyword, flags, rest, keyword in ("RUN", "COPY", "ADD") and bool(_HEREDOC.search(rest))))
@@ -97,7 +97,7 @@ def instructions(text: str) -> List[Instruction]:
 def substitute(text: str, values: Mapping[str, Optional[str]]) -> str:
     """$NAME, ${NAME}, ${NAME:-word} and ${NAME:+word} filled in; an unknown name gives nothing, as in an engine."""
 
-    def fill(match: "re.Match[str]") -> str:
+    def fill(match: re.Match[str]) -> str:
         if match.group(0).startswith("\\"):
             return match.group(0)[1:]
         value = values.get(match.group(1) or match.group(2)) or ""

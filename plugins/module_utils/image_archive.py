@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images as archives, for hosts that share no registry with the build host: saved once, named by the image's id, verified by their own checksum."""
+"""Images as archives, for hosts without a common registry: saved once, named by the image's id, verified by their own checksum."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def check_space(folder: str, wanted: int, what: str) -> None:
 def save(engine: ImageEngine, image: str, digest: str, folder: str) -> Dict[str, Any]:
     """Save an image into `folder` unless it lies there already: {"digest", "path", "bytes", "sha256", "changed"}.
 
-    The checksum is made while writing and kept beside the archive. ImageError when the name no longer means this image, when space is short,
-    or when the engine fails; nothing half written stays.
+    The checksum is made while writing and kept beside the archive. ImageError when the name no longer means this image, when space is
+    short, or when the engine fails; nothing half written stays.
     """
     path = os.path.join(folder, file_name(digest))
     known = _known(path, digest)
@@ -139,5 +139,7 @@ def accept(temporary: str, path: str, archive: Dict[str, Any]) -> None:
     """Move a fetched archive into place when it is what the build host wrote; ImageError otherwise."""
     size = os.path.getsize(temporary)
     if size != archive["bytes"] or hash_file(temporary) != archive["sha256"]:
-        raise ImageError("the archive of %s was damaged on its way: %d bytes arrived, %d were sent" % (archive["digest"], size, archive["bytes"]))
+        raise ImageError(
+            "the archive of %s was damaged on its way: %d bytes arrived, %d were sent" % (archive["digest"], size, archive["bytes"])
+        )
     shutil.move(temporary, path)

@@ -95,5 +95,6 @@ def find(which: str, environment: Optional[Mapping[str, str]] = None) -> ImageEn
             return ImageEngine(name, found["command"], known, found["root"])
         problems.append(found["problem"])
     raise ImageError(
-        "no container engine can build images here (%s): install or start docker or podman, or name a mad_build_host that has one" % "; ".join(problems)
+        "no container engine can build images here (%s): install or start docker or podman, or name a mad_build_host that has one"
+        % "; ".join(problems)
     )

@@ -40,7 +40,9 @@ def compose(
     """
     context = context or {}
     builds = list(plan.get("builds", ()))
-    records = {build["image"]: _record(build, outcomes[build["image"]], registry) for build in builds if _is_built(outcomes.get(build["image"]))}
+    records = {
+        build["image"]: _record(build, outcomes[build["image"]], registry) for build in builds if _is_built(outcomes.get(build["image"]))
+    }
     cards = _cards(plan)
     executions = _executions(plan, context)
     for name, record in records.items():
@@ -159,7 +161,9 @@ def deployment_config(deployment: Mapping[str, Any]) -> Dict[str, Any]:
 
 def _push_failures(records: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, str]]:
     return [
-        {"image": name, "model": record["model"], "error": record["push_error"]} for name, record in records.items() if record.get("push_error")
+        {"image": name, "model": record["model"], "error": record["push_error"]}
+        for name, record in records.items()
+        if record.get("push_error")
     ]
 
 
@@ -226,7 +230,8 @@ def read(path: str) -> Dict[str, Any]:
 
     {"path", "images": [record with "name", "docker_image", "registry_image", "digest", "dockerfile", "base_docker", "docker_sha",
     "build_duration", "gpu_vendor", "gpu_architecture", "given" (it was not built but named), "execution", ... all texts, "" unknown],
-    "models": {image name: card}, "context", "registry", "deployment": {"target", "config"}, "credentials_required", "secrets_required", "summary"}.
+    "models": {image name: card}, "context", "registry", "deployment": {"target", "config"}, "credentials_required", "secrets_required",
+    "summary"}.
     Errors (InvalidInput) name the file and the key.
     """
     document = _mapping(files.read_json(path, "the build manifest"), path, "the document")
@@ -234,7 +239,9 @@ def read(path: str) -> Dict[str, Any]:
     models = _mapping(document.get("built_models"), path, "built_models")
     for name in images:
         if not isinstance(models.get(name), Mapping) or not isinstance(models[name].get("name"), str):
-            raise InvalidInput("the build manifest %s: built_models has no card with a name for the image %r of built_images" % (path, name))
+            raise InvalidInput(
+                "the build manifest %s: built_models has no card with a name for the image %r of built_images" % (path, name)
+            )
     records = [_read_record(name, _mapping(record, path, "built_images[%r]" % name), path) for name, record in images.items()]
     registry = document.get("registry") or next((record["registry"] for record in records if record.get("registry")), "")
     return {
@@ -266,7 +273,18 @@ def _mapping(value: Any, path: str, what: str) -> Mapping[str, Any]:
 def _read_record(name: str, record: Mapping[str, Any], path: str) -> Dict[str, Any]:
     """One image record with every text there; what an older version wrote wrongly (an error text as docker_sha) counts as unknown."""
     found = dict(record, name=name)
-    for key in ("model", "registry", "registry_image", "dockerfile", "base_docker", "docker_sha", "gpu_vendor", "gpu_architecture", "digest", "log_file"):
+    for key in (
+        "model",
+        "registry",
+        "registry_image",
+        "dockerfile",
+        "base_docker",
+        "docker_sha",
+        "gpu_vendor",
+        "gpu_architecture",
+        "digest",
+        "log_file",
+    ):
         value = record.get(key)
         if value is not None and not isinstance(value, str):
             raise InvalidInput("the build manifest %s: built_images[%r]: %s must be text, not %s" % (path, name, key, type(value).__name__))
@@ -274,7 +292,9 @@ def _read_record(name: str, record: Mapping[str, Any], path: str) -> Dict[str, A
     found["docker_image"] = record.get("docker_image") or record.get("image_name") or name
     found["docker_sha"] = found["docker_sha"] if _DIGEST.match(found["docker_sha"]) else ""
     if found["digest"] and not _DIGEST.match(found["digest"]):
-        raise InvalidInput("the build manifest %s: built_images[%r]: digest %r is not sha256:<64 hex digits>" % (path, name, found["digest"][:100]))
+        raise InvalidInput(
+            "the build manifest %s: built_images[%r]: digest %r is not sha256:<64 hex digits>" % (path, name, found["digest"][:100])
+        )
     duration = record.get("build_duration", record.get("build_time"))
     found["build_duration"] = float(duration) if isinstance(duration, (int, float)) and not isinstance(duration, bool) else None
     found["given"] = bool(record.get("local_image") or record.get("prebuilt") or record.get("given"))
@@ -287,7 +307,9 @@ def _read_deployment(document: Mapping[str, Any], path: str) -> Dict[str, Any]:
     deployment = document.get("deployment")
     if deployment is not None:
         given = _mapping(deployment, path, "deployment")
-        return dict(given, target=given.get("target") or "local", config=dict(_mapping(given.get("config") or {}, path, "deployment.config")))
+        return dict(
+            given, target=given.get("target") or "local", config=dict(_mapping(given.get("config") or {}, path, "deployment.config"))
+        )
     flat = dict(_mapping(document.get("deployment_config") or {}, path, "deployment_config"))
     target = flat.pop("target", "") or "local"
     return {"target": {"docker": "local", "kubernetes": "k8s"}.get(target, target), "config": flat}

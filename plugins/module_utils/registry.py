@@ -31,7 +31,9 @@ def normalise(registry: str) -> str:
     if text in _HUB_NAMES or text == "index.docker.io/v1":
         return HUB
     if text and not _REGISTRY.match(text):
-        raise InvalidInput("mad_registry %r is not a registry: expected host[:port][/path] in lower case, like localhost:5000 or docker.io" % registry)
+        raise InvalidInput(
+            "mad_registry %r is not a registry: expected host[:port][/path] in lower case, like localhost:5000 or docker.io" % registry
+        )
     return text
 
 
@@ -64,7 +66,9 @@ def credential_for(registry: str, credentials: Mapping[str, Any]) -> Dict[str, s
 def _registry_entry(key: str, entry: Any) -> Dict[str, str]:
     """The three texts of a registry's entry; empty ones count as absent."""
     if not isinstance(entry, Mapping):
-        raise InvalidInput("the credential file's entry %r must be {\"repository\", \"username\", \"password\"}, not %s" % (key, type(entry).__name__))
+        raise InvalidInput(
+            'the credential file\'s entry %r must be {"repository", "username", "password"}, not %s' % (key, type(entry).__name__)
+        )
     found = {}
     for name in ("repository", "username", "password"):
         value = entry.get(name)
@@ -102,12 +106,15 @@ def _checked(text: str, pattern: Any, what: str, image: str) -> str:
 def load_credentials(path: str, environment: Mapping[str, str]) -> Dict[str, Any]:
     """The credential file (path "": none) with what the environment says above it.
 
-    MAD_DOCKERHUB_USER, MAD_DOCKERHUB_PASSWORD and MAD_DOCKERHUB_REPO set or override the entry `dockerhub`; a variable that has the name of an
-    entry (MAD_AWS_S3, MAD_MINIO, NAS_NODES, PUBLIC_GITHUB_ROCM_KEY, or any entry of the file) replaces it by its JSON. Values never stand in errors.
+    MAD_DOCKERHUB_USER, MAD_DOCKERHUB_PASSWORD and MAD_DOCKERHUB_REPO set or override the entry `dockerhub`; a variable that has the name
+    of an entry (MAD_AWS_S3, MAD_MINIO, NAS_NODES, PUBLIC_GITHUB_ROCM_KEY, or any entry of the file) replaces it by its JSON. Values never
+    stand in errors.
     """
     credentials = read_json(path, "the credential file") if path else {}
     if not isinstance(credentials, dict):
-        raise InvalidInput("the credential file %s must be a JSON object {\"<registry or name>\": {...}}, not %s" % (path, type(credentials).__name__))
+        raise InvalidInput(
+            'the credential file %s must be a JSON object {"<registry or name>": {...}}, not %s' % (path, type(credentials).__name__)
+        )
     for name in sorted(set(_JSON_VARIABLES) | set(credentials)):
         if environment.get(name):
             credentials[name] = _json_variable(name, environment[name])
@@ -123,7 +130,9 @@ def _json_variable(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise InvalidInput("the environment variable %s must hold JSON (it replaces the credential file's entry of that name)" % name) from error
+        raise InvalidInput(
+            "the environment variable %s must hold JSON (it replaces the credential file's entry of that name)" % name
+        ) from error
 
 
 def build_secrets(cred: str, credentials: Mapping[str, Any]) -> Dict[str, str]:

@@ -69,7 +69,11 @@ def _docker_config(private: str, environment: Mapping[str, str]) -> str:
 def _podman_auth(private: str, environment: Mapping[str, str]) -> str:
     """A copy of the user's login file."""
     runtime = environment.get("XDG_RUNTIME_DIR") or "/run/user/%d" % os.geteuid()
-    places = [environment.get("REGISTRY_AUTH_FILE", ""), os.path.join(runtime, "containers", "auth.json"), "/run/containers/%d/auth.json" % os.geteuid()]
+    places = [
+        environment.get("REGISTRY_AUTH_FILE", ""),
+        os.path.join(runtime, "containers", "auth.json"),
+        "/run/containers/%d/auth.json" % os.geteuid(),
+    ]
     settings = next((found for found in map(_read_settings, filter(None, places)) if found), {})
     path = os.path.join(private, "auth.json")
     _write_private(path, {"auths": settings.get("auths", {})})
@@ -93,7 +97,7 @@ def _write_private(path: str, settings: Mapping[str, Any]) -> None:
 
 
 def login(engine: ImageEngine, name: str, credential: Mapping[str, str]) -> None:
-    """Log in to a registry inside a `logins` block; the password goes through stdin. No username: nothing to do. ImageError when refused."""
+    """Log in to a registry inside a `logins` block, password through stdin. No username: nothing to do. ImageError when refused."""
     if not credential.get("username"):
         return
     host = registry.host_of(name + "/")
