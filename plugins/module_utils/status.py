@@ -40,7 +40,7 @@ def decide(run: Mapping[str, Any], outcome: Mapping[str, Any], parsed: Optional[
     """
     planned = run.get("outcome")
     if planned:
-        return {key: str(planned.get(key) or "") for key in ("status", "failure_class", "reason")}
+        return _planned(planned)
     return (
         _from_outside(outcome)
         or _skipped_by_request(run)
@@ -48,6 +48,15 @@ def decide(run: Mapping[str, Any], outcome: Mapping[str, Any], parsed: Optional[
         or _from_output(run, parsed or {})
         or {"status": SUCCESS, "failure_class": "", "reason": ""}
     )
+
+
+def _planned(planned: Mapping[str, Any]) -> Decision:
+    """The plan's own decision; a plan that says it badly is not believed to be a success."""
+    reason = str(planned.get("reason") or "the plan gave no reason")
+    if planned.get("status") == SKIPPED:
+        return {"status": SKIPPED, "failure_class": "", "reason": reason}
+    failure_class = planned.get("failure_class")
+    return _failure(failure_class if failure_class in FAILURE_CLASSES else "invalid", reason)
 
 
 def _from_outside(outcome: Mapping[str, Any]) -> Optional[Decision]:
