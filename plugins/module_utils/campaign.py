@@ -183,7 +183,7 @@ class Campaign:
             document = self.attempt(run_id, attempt)
         except MadError:
             return True  # something was written here: calling it never launched would start it twice
-        return bool(document and (document.get("launch") or document.get("result")))
+        return bool(document and (document.get("launch") or document.get("result") or document.get("run_id") != run_id))
 
     def next_attempt(self, run_id: str) -> int:
         """The number for the next try: one more than the newest attempt that was launched; 1 when none was."""

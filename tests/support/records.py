@@ -67,7 +67,7 @@ def make_run(number: int = 1, **changes: Any) -> Dict[str, Any]:
 
 def make_outcome(**changes: Any) -> Dict[str, Any]:
     """What a host says of a run that ended well."""
-    outcome = {
+    outcome: Dict[str, Any] = {
         **{"launched": True, "exit_code": 0, "signal": 0, "timed_out": False, "oom": False, "cancelled": False, "preempted": False},
         **{"error": None, "notes": [], "times": TIMES},
         "target": {"kind": "local", "runtime": "docker", "container": "mad-x", "container_id": "c0ffee", "parallel": 1, "neighbours": []},

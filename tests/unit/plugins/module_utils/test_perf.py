@@ -12,11 +12,10 @@ import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from ansible_collections.mad.engine.plugins.module_utils import perf
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 # The expressions as the reference prints them; the parser uses its own, of the same language.
 REFERENCE_PRIMARY = re.compile(

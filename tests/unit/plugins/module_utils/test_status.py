@@ -9,7 +9,6 @@ import itertools
 from typing import Any, Dict, Optional
 
 import pytest
-
 from ansible_collections.mad.engine.plugins.module_utils import status
 from ansible_collections.mad.engine.plugins.module_utils.errors import FAILURE_CLASSES, InvalidInput
 from ansible_collections.mad.engine.tests.support.records import make_metric, make_outcome, make_parsed, make_run
@@ -44,13 +43,12 @@ def expected(outcome: Dict[str, Any], parsed: Optional[Dict[str, Any]]) -> str:
 
 
 def test_every_combination() -> None:
-    outcomes = itertools.product(
-        (True, False), (0, 1, 137, None), (0, 9), (False, True), (False, True), (False, True), (False, True), (None, {"class": "launch", "reason": "no"})
-    )
+    flags, errors = [(False, True)] * 4, (None, {"class": "launch", "reason": "no"})
+    outcomes = itertools.product((True, False), (0, 1, 137, None), (0, 9), *flags, errors)
     keys = ("launched", "exit_code", "signal", "timed_out", "oom", "cancelled", "preempted", "error")
     outputs = [None] + [
-        make_parsed(errors=errors, problem=problem, metrics=metrics)
-        for errors in ([], [ERROR])
+        make_parsed(errors=lines, problem=problem, metrics=metrics)
+        for lines in ([], [ERROR])
         for problem in (None, PROBLEM)
         for metrics in ([], [make_metric()], [make_metric(row="a"), make_metric(row="b", text="", value=None)])
     ]
