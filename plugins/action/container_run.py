@@ -1,0 +1,198 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hand a campaign's runs to a host, follow them and bring their results home: the controller's half of `container_run`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.mad.engine.plugins.module_utils import host_images, image_archive, record
+from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage, zipapp
+
+Result = t.Dict[str, t.Any]
+
+
+class _Failed(Exception):
+    """A module run that failed; carries its result."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.get("msg", ""))
+        self.result = result
+
+
+class ActionModule(ActionBase):
+    """One method per state; what is decided stands in plugin_utils/host_runs.py."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
+        """Run one state for the play's host."""
+        super().run(tmp, task_vars)
+        self._vars = task_vars or {}
+        dummy, self._options = self.validate_argument_spec(host_runs.ARGUMENTS)
+        state = self._options["state"]
+        try:
+            self._mine = host_runs.HostRuns(Campaign(self._options["campaign_dir"]), str(self._vars["inventory_hostname"]))
+            result: Result = getattr(self, "_" + state)()
+        except MadError as error:
+            raise AnsibleActionFail(error.message) from error
+        except _Failed as error:
+            return error.result
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return dict(result, campaign=self._mine.campaign.name, campaign_dir=self._mine.campaign.folder)
+
+    # -- talking to the host -----------------------------------------------------------------------------------------------------
+
+    def _on_host(self, **job: t.Any) -> Result:
+        """One run of the module on the host."""
+        job = dict(
+            job, campaign=self._mine.campaign.name, host=self._mine.host, work_dir=self._options["work_dir"] or "", check=bool(self._task.check_mode)
+        )
+        arguments = {"campaign_dir": self._mine.campaign.folder, "state": self._options["state"], "job": job}
+        result: Result = self._execute_module(module_name="mad.engine.container_run", module_args=arguments, task_vars=self._vars)
+        if result.get("failed") or result.get("unreachable"):
+            raise _Failed(result)
+        return {key: value for key, value in result.items() if key not in ("invocation",)}
+
+    def _put(self, local: str, name: str) -> str:
+        """Copy a file into the connection's temporary folder (mode 0700); returns its path there."""
+        folder = self._connection._shell.tmpdir or self._make_tmp_path()
+        remote = str(self._connection._shell.join_path(folder, name))
+        self._transfer_file(local, remote)
+        self._fixup_perms2((folder, remote))
+        return remote
+
+    def _fetch(self, remote: str, local: str) -> None:
+        """Bring a file of the outbox home and remove it there."""
+        try:
+            self._connection.fetch_file(remote, local)
+        finally:
+            self._low_level_execute_command("rm -f " + self._connection._shell.quote(remote))
+
+    # -- states ------------------------------------------------------------------------------------------------------------------
+
+    def _staged(self) -> Result:
+        runs = self._mine.open_runs()
+        if not runs:
+            return {"changed": False, "runs": 0, "images": []}
+        if self._task.check_mode:
+            return dict(self._on_host(runs=self._mine.wanted(runs)), runs=len(runs))
+        document = self._mine.stage_document(runs, self._options)
+        made = stage.prepare(self._mine.repo, self._mine.stage_paths(), document)
+        with tempfile.TemporaryDirectory(prefix="mad-stage-") as scratch:
+            stage.write(made, os.path.join(scratch, "stage.tar.gz"))
+            remote = self._put(os.path.join(scratch, "stage.tar.gz"), "stage.tar.gz")
+        answer = self._on_host(runs=self._mine.wanted(runs), archive=remote)
+        if answer.get("missing"):
+            images = self._put_images(answer["missing"])
+            answer = dict(self._on_host(runs=self._mine.wanted(runs), archive=remote, images=images, last=True), changed=True)
+        finished = self._mine.save(answer.pop("results", []))
+        return dict(answer, runs=len(runs), finished=finished, counts=self._mine.counts())
+
+    def _put_images(self, digests: list[str]) -> dict[str, t.Any]:
+        """Archives of images that this host lacks, as far as the campaign has them."""
+        found: dict[str, t.Any] = {}
+        for digest in digests:
+            name = image_archive.file_name(digest)
+            path = os.path.join(self._mine.campaign.images_dir, name)
+            if os.path.exists(path):
+                found[digest] = {"path": self._put(path, name), "sha256": host_runs.archive_checksum(path)}
+        return found
+
+    def _started(self) -> Result:
+        runs = self._mine.open_runs()
+        if not runs:
+            return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
+        settings = {
+            "lock": self._options["host_lock"], "parallel": self._options["host_parallel"],
+            "min_free_bytes": self._options["min_free_bytes"], "boot_id_file": self._options["boot_id_file"],
+        }
+        answer = self._on_host(runs=self._mine.wanted(runs), core=zipapp.build()[0], settings=settings)
+        self._mine.acknowledge(answer.pop("acknowledged", {}))
+        return self._followed(answer)
+
+    def _polled(self) -> Result:
+        runs = self._mine.open_runs()
+        if not runs:
+            return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
+        live = self._mine.live_offsets() if self._options["live"] else None
+        answer = self._on_host(runs=self._mine.wanted(runs), core=zipapp.build()[0], live=live, stop=self._options["stop"] or "")
+        return self._followed(answer)
+
+    def _followed(self, answer: Result) -> Result:
+        """Keep what an answer brought and say where the host stands."""
+        for entry in answer.pop("live", []):
+            self._show(entry)
+        finished = self._mine.save(answer.pop("results", []) + self._fetch_large(answer.pop("large", [])))
+        if not self._task.check_mode:
+            finished += self._mine.give_up(answer.pop("unknown", []))
+        counts = self._mine.counts(len(answer["running"]), answer["queued"])
+        changed = bool(answer.get("changed") or finished)
+        return {"changed": changed, "running": answer["running"], "finished": finished, "counts": counts, "more": answer.get("more", False)}
+
+    def _fetch_large(self, entries: list[Result]) -> list[Result]:
+        """Records that do not fit into an answer."""
+        if not entries:
+            return []
+        wanted = {entry["run"]: entry["attempt"] for entry in entries}
+        return [found for found in self._collect(wanted, only_results=True).values()]
+
+    def _show(self, entry: Result) -> None:
+        """New output of a running model, line by line, with host and model in front."""
+        self._mine.remember_live(entry)
+        if entry["skipped"]:
+            Display().display("%s %s | ... %d bytes are not shown; the whole log comes home at the end" % (self._mine.host, entry["model"], entry["skipped"]))
+        for line in host_runs.printable(entry["text"]):
+            Display().display("%s %s | %s" % (self._mine.host, entry["model"], line))
+
+    def _collected(self) -> Result:
+        wanted = self._mine.uncollected()
+        if not wanted:
+            return {"changed": False, "runs": [], "bytes": 0}
+        if self._task.check_mode:
+            answer = self._on_host(runs=wanted)
+            return {"changed": answer["changed"], "runs": answer["runs"], "bytes": answer.get("content_bytes", 0)}
+        self._bytes = 0
+        found = self._collect(wanted)
+        return {"changed": bool(found), "runs": sorted(found), "bytes": self._bytes}
+
+    def _collect(self, wanted: t.Mapping[str, int], only_results: bool = False) -> dict[str, t.Any]:
+        """Fetch one archive and keep what it holds; {run id: record or True}."""
+        answer = self._on_host(runs=dict(wanted), only_results=only_results, collect=True)
+        if not answer.get("archive"):
+            return {}
+        folder = self._mine.campaign.folder
+        scratch = tempfile.mkdtemp(prefix=".collect-", dir=folder)
+        try:
+            homecoming.check_space(folder, answer["content_bytes"] + answer["bytes"], self._mine.host)
+            archive = os.path.join(scratch, "archive.tar.gz")
+            self._fetch(answer["archive"], archive)
+            self._bytes = answer["bytes"]
+            return homecoming.receive(self._mine, archive, scratch, answer["runs"], only_results)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _cancelled(self) -> Result:
+        runs = self._mine.open_runs()
+        if not runs:
+            return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
+        answer = self._on_host(runs=self._mine.wanted(runs), core=zipapp.build()[0], reason=self._options["stop"] or "", wait=self._options["wait"])
+        return self._followed(answer)
+
+    def _absent(self) -> Result:
+        days = self._options["keep_days"]
+        return self._on_host(runs={}, keep_days=days)

@@ -1,0 +1,449 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `container_run` does on a host, one function per state. Each takes a job (a plain dict from the controller) and returns a plain dict.
+
+A job names the folder (`campaign`, `host`, `work_dir`) and what is wanted: `runs`, a dict of run id to attempt number. Check mode
+(`check`) says what would change and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+from . import archives, driver, files, host_images, host_state, record
+from .canonical import hash_file
+from .ending import is_folder, is_regular, wall_clock
+from .errors import InvalidInput, MadError
+from .host_state import HostFolder
+from .secret_names import mask
+
+RESULTS_LIMIT = 256 << 10  # bytes of results in one answer
+LIVE_LIMIT = 64 << 10  # bytes of live output in one answer
+_ACKNOWLEDGE = 20.0  # seconds for a supervisor to say that it has read the list
+_CRASHES = 5  # supervisors in a row that ended without any progress
+
+Job = Mapping[str, Any]
+Answer = Dict[str, Any]
+
+
+def work_dir(job: Job) -> str:
+    """The user's work folder on this host."""
+    path = os.path.expanduser(str(job.get("work_dir") or "")) or host_state.default_work_dir()
+    if not os.path.isabs(path):
+        raise InvalidInput("mad_work_dir %r is not an absolute path" % path)
+    return os.path.normpath(path)
+
+
+def folder_of(job: Job) -> HostFolder:
+    """The campaign's folder here."""
+    name = host_state.folder_name(str(job["campaign"]), str(job["host"]))
+    return HostFolder(os.path.join(work_dir(job), "campaigns", name))
+
+
+# -- staged ----------------------------------------------------------------------------------------------------------------------
+
+
+def staged(job: Job) -> Answer:
+    """Unpack the controller's archive, see to the images, hand the runs over (they start with `started`)."""
+    folder = folder_of(job)
+    if job.get("check"):
+        return {"changed": not folder.exists() or not set(job["runs"]) <= set(folder.run_ids()), "folder": folder.path}
+    begun = time.time()
+    stage = _read_stage(str(job["archive"]))
+    new = folder.make(str(job["campaign"]), str(job["host"]))
+    with files.locked(folder.file("stage.lock")):
+        changed = _unpack_stage(folder, stage, str(job["archive"])) or new
+        images = host_images.Images(host_images.private_folder(work_dir(job)), stage["document"].get("credentials") or {}, job.get("images") or {})
+        images.ensure([run for run in stage["document"]["runs"] if not _begun(folder, run)])
+        if images.missing and not job.get("last"):
+            return {"changed": changed, "folder": folder.path, "missing": sorted(set(images.missing)), "images": [], "results": []}
+        results, handed_over = _hand_over(folder, stage["document"], images, begun)
+    how = sorted(images.answers.values(), key=lambda answer: str(answer["name"]))
+    changed = changed or handed_over or any(answer.get("how") in ("pulled", "loaded") for answer in how)
+    return {"changed": changed, "folder": folder.path, "missing": [], "images": how, "results": results}
+
+
+def _begun(folder: HostFolder, run: Mapping[str, Any]) -> bool:
+    """Whether this host has the run already, in the attempt that is wanted."""
+    return int(folder.run(run["id"]).get("attempt") or 0) >= int(run.get("attempt", 1))
+
+
+def _read_stage(path: str) -> Dict[str, Any]:
+    """stage.json out of the archive; it comes first."""
+    with tempfile.TemporaryDirectory(prefix="mad-stage-") as scratch, open(path, "rb") as stream:
+        archives.unpack(stream, scratch, links=True, wanted=lambda name: name == "stage.json")
+        document = files.read_json(os.path.join(scratch, "stage.json"), "the staging document")
+    return {"document": document}
+
+
+def _unpack_stage(folder: HostFolder, stage: Mapping[str, Any], path: str) -> bool:
+    """lib and tree into their places, both by rename: whoever comes second finds them done."""
+    document = stage["document"]
+    library = os.path.join(os.path.dirname(os.path.dirname(folder.path)), "lib")
+    host_state.own_folder(library, 0o755)
+    pyz, tree = os.path.join(library, document["core"] + ".pyz"), folder.file("tree", document["tree"])
+    if os.path.exists(tree) and os.path.exists(pyz) and hash_file(pyz) == document["core"]:
+        return False
+    scratch = tempfile.mkdtemp(prefix=".unpack-", dir=folder.path)
+    try:
+        with open(path, "rb") as stream:
+            archives.unpack(stream, scratch, links=True, wanted=lambda name: name != "stage.json")
+        _install_core(os.path.join(scratch, "core.pyz"), pyz, document["core"])
+        os.makedirs(os.path.join(scratch, "tree"), exist_ok=True)
+        if not os.path.exists(tree):
+            os.rename(os.path.join(scratch, "tree"), tree)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def _install_core(source: str, target: str, wanted: str) -> None:
+    found = hash_file(source)
+    if found != wanted:
+        raise MadError("the core arrived damaged: sha256 %s instead of %s" % (found, wanted))
+    os.replace(source, target)
+
+
+def _hand_over(folder: HostFolder, document: Mapping[str, Any], images: host_images.Images, begun: float) -> Tuple[List[Answer], bool]:
+    """Write run.json of every run whose image is verified; the others get a record of class image."""
+    results: List[Answer] = []
+    changed = False
+    if document.get("facts") and folder.facts() != document["facts"]:
+        files.write_json(folder.file("facts.json"), document["facts"], 0o600)
+    if document.get("secrets"):
+        folder.save_secrets(dict(folder.secrets(), **document["secrets"]))
+    for run in document["runs"]:
+        if _begun(folder, run):
+            continue
+        run = dict(run, tree=document["tree"], queued=begun)
+        answer = images.answers.get(host_images.key(host_images.wish(run))) if run["runtime"] != "host" else {}
+        if answer is None or answer.get("error"):
+            reason = (answer or {}).get("error") or "the image was not looked for"
+            results.append(dict(record.make_unrun_record(run, "image", reason), host=folder.facts()))
+            continue
+        if answer:
+            run["image"] = dict(run["image"], digest=answer["digest"])
+        changed = folder.save_run(run) or changed
+    return results, changed
+
+
+# -- started ---------------------------------------------------------------------------------------------------------------------
+
+
+def started(job: Job) -> Answer:
+    """See that a supervisor has the list. `acknowledged` are the runs it knows; only then has the launch been accepted."""
+    folder = folder_of(job)
+    if not folder.exists():
+        raise MadError("nothing is staged for campaign %s in %s" % (job["campaign"], folder.path))
+    wanted = {run_id: int(attempt) for run_id, attempt in job["runs"].items()}
+    pending = [run_id for run_id in wanted if _standing(folder, run_id, wanted[run_id])[0] in ("pending", "open")]
+    if job.get("check"):
+        return {"changed": bool(pending) and not folder.supervised(), "acknowledged": []}
+    spawned = False
+    if pending:
+        _forget_orders(folder)
+        token = folder.save_settings(_settings(job))
+        spawned = _ensure_supervisor(folder, str(job["core"]), token)
+    launches = {run_id: _launch_document(folder, run_id) for run_id in wanted if folder.run(run_id)}
+    return dict(_answer(folder, job), changed=spawned, acknowledged=launches)
+
+
+def _settings(job: Job) -> Dict[str, Any]:
+    given = job.get("settings") or {}
+    return {name: given[name] for name in host_state.DEFAULT_SETTINGS if given.get(name) not in (None, "")}
+
+
+def _forget_orders(folder: HostFolder) -> None:
+    """A start takes back an earlier stop or cancel; one that is still being obeyed is waited for."""
+    deadline = time.monotonic() + _ACKNOWLEDGE * 3
+    while folder.reason("cancel") is not None and folder.supervised():
+        if time.monotonic() > deadline:
+            raise MadError("%s is still being cancelled; try again when that has ended" % folder.path)
+        time.sleep(0.2)
+    folder.unsay("cancel")
+    folder.unsay("stop")
+
+
+def _launch_document(folder: HostFolder, run_id: str) -> Answer:
+    """What the controller writes down about an accepted launch."""
+    run = folder.run(run_id)
+    return {"attempt": int(run.get("attempt", 1)), "folder": folder.path, "boot_id": folder.state().get("boot_id", ""), "queued": run.get("queued")}
+
+
+def _ensure_supervisor(folder: HostFolder, core: str, token: str) -> bool:
+    """Start one where none lives; return when one has read the settings with this token (""; any). True when one was started."""
+    deadline = time.monotonic() + _ACKNOWLEDGE
+    spawned = False
+    while True:
+        state = folder.state()
+        alive = folder.supervised()
+        if alive and (not token or state.get("token") == token):
+            return spawned
+        if spawned and state.get("token") == token and token:
+            return spawned  # it was so quick that it has ended already
+        if not alive:
+            _spawn(folder, core)
+            spawned = True
+        if time.monotonic() > deadline:
+            words = host_state.read_text(folder.file("supervisor.log")).strip().splitlines()
+            raise MadError("the supervisor in %s does not answer: %s" % (folder.path, words[-1] if words else "its log is empty"))
+        _wait_for_ready(folder, token)
+
+
+def _wait_for_ready(folder: HostFolder, token: str) -> None:
+    for _round in range(100):
+        if folder.supervised() and (not token or folder.state().get("token") == token):
+            return
+        if token and folder.state().get("token") == token:
+            return
+        time.sleep(0.02)
+
+
+def _spawn(folder: HostFolder, core: str) -> None:
+    """python3 lib/<hash>.pyz supervise <folder>; it detaches itself, so the child that we wait for ends at once."""
+    pyz = os.path.join(os.path.dirname(os.path.dirname(folder.path)), "lib", core + ".pyz")
+    if not core or hash_file(pyz) != core:
+        raise MadError("the core %s is not what it should be; stage again" % pyz)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("ANSIBLE_")}
+    with open(folder.file("supervisor.log"), "ab") as log:
+        done = subprocess.run([sys.executable, "-I", "-B", pyz, "supervise", folder.path], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                              env=environment, cwd="/", timeout=60, check=False)
+    if done.returncode:
+        raise MadError("the supervisor cannot be started: %s" % host_state.read_text(folder.file("supervisor.log")).strip()[-500:])
+
+
+# -- polled ----------------------------------------------------------------------------------------------------------------------
+
+
+def polled(job: Job) -> Answer:
+    """New results, what runs, new output; a supervisor is started where one is needed and none lives."""
+    folder = folder_of(job)
+    if not folder.exists():
+        return dict(_nothing(), unknown=sorted(job["runs"]))
+    if job.get("check"):
+        return _answer(folder, job)
+    said = bool(job.get("stop")) and folder.say("stop", str(job["stop"]))
+    answer = _answer(folder, job)
+    if (answer["queued"] or answer["running"]) and not folder.supervised():
+        _restart(folder, str(job["core"]), answer)
+    return dict(answer, changed=bool(answer["results"] or said))
+
+
+def _nothing() -> Answer:
+    return {"changed": False, "results": [], "more": False, "large": [], "running": [], "queued": 0, "unknown": [], "live": []}
+
+
+def _restart(folder: HostFolder, core: str, answer: Answer) -> None:
+    """Another supervisor after one that died; when they die one after the other without progress, a person must look."""
+    known = host_state.read_optional(folder.file("restarts.json"))
+    progress = len(folder.run_ids()) - answer["queued"] - len(answer["running"])
+    count = int(known.get("count", 0)) + 1 if known.get("progress") == progress else 1
+    files.write_json(folder.file("restarts.json"), {"count": count, "progress": progress}, 0o600)
+    if count > _CRASHES:
+        words = host_state.read_text(folder.file("supervisor.log")).strip().splitlines()
+        raise MadError("the supervisor in %s ended %d times without progress: %s" % (folder.path, count - 1, words[-1] if words else "its log is empty"))
+    _ensure_supervisor(folder, core, "")
+
+
+def _standing(folder: HostFolder, run_id: str, attempt: int) -> Tuple[str, Optional[host_state.Standing]]:
+    run = folder.run(run_id)
+    if not run or int(run.get("attempt", 1)) < attempt:
+        return "unknown", None
+    standing = folder.standing(run)
+    return standing.state, standing
+
+
+def _answer(folder: HostFolder, job: Job) -> Answer:
+    """Where the wanted runs stand."""
+    answer = _nothing()
+    room = RESULTS_LIMIT
+    hidden = list(folder.secrets().values())
+    for run_id, attempt in sorted(job["runs"].items()):
+        state, standing = _standing(folder, run_id, int(attempt))
+        if state == "unknown":
+            answer["unknown"].append(run_id)
+        elif state == "done" and standing and standing.record:
+            room = _add_result(folder, answer, standing.record, room)
+        elif state == "open" and standing and folder.attempt(run_id, standing.attempt).launch():
+            answer["running"].append(_running(folder, run_id, standing.attempt))
+        else:
+            answer["queued"] += 1
+    if isinstance(job.get("live"), dict):
+        answer["live"] = list(_live(folder, job["live"], answer["running"], hidden))
+    return answer
+
+
+def _add_result(folder: HostFolder, answer: Answer, document: Mapping[str, Any], room: int) -> int:
+    size = len(json.dumps(document))
+    if size > RESULTS_LIMIT:  # it will never fit: it goes as a file
+        path = folder.attempt(document["run_id"], document["attempt"]).file("result.json")
+        answer["large"].append({"run": document["run_id"], "attempt": document["attempt"], "path": path, "bytes": os.path.getsize(path)})
+        return room
+    if size > room:
+        answer["more"] = True
+        return room
+    answer["results"].append(document)
+    return room - size
+
+
+def _running(folder: HostFolder, run_id: str, number: int) -> Answer:
+    attempt = folder.attempt(run_id, number)
+    progress = driver.read_phases(attempt.file("io", "phases"))
+    began = wall_clock(progress.began) if progress.began else float(attempt.launch().get("created") or time.time())
+    return {"run": run_id, "attempt": number, "model": folder.run(run_id).get("model", ""), "phase": progress.phase or "launch",
+            "seconds": round(max(0.0, time.time() - began), 1)}
+
+
+def _live(folder: HostFolder, offsets: Mapping[str, Any], running: List[Answer], hidden: List[str]) -> Iterator[Answer]:
+    """New whole lines of model.log of what runs now, and the rest of what the controller was following."""
+    room = LIVE_LIMIT
+    for run_id in dict.fromkeys([entry["run"] for entry in running] + sorted(offsets)):
+        numbers = folder.attempts(run_id)
+        if not numbers or room <= 0:
+            continue
+        known = offsets.get(run_id) or {}
+        offset = int(known.get("offset") or 0) if known.get("attempt") == numbers[-1] else 0
+        path = folder.attempt(run_id, numbers[-1]).log("model.log")
+        ended = not any(entry["run"] == run_id for entry in running)
+        text, start, end = _new_text(path, offset, room, ended)
+        room -= end - start
+        if end > offset or ended:
+            yield {"run": run_id, "attempt": numbers[-1], "model": folder.run(run_id).get("model", ""), "offset": end, "skipped": start - offset,
+                   "text": mask(text, hidden), "ended": ended}
+
+
+def _new_text(path: str, offset: int, room: int, ended: bool) -> Tuple[str, int, int]:
+    """(text, where it begins, where it ends): whole lines since offset, at most the last `room` bytes."""
+    if not is_regular(path):
+        return "", offset, offset
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        size = os.fstat(descriptor).st_size
+        start = max(offset, size - room) if size > offset else offset
+        stream.seek(start)
+        data = stream.read(room)
+    if start > offset:
+        cut = data.find(b"\n") + 1
+        data, start = data[cut:], start + cut
+    if not ended:
+        data = data[:max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
+    return data.decode("utf-8", "replace"), start, start + len(data)
+
+
+# -- collected -------------------------------------------------------------------------------------------------------------------
+
+
+def collected(job: Job) -> Answer:
+    """Logs and artifacts of these runs in one archive for the connection to fetch; `content_bytes` is what they need unpacked."""
+    folder = folder_of(job)
+    if not folder.exists():
+        return {"changed": False, "archive": "", "runs": [], "unknown": sorted(job["runs"])}
+    chosen = _result_of if job.get("only_results") else _files_of
+    found = {run_id: chosen(folder, run_id) for run_id in sorted(job["runs"]) if folder.run(run_id)}
+    total = sum(os.path.getsize(path) for entries in found.values() for path, dummy in entries)
+    answer: Answer = {"changed": bool(found), "runs": sorted(found), "content_bytes": total, "unknown": sorted(set(job["runs"]) - set(found)), "archive": ""}
+    if not found or job.get("check"):
+        return answer
+    free = shutil.disk_usage(folder.path).free
+    if free < total + (16 << 20):
+        raise MadError("the archive of logs and artifacts needs up to %d MiB in %s, where %d MiB are free" % (total >> 20, folder.path, free >> 20))
+    answer["archive"] = _make_archive(work_dir(job), found)
+    answer["bytes"] = os.path.getsize(answer["archive"])
+    return answer
+
+
+def _files_of(folder: HostFolder, run_id: str) -> List[Tuple[str, str]]:
+    """(path here, name in the archive) of everything that comes home of one run: the newest attempt on top, older ones below."""
+    found: List[Tuple[str, str]] = []
+    numbers = [number for number in folder.attempts(run_id) if folder.attempt(run_id, number).result()]
+    for number in numbers:
+        attempt = folder.attempt(run_id, number)
+        prefix = run_id if number == numbers[-1] else "%s/attempt-%d" % (run_id, number)
+        for name in host_state.LOGS:
+            if is_regular(attempt.file(name)):
+                found.append((attempt.file(name), "%s/%s" % (prefix, "run.log" if name == "model.log" else name)))
+        folder_path = attempt.file("artifacts")
+        names = sorted(os.listdir(folder_path)) if is_folder(folder_path) else []
+        found += [(os.path.join(folder_path, name), "%s/artifacts/%s" % (prefix, name)) for name in names if is_regular(os.path.join(folder_path, name))]
+    return found
+
+
+def _result_of(folder: HostFolder, run_id: str) -> List[Tuple[str, str]]:
+    """The newest record alone, where it is too large for an answer."""
+    numbers = [number for number in folder.attempts(run_id) if folder.attempt(run_id, number).result()]
+    return [(folder.attempt(run_id, numbers[-1]).file("result.json"), run_id + "/result.json")] if numbers else []
+
+
+def _make_archive(base: str, found: Mapping[str, List[Tuple[str, str]]]) -> str:
+    """An archive under a name that cannot be guessed, readable by the login user too (become may have made us another one)."""
+    outbox = make_outbox(base)
+    path = os.path.join(outbox, secrets.token_hex(16) + ".tar.gz")
+    with _open_archive(path) as archive:
+        for run_id, entries in found.items():
+            sizes = {name: archives.add_file(archive, place, name) for place, name in entries}
+            if sizes.get(run_id + "/run.log", -1) < 0:
+                archives.add_bytes(archive, b"", run_id + "/run.log")
+    os.chmod(path, 0o644)
+    return path
+
+
+def make_outbox(base: str) -> str:
+    """The folder for files on their way to the controller: nobody can list it."""
+    host_state.own_folder(base, 0o711)
+    outbox = os.path.join(base, "outbox")
+    host_state.own_folder(outbox, 0o711)
+    for name in os.listdir(outbox):
+        path = os.path.join(outbox, name)
+        with contextlib.suppress(OSError):
+            if time.time() - os.lstat(path).st_mtime > 86400:
+                os.unlink(path)
+    return outbox
+
+
+@contextlib.contextmanager
+def _open_archive(path: str) -> Iterator[Any]:
+    import tarfile
+
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz", compresslevel=3) as archive:
+            yield archive
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+# -- cancelled -------------------------------------------------------------------------------------------------------------------
+
+
+def cancelled(job: Job) -> Answer:
+    """Stop and end exactly this campaign's runs on this host; wait until each has its record."""
+    folder = folder_of(job)
+    if not folder.exists():
+        return dict(_nothing(), unknown=sorted(job["runs"]))
+    answer = _answer(folder, dict(job, live=None))
+    alive = bool(answer["running"] or answer["queued"])
+    if job.get("check") or not alive:
+        return dict(answer, changed=alive)
+    folder.say("cancel", str(job.get("reason") or "cancelled by a person"))
+    deadline = time.monotonic() + float(job.get("wait") or 120)
+    token = folder.save_settings({})
+    while time.monotonic() < deadline:
+        if not folder.supervised():
+            _ensure_supervisor(folder, str(job["core"]), token)
+        answer = _answer(folder, dict(job, live=None))
+        if not answer["running"] and not answer["queued"]:
+            return dict(answer, changed=True)
+        time.sleep(0.2)
+    raise MadError("%d runs of campaign %s still run after being cancelled; see %s" % (len(answer["running"]), job["campaign"], folder.path))

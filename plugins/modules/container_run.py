@@ -1,0 +1,238 @@
+#!/usr/bin/python
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_run
+short_description: Run the list of runs that a campaign has for a host
+version_added: 0.1.0
+author:
+  - mad.engine contributors (@mad-engine)
+description:
+  - Hands the runs of a campaign's plan to the host that they were planned for, follows them and brings their results home.
+  - On the host a supervisor runs the list, detached from the connection. It survives the end of the play and of the login; whoever asks next attaches to it.
+    Each attempt has a keeper process of its own, which survives the supervisor. Nothing is started twice, whoever dies.
+  - One flock per machine (O(host_lock)) keeps campaigns, users and inventory aliases from measuring beside each other. Waiting for it is queue time.
+  - Works with docker, podman and, without a container, on the host itself. The host needs Python 3.8 or newer and the command line of the engine, nothing else.
+  - Building block of the role P(mad.engine.local#role).
+options:
+  campaign_dir:
+    description: Folder of the campaign on the controller; its C(plan.json) says what runs on this host.
+    type: path
+    required: true
+  state:
+    description:
+      - V(staged) brings scripts, runs and images to the host and verifies the image ids. A run whose image is not what was planned gets its
+        result (class C(image)) and is not started.
+      - V(started) sees that a supervisor works on the list and writes C(attempt-N.json) of each accepted run into the campaign folder.
+      - V(polled) brings new results (at most 256 kB at a time), says what runs, and starts another supervisor if the last one died.
+      - V(collected) brings logs and artifacts of finished runs in one archive.
+      - V(cancelled) stops and ends this campaign's runs on this host, and nothing else.
+      - V(absent) removes this campaign's folder on the host, or with O(keep_days) everything of ours that is older. Never what runs.
+    type: str
+    required: true
+    choices: [staged, started, polled, collected, cancelled, absent]
+  work_dir:
+    description: Work folder on the host, on a local disk. Empty means C(/var/tmp/mad-<uid>). A folder of another user is refused.
+    type: str
+    default: ""
+  host_lock:
+    description: The lock of the machine. Made with mode 0666, never followed through a link, never truncated or removed.
+    type: str
+    default: /var/tmp/mad-host.lock
+  host_parallel:
+    description: How many runs of this campaign may run side by side, on disjoint GPUs and CPUs. Recorded in the results.
+    type: int
+    default: 1
+  min_free_bytes:
+    description: No run starts with less space than this in the work folder; it gets class C(infra).
+    type: int
+    default: 268435456
+  boot_id_file:
+    description: Where the kernel tells the id of this boot. For tests of what happens after a reboot.
+    type: str
+    default: ""
+  stop:
+    description:
+      - With V(state=polled) a reason to start nothing more; runs that were not started become SKIPPED with it.
+      - With V(state=cancelled) the reason that stands in the results.
+    type: str
+    default: ""
+  live:
+    description: With V(state=polled) show the output of running models as it comes, with host and model in front of each line.
+    type: bool
+    default: false
+  wait:
+    description: With V(state=cancelled) seconds to wait for the end of what runs.
+    type: int
+    default: 120
+  keep_days:
+    description: With V(state=absent) remove folders, archives and images of all campaigns that were last used before so many days; unset, only this campaign's folder.
+    type: float
+  credential_file:
+    description: On the controller, a file with registry logins and other credentials (C(credential.json)). Only the entries that the runs need reach the host.
+    type: str
+    default: ""
+  secrets:
+    description:
+      - Values of secret environment variables of the runs, by name. What is not here is taken from the run's credential or from the controller's environment.
+      - They travel in a file with mode 0600, never on a command line, and are removed when nothing is left to run.
+    type: dict
+    default: {}
+  job:
+    description: What the controller's half hands to the host's half. Not for people.
+    type: dict
+attributes:
+  check_mode:
+    support: full
+    description: Says what would change; touches nothing and starts nothing.
+  diff_mode:
+    support: none
+    description: What it changes is not a text.
+"""
+
+EXAMPLES = r"""
+- name: Bring scripts and images
+  mad.engine.container_run:
+    campaign_dir: /srv/results/20261122T101500Z
+    state: staged
+    secrets:
+      HF_TOKEN: "{{ vault_hf_token }}"
+
+- name: Start what is pending
+  mad.engine.container_run:
+    campaign_dir: /srv/results/20261122T101500Z
+    state: started
+
+- name: Bring new results
+  mad.engine.container_run:
+    campaign_dir: /srv/results/20261122T101500Z
+    state: polled
+    live: true
+  register: poll
+
+- name: Bring logs and artifacts
+  mad.engine.container_run:
+    campaign_dir: /srv/results/20261122T101500Z
+    state: collected
+
+- name: Remove what campaigns of the last two weeks do not need
+  mad.engine.container_run:
+    campaign_dir: /srv/results/20261122T101500Z
+    state: absent
+    keep_days: 14
+"""
+
+RETURN = r"""
+campaign:
+  description: Name of the campaign.
+  type: str
+  returned: success
+campaign_dir:
+  description: Its folder on the controller.
+  type: path
+  returned: success
+counts:
+  description: The host's runs by where they stand. Only a run whose record is on the controller is done.
+  type: dict
+  returned: success, states staged, started, polled and cancelled
+  sample: {total: 4, done: 2, success: 2, failure: 0, skipped: 0, running: 1, queued: 1}
+running:
+  description: What runs on this host now.
+  type: list
+  elements: dict
+  returned: success, states started, polled and cancelled
+  sample: [{run: 0123456789abcdef, model: dummy, attempt: 1, phase: model, seconds: 12.5}]
+finished:
+  description: Runs whose record is new on the controller since the last return.
+  type: list
+  elements: dict
+  returned: success, states staged, started, polled and cancelled
+  sample: [{run: 0123456789abcdef, model: dummy, status: SUCCESS, failure_class: "", metric: 14164 samples_per_second}]
+more:
+  description: Whether more results wait for the next poll.
+  type: bool
+  returned: success, states started, polled and cancelled
+runs:
+  description: Number of runs staged (state staged), or the ids of the runs whose files came home (state collected).
+  type: raw
+  returned: success, states staged and collected
+images:
+  description: What was done for each image.
+  type: list
+  elements: dict
+  returned: success, state staged
+  sample: [{name: ci-dummy_dummy.ubuntu.amd, digest: "sha256:...", how: present, seconds: 0.1}]
+folder:
+  description: The campaign's folder on the host.
+  type: path
+  returned: success, state staged
+bytes:
+  description: Size of the archive that was fetched.
+  type: int
+  returned: success, state collected
+removed:
+  description: What was removed, or would be in check mode.
+  type: list
+  elements: str
+  returned: success, state absent
+kept:
+  description: Folders that were left alone, each with the reason.
+  type: list
+  elements: dict
+  returned: success, state absent
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.mad.engine.plugins.module_utils import host_clean, host_steps
+from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+
+STATES = {
+    "staged": host_steps.staged,
+    "started": host_steps.started,
+    "polled": host_steps.polled,
+    "collected": host_steps.collected,
+    "cancelled": host_steps.cancelled,
+    "absent": host_clean.absent,
+}
+
+
+def main() -> None:
+    """One state on the host; the controller's half has decided everything else."""
+    module = AnsibleModule(
+        argument_spec={
+            "campaign_dir": {"type": "path", "required": True},
+            "state": {"type": "str", "required": True, "choices": list(STATES)},
+            "work_dir": {"type": "str", "default": ""},
+            "host_lock": {"type": "str", "default": "/var/tmp/mad-host.lock"},
+            "host_parallel": {"type": "int", "default": 1},
+            "min_free_bytes": {"type": "int", "default": 268435456},
+            "boot_id_file": {"type": "str", "default": ""},
+            "stop": {"type": "str", "default": ""},
+            "live": {"type": "bool", "default": False},
+            "wait": {"type": "int", "default": 120},
+            "keep_days": {"type": "float"},
+            "credential_file": {"type": "str", "default": ""},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "job": {"type": "dict"},
+        },
+        supports_check_mode=True,
+    )
+    job = module.params["job"]
+    if not job:
+        module.fail_json(msg="container_run works only together with its action plugin; call it as mad.engine.container_run")
+    function = host_steps.collected if job.get("collect") else STATES[module.params["state"]]
+    try:
+        module.exit_json(**function(job))
+    except MadError as error:
+        module.fail_json(msg=error.message, failure_class=error.failure_class)
+    except OSError as error:
+        module.fail_json(msg="%s: %s" % (error.filename or "the host", error.strerror or error), failure_class="infra")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A campaign's runs of one inventory host, as the controller knows them: what is open, what to stage, what came home."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+import typing as t
+
+from ansible_collections.mad.engine.plugins.module_utils import files, record, registry
+from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
+
+Run = t.Dict[str, t.Any]
+
+# Arguments of the action; the module file documents them.
+ARGUMENTS: dict[str, t.Any] = {
+    "campaign_dir": {"type": "path", "required": True},
+    "state": {"type": "str", "required": True, "choices": ["staged", "started", "polled", "collected", "cancelled", "absent"]},
+    "work_dir": {"type": "str", "default": ""},
+    "host_lock": {"type": "str", "default": "/var/tmp/mad-host.lock"},
+    "host_parallel": {"type": "int", "default": 1},
+    "min_free_bytes": {"type": "int", "default": 268435456},
+    "boot_id_file": {"type": "str", "default": ""},
+    "stop": {"type": "str", "default": ""},
+    "live": {"type": "bool", "default": False},
+    "wait": {"type": "int", "default": 120},
+    "keep_days": {"type": "float"},
+    "credential_file": {"type": "str", "default": ""},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+}
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_COLOUR = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
+
+
+class HostRuns:
+    """The runs of one host in one campaign."""
+
+    def __init__(self, campaign: Campaign, host: str) -> None:
+        self.campaign, self.host = campaign, host
+        self.plan = campaign.plan()
+        self.runs = [run for run in self.plan["runs"] if run["place"].get("host") == host and run["place"].get("target") == "local"]
+        self.repo = str((self.plan.get("repo") or {}).get("path") or "")
+
+    # -- what is open --------------------------------------------------------------------------------------------------------------
+
+    def executable(self) -> list[Run]:
+        """Runs that the plan wants executed."""
+        return [run for run in self.runs if not run.get("outcome")]
+
+    def result(self, run: Run) -> Run | None:
+        """The record of the wanted attempt or a newer one."""
+        try:
+            known = self.campaign.result(run["id"])
+        except MadError:
+            return None
+        return known if known and known.get("attempt", 1) >= run.get("attempt", 1) else None
+
+    def open_runs(self) -> list[Run]:
+        """Runs without a final record."""
+        return [run for run in self.executable() if self.result(run) is None]
+
+    @staticmethod
+    def wanted(runs: t.Iterable[Run]) -> dict[str, int]:
+        """{run id: attempt} for a job."""
+        return {run["id"]: run.get("attempt", 1) for run in runs}
+
+    def counts(self, running: int = 0, queued: int = 0) -> dict[str, int]:
+        """Of this host: only what is kept on the controller is done."""
+        records = [found for found in (self.result(run) for run in self.executable()) if found]
+        statuses = [found["status"] for found in records]
+        numbers = {name: statuses.count(name.upper()) for name in ("success", "failure", "skipped")}
+        return dict(numbers, total=len(self.executable()), done=len(records), running=running, queued=queued)
+
+    # -- staging -------------------------------------------------------------------------------------------------------------------
+
+    def stage_paths(self) -> set[str]:
+        """Paths of the repository that any run of this host needs."""
+        return {str(path) for run in self.executable() for path in run.get("stage") or []}
+
+    def stage_document(self, runs: list[Run], options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """What goes to the host beside files; runs are resolved here."""
+        facts = ((self.plan.get("hosts") or {}).get(self.host) or {}).get("facts") or {}
+        resolved = [self._resolved(run, facts) for run in runs]
+        credentials = registry.load_credentials(str(options["credential_file"] or ""), os.environ)
+        secrets = {name: value for run in resolved for name, value in self._secrets(run, options["secrets"], credentials).items()}
+        return {"schema": 1, "runs": resolved, "facts": facts, "secrets": secrets, "credentials": _registry_logins(resolved, credentials)}
+
+    def _resolved(self, run: Run, facts: t.Mapping[str, t.Any]) -> Run:
+        if '"unresolved"' not in json.dumps(run):
+            return run
+        from ansible_collections.mad.engine.plugins.module_utils import plan  # type: ignore[attr-defined]
+
+        return dict(plan.resolve(run, facts, self._images()))
+
+    def _images(self) -> dict[str, t.Any]:
+        path = self.campaign.manifest_path
+        document = files.read_json(path, "the build manifest") if os.path.exists(path) else {}
+        return dict(document.get("built_images") or {})
+
+    @staticmethod
+    def _secrets(run: Run, given: t.Mapping[str, t.Any], credentials: t.Mapping[str, t.Any]) -> dict[str, str]:
+        """Values of a run's secret variables: given by the play, a field of its credential, or the controller's environment."""
+        own = registry.build_secrets(str(run.get("cred") or ""), credentials) if run.get("cred") else {}
+        found: dict[str, str] = {}
+        for name in run.get("secret_env") or []:
+            value = given.get(name, own.get(name, os.environ.get(name)))
+            if value is not None:
+                found[name] = str(value)
+        return found
+
+    # -- what comes home -------------------------------------------------------------------------------------------------------------
+
+    def acknowledge(self, launches: t.Mapping[str, t.Mapping[str, t.Any]]) -> None:
+        """Write down that the host has taken the runs over, before anybody waits for them."""
+        now = time.time()
+        for run_id, launch in launches.items():
+            known = self.campaign.attempt(run_id, int(launch["attempt"])) or {}
+            if not known.get("launch"):
+                document = dict(launch, host=self.host, submitted=now)
+                self.campaign.save_attempt({"run_id": run_id, "attempt": int(launch["attempt"]), "launch": document})
+
+    def save(self, records: t.Iterable[Run]) -> list[Run]:
+        """Keep records; returns what the progress callback shows of those that are new. One of a run that is not this host's is refused."""
+        own = {run["id"]: run for run in self.runs}
+        finished = []
+        for found in records:
+            if found.get("run_id") not in own:
+                raise MadError("host %s sent a record of run %s, which is not one of its runs" % (self.host, found.get("run_id")))
+            if self.campaign.save_result(found):
+                finished.append(_shown(found))
+        return finished
+
+    def give_up(self, run_ids: t.Iterable[str]) -> list[Run]:
+        """Runs that the host had taken over and knows nothing of any more."""
+        lost = []
+        for run in self.open_runs():
+            if run["id"] not in set(run_ids):
+                continue
+            if not self.campaign.launched(run["id"], run.get("attempt", 1)):
+                raise InvalidInput("run %s was never started on host %s" % (run["id"], self.host))
+            reason = "the host accepted the run and no longer knows it: its work folder was removed"
+            lost.append(record.make_unrun_record(run, "lost_contact", reason, launched=True))
+        return self.save(lost)
+
+    def uncollected(self) -> dict[str, int]:
+        """{run id: attempt} of runs with a record whose logs are still on the host."""
+        found = {}
+        for run in self.executable():
+            known = self.result(run)
+            if known and known.get("launched") and known.get("failure_class") != "lost_contact":
+                attempt = int(known["attempt"])
+                if not (self.campaign.attempt(run["id"], attempt) or {}).get("collected"):
+                    found[run["id"]] = attempt
+        return found
+
+    # -- live output -------------------------------------------------------------------------------------------------------------------
+
+    def _live_path(self) -> str:
+        return self.campaign.path("live", hashlib.sha256(self.host.encode("utf-8", "surrogateescape")).hexdigest()[:12] + ".json")
+
+    def live_offsets(self) -> dict[str, t.Any]:
+        """How much of each log was shown."""
+        if not os.path.exists(self._live_path()):
+            return {}
+        try:
+            return dict(files.read_json(self._live_path(), "the file"))
+        except (MadError, TypeError, ValueError):
+            return {}
+
+    def remember_live(self, entry: t.Mapping[str, t.Any]) -> None:
+        """Keep the new offset; a log that has ended is forgotten."""
+        known = self.live_offsets()
+        known[entry["run"]] = {"attempt": entry["attempt"], "offset": entry["offset"]}
+        if entry["ended"]:
+            del known[entry["run"]]
+        os.makedirs(os.path.dirname(self._live_path()), exist_ok=True)
+        files.write_json(self._live_path(), known)
+
+
+def _shown(found: Run) -> Run:
+    """A record as the progress callback shows it."""
+    metrics = found.get("metrics") or []
+    metric = "%s %s" % (metrics[0].get("text", ""), metrics[0].get("unit", "")) if len(metrics) == 1 else ("%d results" % len(metrics) if metrics else "")
+    return {"run": found["run_id"], "model": found["model"], "status": found["status"], "failure_class": found["failure_class"], "metric": metric.strip()}
+
+
+def _registry_logins(runs: t.Iterable[Run], credentials: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The entries of the credential file that the images of these runs need, and no other."""
+    found = {}
+    for run in runs:
+        image = run.get("image") or {}
+        name = str(image.get("registry_image") or (image.get("name") if image.get("given") else "") or "")
+        for key in (registry.host_of(name), name.rpartition("/")[0], registry.HUB_KEY) if name else ():
+            if key in credentials and (key != registry.HUB_KEY or registry.host_of(name) == registry.HUB):
+                found[key] = credentials[key]
+    return found
+
+
+def archive_checksum(path: str) -> str:
+    """sha256 of an image archive, as it was written down when it was made; "" when it was not."""
+    try:
+        return str(files.read_json(path + ".json", "the archive's checksum").get("sha256") or "")
+    except MadError:
+        return ""
+
+
+def printable(text: str) -> list[str]:
+    """Lines that do nothing to a terminal: no colours, no control characters; of a progress bar only its last state."""
+    lines = [line.rpartition("\r")[2] if "\r" in line.rstrip("\r") else line for line in text.split("\n")]
+    cleaned = [_CONTROL.sub("", _COLOUR.sub("", line.rstrip("\r"))) for line in lines]
+    return cleaned[:-1] if cleaned and not cleaned[-1] else cleaned
