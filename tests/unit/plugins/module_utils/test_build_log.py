@@ -43,7 +43,9 @@ def test_lines_come_masked_into_file_callback_and_watch(tmp_path) -> None:
     path, seen, watched = tmp_path / "x.log", [], []
     key = "-----BEGIN KEY-----\nabcdefghijkl\n-----END KEY-----"
     with BuildLog(str(path), ["hunter2hunter2", key, "short"], seen.append) as log:
-        code = log.run(python("print('pw hunter2hunter2'); print('  abcdefghijkl'); print('short')"), os.environ, Commands(), watch=watched.append)
+        code = log.run(
+            python("print('pw hunter2hunter2'); print('  abcdefghijkl'); print('short')"), os.environ, Commands(), watch=watched.append
+        )
         log.line("after")
     assert code == 0
     assert path.read_text() == "pw ********\n  ********\nshort\nafter\n"
@@ -53,7 +55,11 @@ def test_lines_come_masked_into_file_callback_and_watch(tmp_path) -> None:
 
 def test_errors_and_output_stand_in_order_and_the_tail_is_short(tmp_path) -> None:
     with BuildLog(str(tmp_path / "x.log")) as log:
-        code = log.run(python("import sys\nfor i in range(50): print(i, file=sys.stderr if i % 2 else sys.stdout, flush=True)\nsys.exit(7)"), os.environ, Commands())
+        code = log.run(
+            python("import sys\nfor i in range(50): print(i, file=sys.stderr if i % 2 else sys.stdout, flush=True)\nsys.exit(7)"),
+            os.environ,
+            Commands(),
+        )
     assert code == 7
     assert (tmp_path / "x.log").read_text().split() == [str(i) for i in range(50)]
     assert log.tail() == [str(i) for i in range(50 - build_log.TAIL_LINES, 50)]
@@ -72,7 +78,9 @@ def test_a_command_past_its_time_is_ended_with_all_it_started(tmp_path) -> None:
         log.run(python(code), os.environ, Commands(), timeout=1)
     child = int(marker.read_text())
     deadline = time.monotonic() + 5
-    while os.path.exists("/proc/%d" % child) and "Z" not in open("/proc/%d/stat" % child).read().split(")")[1] and time.monotonic() < deadline:
+    while (
+        os.path.exists("/proc/%d" % child) and "Z" not in open("/proc/%d/stat" % child).read().split(")")[1] and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     assert not os.path.exists("/proc/%d" % child) or "Z" in open("/proc/%d/stat" % child).read().split(")")[1]
 

@@ -16,7 +16,9 @@ def read(text: str, **build_args: str) -> dockerfile_text.Facts:
 
 
 def test_a_mad_dockerfile() -> None:
-    facts = read("# CONTEXT {'gpu_vendor': 'AMD'}\nARG BASE_DOCKER=rocm/pytorch\nFROM $BASE_DOCKER\nARG MAD_SYSTEM_GPU_ARCHITECTURE\nRUN true\n")
+    facts = read(
+        "# CONTEXT {'gpu_vendor': 'AMD'}\nARG BASE_DOCKER=rocm/pytorch\nFROM $BASE_DOCKER\nARG MAD_SYSTEM_GPU_ARCHITECTURE\nRUN true\n"
+    )
     assert facts.images == ["rocm/pytorch"]
     assert facts.base == "rocm/pytorch"
     assert facts.arguments == {"BASE_DOCKER": "rocm/pytorch", "MAD_SYSTEM_GPU_ARCHITECTURE": None}
@@ -75,12 +77,16 @@ def test_here_documents_are_not_instructions() -> None:
     assert facts.needs_buildkit
 
 
-@pytest.mark.parametrize("line", ["RUN --mount=type=secret,id=x true", "COPY --link a b", "COPY --chmod=755 a b", "RUN <<E\nE", "ADD --exclude=x a b"])
+@pytest.mark.parametrize(
+    "line", ["RUN --mount=type=secret,id=x true", "COPY --link a b", "COPY --chmod=755 a b", "RUN <<E\nE", "ADD --exclude=x a b"]
+)
 def test_what_the_classic_builder_cannot_do(line: str) -> None:
     assert read("FROM x\n%s\n" % line).needs_buildkit
 
 
-@pytest.mark.parametrize("line", ["RUN echo --mount=x", "COPY --chown=a:b x y", "COPY --from=0 a b", "RUN cat <x >y", "ENV A=<<B", "# RUN --mount=type=x y"])
+@pytest.mark.parametrize(
+    "line", ["RUN echo --mount=x", "COPY --chown=a:b x y", "COPY --from=0 a b", "RUN cat <x >y", "ENV A=<<B", "# RUN --mount=type=x y"]
+)
 def test_what_it_can(line: str) -> None:
     assert not read("FROM x\n%s\n" % line).needs_buildkit
 
@@ -90,7 +96,10 @@ def test_arguments_in_all_spellings() -> None:
     assert facts.arguments == {"A": "late", "B": "1", "C": "two words", "D": "3", "E": "$B", "F": None}
 
 
-@given(st.text(alphabet=st.sampled_from("FROMARGUNCOPY \n\\$<{}:-=#'\"xE`\t\r"), max_size=200), st.dictionaries(st.sampled_from(["A", "B"]), st.text(max_size=5)))
+@given(
+    st.text(alphabet=st.sampled_from("FROMARGUNCOPY \n\\$<{}:-=#'\"xE`\t\r"), max_size=200),
+    st.dictionaries(st.sampled_from(["A", "B"]), st.text(max_size=5)),
+)
 def test_no_text_breaks_the_reader(text: str, build_args: dict[str, str]) -> None:
     facts = dockerfile_text.read(text, build_args)
     assert "scratch" not in facts.images

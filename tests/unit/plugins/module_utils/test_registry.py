@@ -72,13 +72,19 @@ def test_host_of_a_reference(reference: str, host: str) -> None:
     assert registry.host_of(reference) == host
 
 
-@pytest.mark.parametrize(("host", "expected"), [("localhost:5000", True), ("127.0.0.1", True), ("[::1]:5000", True), ("local", False), ("10.0.0.1:5000", False)])
+@pytest.mark.parametrize(
+    ("host", "expected"), [("localhost:5000", True), ("127.0.0.1", True), ("[::1]:5000", True), ("local", False), ("10.0.0.1:5000", False)]
+)
 def test_loopback(host: str, expected: bool) -> None:
     assert registry.is_loopback(host) is expected
 
 
 def test_credential_is_found_by_the_whole_text_then_by_the_host() -> None:
-    credentials = {"ghcr.io": {"username": "a", "password": "b"}, "ghcr.io/org": {"username": "c", "password": "d"}, "dockerhub": {"repository": "r"}}
+    credentials = {
+        "ghcr.io": {"username": "a", "password": "b"},
+        "ghcr.io/org": {"username": "c", "password": "d"},
+        "dockerhub": {"repository": "r"},
+    }
     assert registry.credential_for("ghcr.io/org", credentials)["username"] == "c"
     assert registry.credential_for("ghcr.io/other", credentials)["username"] == "a"
     assert registry.credential_for("docker.io", credentials) == {"repository": "r"}
@@ -86,7 +92,8 @@ def test_credential_is_found_by_the_whole_text_then_by_the_host() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "named"), [([], "must be"), ({"username": "u"}, "no password"), ({"username": 1, "password": "x"}, "username"), ("text", "must be")]
+    ("entry", "named"),
+    [([], "must be"), ({"username": "u"}, "no password"), ({"username": 1, "password": "x"}, "username"), ("text", "must be")],
 )
 def test_a_malformed_entry_is_named_and_not_shown(entry: object, named: str) -> None:
     with pytest.raises(InvalidInput, match=named) as caught:
@@ -96,8 +103,17 @@ def test_a_malformed_entry_is_named_and_not_shown(entry: object, named: str) -> 
 
 def test_environment_stands_above_the_file(tmp_path) -> None:
     path = tmp_path / "credential.json"
-    path.write_text(json.dumps({"dockerhub": {"username": "old", "password": "kept", "repository": "old"}, "my_git": {"username": "x", "password": "y"}}))
-    environment = {"MAD_DOCKERHUB_USER": "new", "MAD_DOCKERHUB_REPO": "team/repo", "MAD_AWS_S3": '{"USERNAME": "k", "PASSWORD": "s"}', "my_git": '{"username": "z"}'}
+    path.write_text(
+        json.dumps(
+            {"dockerhub": {"username": "old", "password": "kept", "repository": "old"}, "my_git": {"username": "x", "password": "y"}}
+        )
+    )
+    environment = {
+        "MAD_DOCKERHUB_USER": "new",
+        "MAD_DOCKERHUB_REPO": "team/repo",
+        "MAD_AWS_S3": '{"USERNAME": "k", "PASSWORD": "s"}',
+        "my_git": '{"username": "z"}',
+    }
     found = registry.load_credentials(str(path), environment)
     assert found["dockerhub"] == {"username": "new", "password": "kept", "repository": "team/repo"}
     assert found["MAD_AWS_S3"] == {"USERNAME": "k", "PASSWORD": "s"}
