@@ -161,7 +161,7 @@ class Run:
             verdict, note = "FAILED", str(error)
         except Absent as error:
             verdict, note = ("FAILED" if self.strict and not error.excusable else "absent"), str(error)
-        except Exception as error:  # noqa: BLE001  a defect in a step is that step's failure and must not hide the others
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a defect in a step is that step's failure, it must not hide the others
             job.say("%s: %s" % (type(error).__name__, error))
             verdict, note = "FAILED", "%s: %s" % (type(error).__name__, error)
         if verdict == "FAILED":

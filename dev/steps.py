@@ -1,0 +1,99 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All steps of dev/test, and its command line.
+
+    dev/test                  everything: static checks, unit tests, integration tests on real parts, molecule, packages
+    dev/test --check          the part without root and services (make check)
+    dev/test --bench          the benchmarks: ratios, no verdict (make bench)
+    dev/test --only a,b --skip c --list
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import bootstrap
+import checkout
+import pythons
+import real_parts
+import static_steps
+import test_steps
+from runner import Run, Step, interrupt_on_sigterm
+
+
+def all_steps(context: Context) -> list[Step]:
+    """Return every step, the longest chains first: two workers take them in this order."""
+    return [*real_parts.steps(context), *test_steps.early(context), *static_steps.steps(context), *test_steps.late(context)]
+
+
+class Context:
+    """What steps share: places, the copy of the sources, the Pythons found, the engine once it runs."""
+
+    def __init__(self) -> None:
+        self.root, self.home = bootstrap.ROOT, bootstrap.HOME
+        self.tree = self.home / ".dev" / "tree"
+        self.strict = os.environ.get("CI", "").lower() == "true"
+        self.pythons = pythons.find()
+        self.copy = checkout.Checkout(self.root, self.home)
+        self.own_engine: real_parts.OwnEngine | None = None
+
+    def close(self) -> None:
+        """Stop the engine if it is ours, remove the copy."""
+        if self.own_engine:
+            self.own_engine.stop()
+        self.copy.remove()
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="dev/test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only what needs neither root nor services")
+    parser.add_argument("--bench", action="store_true", help="only the benchmarks")
+    parser.add_argument("--only", default="", metavar="STEP,...", help="only these steps")
+    parser.add_argument("--skip", default="", metavar="STEP,...", help="all but these steps")
+    parser.add_argument("--list", action="store_true", help="print the steps")
+    return parser.parse_args(argv)
+
+
+def chosen(steps: list[Step], args: argparse.Namespace) -> list[Step]:
+    """Return the steps that were asked for; an unknown name is an error, not an empty run."""
+    only, skip = (set(filter(None, text.split(","))) for text in (args.only, args.skip))
+    unknown = (only | skip) - {step.name for step in steps}
+    if unknown:
+        sys.exit("dev/test: no such step: %s (dev/test --list)" % ", ".join(sorted(unknown)))
+    if only:
+        wanted = [step for step in steps if step.name in only]
+        needed = {name for step in wanted for name in step.after}
+        return [step for step in steps if step in wanted or (step.name in needed and step.name in real_parts.NAMES)]
+    return [step for step in steps if step.name not in skip and (step.check or not args.check)]
+
+
+def main() -> None:
+    """Run the steps; the last line counts them."""
+    args = arguments(sys.argv[1:])
+    if args.bench:
+        os.execv(sys.executable, [sys.executable, str(bootstrap.ROOT / "tests" / "bench" / "run.py")])
+    interrupt_on_sigterm()
+    context = Context()
+    try:
+        steps = chosen(all_steps(context), args)
+        if args.list:
+            print("\n".join("%-18s %s" % (step.name, step.about) for step in steps))
+            return
+        run = Run(context.root, Path(context.home) / ".dev" / "logs", context.strict)
+        try:
+            run.execute(steps)
+        except KeyboardInterrupt:
+            run.summary()
+            sys.exit(130)
+        sys.exit(run.summary())
+    finally:
+        context.close()
+
+
+if __name__ == "__main__":
+    main()

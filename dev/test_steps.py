@@ -1,0 +1,153 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The steps that run code: unit tests on every Python, integration tests on real parts, packages as users get them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bootstrap import Environment, requirements
+from runner import Absent, Failed, Job, Step, line_with
+from static_steps import in_copy, prepare_ansible_test
+
+if TYPE_CHECKING:
+    from steps import Context
+
+FLOOR = (3, 8)
+# The last that run on Python 3.8.
+FLOOR_TOOLS = ["pytest<8.4", "hypothesis<6.114"]
+NEXT_CORE = (3, 12)
+IMPORT_ALL = """
+import compileall, importlib, pathlib, sys
+tree = pathlib.Path(sys.argv[1]); core = tree / "ansible_collections/mad/engine/plugins/module_utils"
+sys.path.insert(0, str(tree)); sys.dont_write_bytecode = True
+names = sorted(p.stem for p in core.glob("*.py"))
+for name in names:
+    compile((core / (name + ".py")).read_bytes(), name, "exec")
+    importlib.import_module("ansible_collections.mad.engine.plugins.module_utils." + name)
+print("%d modules import on Python %d.%d" % (len(names), *sys.version_info[:2]))
+"""
+
+
+def early(context: Context) -> list[Step]:
+    """Return the long ones, which start first."""
+    return [
+        Step("unit", "pytest tests/unit", lambda job: unit(context, job)),
+        Step("integration", "pytest tests/integration, on real parts", lambda job: integration(context, job), False, ("engine", "parts")),
+    ]
+
+
+def late(context: Context) -> list[Step]:
+    """Return the others."""
+    return [
+        Step("floor", "the core on every Python from 3.8 on", lambda job: floor(context, job)),
+        Step("package", "collection build and install, pip install", lambda job: package(context, job)),
+        Step("molecule", "molecule: the role local", lambda job: molecule(context, job), check=False),
+        Step("next-core", "ansible-core 2.21 on Python 3.12 or newer", lambda job: next_core(context, job), check=False),
+    ]
+
+
+def pytest(job: Job, folder: str, *arguments: str, python: str = sys.executable, env: dict[str, str] | None = None) -> str:
+    """Run pytest on a folder of tests; return its last line. No tests at all is a failure."""
+    status = job.call([python, "-m", "pytest", "-q", "-rfE", *arguments, folder], env=env)
+    note = line_with(job.tail(200), " passed", " failed", " error", "no tests ran")
+    if status:
+        raise Failed(note or "pytest ended with %d" % status)
+    absent = [line for line in job.tail(40) if line.startswith("!! ABSENT")]
+    return "; ".join([note, *absent])
+
+
+def unit(context: Context, job: Job) -> str:
+    """The whole unit suite here."""
+    return pytest(job, "tests/unit", "-n", "2")
+
+
+def integration(context: Context, job: Job) -> str:
+    """Tests on real parts."""
+    return pytest(job, "tests/integration", "--durations=15", env={"MAD_DEV_HOME": str(context.home)})
+
+
+def floor(context: Context, job: Job) -> str:
+    """Static check for 3.8; compile and import everywhere; the core's unit tests on 3.8 itself."""
+    sources = [context.copy.path / "plugins" / kind for kind in ("module_utils", "modules")]
+    job.must(["vermin", "--no-tips", "--violations", "-t=3.8-", *sources], what="newer than Python 3.8")
+    for interpreter in context.pythons.values():
+        job.must([interpreter, "-I", "-c", IMPORT_ALL, context.copy.tree], what="the core does not import on %s" % interpreter)
+    versions = " ".join("%d.%d" % version for version in context.pythons)
+    if FLOOR not in context.pythons:
+        raise Absent("no Python 3.8 here (vermin and %s are fine)" % versions, excusable=True)
+    tools = Environment("floor", context.pythons[FLOOR], FLOOR_TOOLS).ensure()
+    env = {"PYTHONPATH": str(context.copy.tree), "MAD_DEV_HOME": str(context.home)}
+    note = pytest(job, "tests/unit/plugins/module_utils", python=tools.python, env=env)
+    return "imports on %s; on 3.8: %s" % (versions, note)
+
+
+def package(context: Context, job: Job) -> str:
+    """Build the collection and the wheel, install each somewhere new, and use it from an empty folder."""
+    with tempfile.TemporaryDirectory(prefix="mad-package-") as name:
+        folder = Path(name)
+        galaxy(context, job, folder)
+        wheel(context, job, folder)
+    return "collection and wheel install, mad.engine.discover runs from both"
+
+
+def discover(context: Context, job: Job, ansible_playbook: str, folder: Path, env: dict[str, str]) -> None:
+    """Use an installed collection as a stranger would."""
+    empty = folder / "empty"
+    empty.mkdir(exist_ok=True)
+    argv = [ansible_playbook, "mad.engine.discover", "-e", "mad_repo=%s" % (context.root / "demo"), "-e", "mad_tags=demo"]
+    job.must(argv, cwd=empty, env={"PYTHONPATH": "", "ANSIBLE_NOCOLOR": "1", **env}, what="mad.engine.discover does not run once installed")
+
+
+def galaxy(context: Context, job: Job, folder: Path) -> None:
+    """ansible-galaxy collection build, then install; no dependency may need Galaxy."""
+    job.must(["ansible-galaxy", "collection", "build", "--output-path", folder], cwd=context.copy.path)
+    archive = next(folder.glob("mad-engine-*.tar.gz"))
+    if archive.stat().st_size > 20 << 20:
+        raise Failed("%s is larger than Galaxy takes (20 MB)" % archive.name)
+    job.must(["ansible-galaxy", "collection", "install", archive, "-p", folder / "installed"], env={"PYTHONPATH": ""})
+    discover(context, job, "ansible-playbook", folder, {"ANSIBLE_COLLECTIONS_PATH": str(folder / "installed")})
+
+
+def wheel(context: Context, job: Job, folder: Path) -> None:
+    """pip install of the sources into a new environment; ansible-core finds the collection in site-packages."""
+    job.must([sys.executable, "-m", "venv", folder / "venv"])
+    pip = [folder / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    job.must([*pip, context.copy.path], what="pip install . failed")
+    site = next((folder / "venv/lib").glob("python*/site-packages")) / "ansible_collections/mad/engine"
+    for wanted in ("galaxy.yml", "meta/runtime.yml", "playbooks/discover.yml", "plugins/module_utils/errors.py", "README.md"):
+        if not (site / wanted).exists():
+            raise Failed("the wheel lacks %s" % wanted)
+    if (site / "tests").exists() or (site / "dev").exists():
+        raise Failed("the wheel carries tests or dev")
+    discover(context, job, str(folder / "venv/bin/ansible-playbook"), folder, {"ANSIBLE_COLLECTIONS_PATH": str(folder / "none")})
+
+
+def molecule(context: Context, job: Job) -> str:
+    """Every scenario: syntax, converge, idempotence, check mode, verify."""
+    if not shutil.which("molecule"):
+        raise Absent("no molecule")
+    env = {**in_copy(context), "MAD_DEMO": str(context.copy.path / "demo")}
+    job.must(["molecule", "test", "--all"], cwd=context.copy.path, env=env)
+    return ""
+
+
+def next_core(context: Context, job: Job) -> str:
+    """Sanity, unit tests and one real play on the ansible-core that newer Pythons get."""
+    newer = [version for version in context.pythons if version >= NEXT_CORE]
+    if not newer:
+        raise Absent("no Python 3.12 or newer here, so nothing ran on ansible-core 2.21", excusable=True)
+    tools = Environment("test", context.pythons[newer[-1]], requirements("test")).ensure()
+    programs, number = tools.path / "bin", "%d.%d" % newer[-1]
+    env = prepare_ansible_test(context)
+    env["PATH"] = "%s:%s" % (programs, env["PATH"])
+    job.must([programs / "ansible-test", "sanity", "--python", number, "--color", "no"], cwd=context.copy.path, env=env)
+    note = pytest(job, "tests/unit", "-n", "2", python=tools.python)
+    demo = [tools.python, context.root / "dev" / "demo.py", "-e", "mad_runtime=host", "-e", "mad_tags=hash_sha256"]
+    job.must(demo, env={"PATH": env["PATH"]}, what="the demo fails on core 2.21")
+    return "Python %s: sanity, demo, %s" % (number, note)
