@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.mad.engine.plugins.module_utils import build_host, build_source, builder, image_archive, image_engine
 from ansible_collections.mad.engine.plugins.module_utils.build_log import Commands
 from ansible_collections.mad.engine.plugins.module_utils.canonical import hash_file
@@ -56,8 +57,8 @@ class Repo:
         )
         image = "ci-mad-test-%s-%s" % (self.mark, name)
         request = {
-            "image": image, "model": "tests/" + name, "dockerfile": dockerfile, "dockercontext": "./docker", "build_args": {}, "secret_build": [],
-            "cred": "", "gpu_vendor": "AMD", "gpu_architecture": "", "hosts": ["n1"], "build_host": "n1",
+            "image": image, "model": "tests/" + name, "dockerfile": dockerfile, "dockercontext": "./docker", "build_args": {},
+            "secret_build": [], "cred": "", "gpu_vendor": "AMD", "gpu_architecture": "", "hosts": ["n1"], "build_host": "n1",
         }  # fmt: skip
         return {**request, **more}
 
@@ -338,10 +339,8 @@ def test_push_with_a_login_and_run_by_digest(repo, registry, tmp_path) -> None:
         assert again["status"] == "SKIPPED"
         docker("rmi", "--force", first["record"]["digest"])
         config = tmp_path / "other"
-        subprocess.run(
-            ["docker", "--config", str(config), "login", "-u", "mad-tester", "--password-stdin", registry.address], input=PASSWORD, text=True, check=True,
-            capture_output=True,
-        )  # fmt: skip
+        login = ["docker", "--config", str(config), "login", "-u", "mad-tester", "--password-stdin", registry.address]
+        subprocess.run(login, input=PASSWORD, text=True, check=True, capture_output=True)
         reference = "%s@%s" % (name, first["push"]["digest"])
         docker("--config", str(config), "pull", reference)
         assert docker("image", "inspect", "--format", "{{.Id}}", reference) == first["record"]["digest"]
