@@ -277,7 +277,8 @@ def _check_texts(entry: Entry) -> None:
         while pending:
             item = pending.pop()
             if isinstance(item, str):
-                _check_text(item, Place(entry.source, entry.name, abridged(key).strip("'")))
+                if len(item) > LONGEST_TEXT or _UNSAVED.search(item):
+                    raise _unsaved(item, Place(entry.source, entry.name, abridged(key).strip("'")))
             elif isinstance(item, dict):
                 pending.extend(item)
                 pending.extend(item.values())
@@ -285,11 +286,10 @@ def _check_texts(entry: Entry) -> None:
                 pending.extend(item)
 
 
-def _check_text(text: str, place: Place) -> None:
+def _unsaved(text: str, place: Place) -> InvalidInput:
     if len(text) > LONGEST_TEXT:
-        raise place.wrong("at most %d characters" % LONGEST_TEXT, text)
-    if _UNSAVED.search(text):
-        raise place.wrong("a text without NUL bytes and halves of surrogate pairs", text)
+        return InvalidInput("%s, which has %d" % (place.wrong("at most %d characters" % LONGEST_TEXT, text).message, len(text)))
+    return place.wrong("a text without NUL bytes and halves of surrogate pairs", text)
 
 
 def _fill(card: Dict[str, Any], entry: Entry, args: str) -> None:
