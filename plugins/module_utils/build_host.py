@@ -9,14 +9,14 @@ Its folders below the work folder (mode 0711, shared with the supervisor):
     builds/logs/<campaign>.<12 hex>/    build logs
     builds/locks/  builds/auth-<pid>-*  locks by image name; logins as long as a build runs
     images/<64 hex>.tar[.json]          saved images with their checksums
-    outbox/                             the logs on their way to the controller
+    outbox/<random>                     logs and images on their way to the controller
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets as random_names
-import shutil
 import tarfile
 import tempfile
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
@@ -42,7 +42,6 @@ class Job(NamedTuple):
     registry: str = ""  # push there when set
     save: List[str] = []  # names of images that other hosts need as archives
     have: List[str] = []  # digests whose archives the controller has
-    owner: str = ""  # login user who fetches files, when it is not this user
     no_cache: bool = False
     pull: str = "missing"
     allow_secret_build_args: bool = False
@@ -76,6 +75,8 @@ def run(job: Job, secrets: Secrets, commands: Optional[Commands] = None) -> Dict
     notes: List[str] = []
     with registry_client.logins(engine, host.builds):
         refused = host.log_in(engine, notes)
+        with contextlib.suppress(OSError):
+            os.utime(host.source)  # its age is that of its last use
         outcomes = builder.build_all(job.requests, lambda request: host.work(request, engine, refused), job.parallel)
     return _result(outcomes, engine.describe(), host.pack_logs(), notes)
 
@@ -178,9 +179,18 @@ class _Host:
         return {"name": name, "digest": digest, "sent": sent}
 
     def _save(self, engine: image_engine.ImageEngine, image: str, digest: str) -> Dict[str, Any]:
-        archive = image_archive.save(engine, image, digest, os.path.join(self.work_dir, "images"))
-        self._hand_over(archive["path"])
-        return archive
+        """Save one image; its archive goes out under another name (a hard link: images are large)."""
+        saved = image_archive.save(engine, image, digest, os.path.join(self.work_dir, "images"))
+        outside = os.path.join(self._outbox(), random_names.token_hex(16) + ".tar")
+        os.link(saved["path"], outside)
+        os.chmod(outside, 0o644)
+        return dict(saved, path=outside)
+
+    def _outbox(self) -> str:
+        """Where files wait for the login user, who may be another one than become made us: names there cannot be guessed or listed."""
+        outbox = os.path.join(self.work_dir, "outbox")
+        own_folder(outbox, 0o711)
+        return outbox
 
     def pack_logs(self) -> Optional[Dict[str, Any]]:
         """The build logs of this call as one file for the controller; None when there are none."""
@@ -188,20 +198,12 @@ class _Host:
         paths = [path for path in paths if os.path.exists(path)]
         if not paths:
             return None
-        outbox = os.path.join(self.work_dir, "outbox")
-        own_folder(outbox, 0o711)
-        path = os.path.join(outbox, "build-%s.tar.gz" % random_names.token_hex(8))
+        path = os.path.join(self._outbox(), random_names.token_hex(16) + ".tar.gz")
         with tarfile.open(path, "w:gz", compresslevel=1) as archive:
             for log in paths:
                 archives.add_file(archive, log, os.path.basename(log))
-        self._hand_over(path)
+        os.chmod(path, 0o644)
         return {"path": path, "bytes": os.path.getsize(path), "sha256": hash_file(path)}
-
-    def _hand_over(self, path: str) -> None:
-        """Let the login user fetch a file: it becomes theirs where we may give it away, else readable."""
-        if self.job.owner and os.geteuid() == 0:
-            shutil.chown(path, self.job.owner)
-        os.chmod(path, 0o600 if not self.job.owner or os.geteuid() == 0 else 0o644)
 
 
 def unpack_logs(path: str, folder: str) -> List[str]:

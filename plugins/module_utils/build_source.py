@@ -41,9 +41,13 @@ def describe(request: Mapping[str, Any], repo: str, known: Optional[Dict[Tuple[s
     uses_tools = _TOOLS_NAME in facts.contexts or _TOOLS_NAME in facts.images
     tools = TOOLS if uses_tools and os.path.isdir(os.path.join(repo, TOOLS)) else ""
     paths = {"dockerfile": dockerfile, "context": context, "tools": tools}
+    try:
+        content = [hash_file(os.path.join(repo, dockerfile)), _context_hash(repo, paths, {} if known is None else known)]
+    except OSError as error:
+        raise InvalidInput("%s: %s cannot be read: %s" % (what, error.filename, error.strerror)) from error
     return dict(
         paths,
-        hash=hash_value([paths, hash_file(os.path.join(repo, dockerfile)), _context_hash(repo, paths, {} if known is None else known)]),
+        hash=hash_value([paths, content]),
         images=[name for name in facts.images if not (tools and name == _TOOLS_NAME)],
         base=facts.base,
         arguments=sorted(facts.arguments),

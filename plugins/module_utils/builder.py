@@ -17,10 +17,9 @@ from .canonical import hash_value
 from .engine import check_words
 from .errors import ImageError, InvalidInput, MadError
 from .files import locked
-from .image_engine import ImageEngine, normal_id
+from .image_engine import CONTENT_LABEL, ImageEngine, normal_id
 from .secret_names import mask
 
-CONTENT_LABEL = "mad.content"  # on an image: what it was built from. Containers inherit image labels, so none that the supervisor looks for
 CONTENT_SCHEMA = 1
 _RESERVED_NAMES = ("PATH", "HOME", "LD_PRELOAD", "LD_LIBRARY_PATH")  # as an env-only build argument they would change the client itself
 _RESERVED_STARTS = ("DOCKER_", "BUILDKIT_", "BUILDX_", "CONTAINER", "REGISTRY_AUTH", "XDG_")

@@ -11,7 +11,7 @@ import shutil
 import time
 from typing import List
 
-from . import host_images, host_state, processes
+from . import build_clean, host_images, host_state, processes
 from .ending import is_folder
 from .engine import Engine
 from .errors import MadError
@@ -38,6 +38,7 @@ def absent(job: Job) -> Answer:
             _remove_folder(folder)
     if job.get("keep_days") is not None:
         removed += _remove_old_files(base, _limit(job), check)
+        removed += build_clean.old_files(base, _limit(job), check)
         removed += host_images.old_images(_limit(job), check)
     return {"changed": bool(removed), "removed": removed, "kept": kept}
 

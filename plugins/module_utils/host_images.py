@@ -124,7 +124,7 @@ def old_images(limit: float, check: bool) -> List[str]:
             engine = image_engine.find(runtime)
         except MadError:
             continue  # not installed, or not answering: nothing of ours can be there or be reached
-        code, output, _errors = engine.call("image", "ls", "--quiet", "--no-trunc", "--filter", "label=mad.engine")
+        code, output, _errors = engine.call("image", "ls", "--quiet", "--no-trunc", "--filter", "label=" + image_engine.CONTENT_LABEL)
         for digest in sorted(set(output.split())) if code == 0 else []:
             document = engine.image(digest) or {}
             if _made(document) < limit and not _in_use(engine, digest):

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from typing import IO, Any, Dict, Optional, Tuple
@@ -51,7 +50,7 @@ def save(engine: ImageEngine, image: str, digest: str, folder: str) -> Dict[str,
     if known:
         os.utime(path)  # its age is that of its last use
         return dict(known, path=path, changed=False)
-    os.makedirs(folder, mode=0o711, exist_ok=True)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
     found = engine.image(image)
     if not found or normal_id(found["Id"]) != digest:
         raise ImageError("image %s on the build host is no longer %s: somebody built or removed it meanwhile" % (image, digest))
@@ -128,18 +127,20 @@ def reuse(path: str, campaigns: str) -> bool:
     with contextlib.suppress(OSError):
         for name in os.listdir(campaigns):
             other = os.path.join(campaigns, name, "images", os.path.basename(path))
-            if other != path and os.path.isfile(other):
+            if other != path and os.path.isfile(other) and os.path.isfile(other + ".json"):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                os.link(other, path)
+                for ending in (".json", ""):  # the archive last: where it stands, its checksum stands
+                    os.link(other + ending, path + ending)
                 return True
     return False
 
 
 def accept(temporary: str, path: str, archive: Dict[str, Any]) -> None:
-    """Move a fetched archive into place when it is what the build host wrote; ImageError otherwise."""
+    """Move a fetched archive (beside `path`) into place when it is what the build host wrote; ImageError otherwise."""
     size = os.path.getsize(temporary)
     if size != archive["bytes"] or hash_file(temporary) != archive["sha256"]:
         raise ImageError(
             "the archive of %s was damaged on its way: %d bytes arrived, %d were sent" % (archive["digest"], size, archive["bytes"])
         )
-    shutil.move(temporary, path)
+    files.write_json(path + ".json", {name: archive[name] for name in ("digest", "bytes", "sha256")})
+    os.replace(temporary, path)

@@ -13,6 +13,8 @@ from .engines import probe_engine
 from .errors import ImageError
 from .probe import System, first_words
 
+# On every image of ours: the hash of what it was built from. Containers inherit it, so it is none of the labels that runs are found by.
+CONTENT_LABEL = "mad.content"
 _ABSENT = ("no such image", "image not known", "no such object")
 
 
