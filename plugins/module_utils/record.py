@@ -54,23 +54,27 @@ def make_record(
     return _document(record)
 
 
-def make_unrun_record(run: Mapping[str, Any], failure_class: str, reason: str, launched: bool = False) -> Dict[str, Any]:
-    """The record of a planned run that has no result of its own: unreachable, lost, stopped, or decided by the plan.
+def make_unrun_record(
+    run: Mapping[str, Any], failure_class: str, reason: str, launched: bool = False, source: str = "target"
+) -> Dict[str, Any]:
+    """The record of a planned run that has no result of its own: unreachable, lost, stopped, without an image.
 
-    `failure_class` "" makes it SKIPPED; `launched` says whether a start was acknowledged (lost_contact).
+    `failure_class` "" makes it SKIPPED; `launched` says whether a start was acknowledged (lost_contact); `source` who judged: "target"
+    is final, a row that the "controller" filled because nothing was known is judged anew by the next play.
     """
     if failure_class and failure_class not in FAILURE_CLASSES:
         raise ValueError("unknown failure class %r" % failure_class)
     state = status.FAILURE if failure_class else status.SKIPPED
     record = _base(run, {"status": state, "failure_class": failure_class, "reason": reason}, None)
-    record["launched"] = launched
+    record.update(launched=launched, source=source)
     return _document(record)
 
 
 def make_planned_record(run: Mapping[str, Any]) -> Dict[str, Any]:
     """The record of a run whose outcome the plan decided (deprecated, architecture, no Dockerfile, bad arguments)."""
-    decision = status.decide(run, {}, None)
-    return _document(_base(run, decision, None))
+    record = _base(run, status.decide(run, {}, None), None)
+    record["source"] = "plan"
+    return _document(record)
 
 
 def _base(run: Mapping[str, Any], decision: Mapping[str, str], facts: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
@@ -90,6 +94,7 @@ def _base(run: Mapping[str, Any], decision: Mapping[str, str], facts: Optional[M
         "status": decision["status"],
         "failure_class": decision["failure_class"],
         "reason": decision["reason"][:MAX_REASON],
+        "source": "target",
         "launched": False,
         "log_excerpt": [],
         "exit_code": None,

@@ -176,7 +176,12 @@ def restore(cell: str) -> str:
 def to_csv(columns: Sequence[str], entries: Iterable[Mapping[str, str]]) -> str:
     """CSV text with a header and line ends of one line feed; cells are made neutral, absent ones are empty."""
     lines = [columns, *([entry.get(name, "") for name in columns] for entry in entries)]
-    return "".join(",".join(_quoted(neutral(cell)) for cell in line) + "\n" for line in lines)
+    return raw_csv([neutral(cell) for cell in line] for line in lines)
+
+
+def raw_csv(lines: Iterable[Sequence[str]]) -> str:
+    """CSV text of cells as they are; line ends of one line feed."""
+    return "".join(",".join(map(_quoted, line)) + "\n" for line in lines)
 
 
 def _quoted(cell: str) -> str:

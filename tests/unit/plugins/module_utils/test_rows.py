@@ -20,9 +20,12 @@ from hypothesis import strategies as st
 
 GOLDEN = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "golden", "rows.csv")
 # Copied from the reference, section 4.12, by number.
-REFERENCE = """model n_gpus nnodes gpus_per_node training_precision pipeline args tags docker_file base_docker docker_sha docker_image
-git_commit machine_name deployment_type launcher gpu_architecture performance metric relative_change status build_duration test_duration dataname
-data_provider_type data_size data_download_duration build_number additional_docker_run_options""".split()
+REFERENCE = """
+model n_gpus nnodes gpus_per_node training_precision pipeline args tags docker_file base_docker docker_sha docker_image
+git_commit machine_name deployment_type launcher gpu_architecture performance metric relative_change status
+build_duration test_duration dataname data_provider_type data_size data_download_duration build_number
+additional_docker_run_options
+""".split()
 
 
 def several(**outcome: Any) -> Dict[str, Any]:
