@@ -95,17 +95,17 @@ def _with_models(folders: Dict[str, str], only: Set[str]) -> List[Directory]:
 
 
 def _read_all(root: str, directories: Sequence[Directory], custom: Custom) -> Tuple[List[Entry], List[str]]:
-    """All entries in listing order, and warnings about how they are written."""
+    """All entries in listing order, and warnings about how they are written. Nothing is run before all files are read."""
+    entries, warnings = _read_static(os.path.join(root, STATIC), STATIC, "")
+    static = [
+        ([], []) if custom_ else _read_static(os.path.join(path, STATIC), "scripts/%s/%s" % (name, STATIC), name)
+        for name, path, custom_ in directories
+    ]
     questions = [Question(directory.name, os.path.join(directory.path, CUSTOM)) for directory in directories if directory.custom]
     answers = dict(zip((question.directory for question in questions), custom.ask(questions)))
-    entries, warnings = _read_static(os.path.join(root, STATIC), STATIC, "")
-    for directory in directories:
-        if directory.custom:
-            entries += _custom_entries(answers[directory.name], directory.name)
-        else:
-            more, notes = _read_static(os.path.join(directory.path, STATIC), "scripts/%s/%s" % (directory.name, STATIC), directory.name)
-            entries += more
-            warnings += notes
+    for directory, (found, notes) in zip(directories, static):
+        entries += _custom_entries(answers[directory.name], directory.name) if directory.custom else found
+        warnings += notes
     return entries, warnings
 
 
