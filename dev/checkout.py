@@ -11,6 +11,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+# Fixtures imitate other people's repositories and tools, faults included (CRLF, odd shebangs): data, not sources to judge.
+DATA = "tests/fixtures/"
+
 
 class Checkout:
     """The copy; `tree` is for ANSIBLE_COLLECTIONS_PATH, `path` the collection. It is removed at the end."""
@@ -21,7 +24,7 @@ class Checkout:
         self.path = self.tree / "ansible_collections" / "mad" / "engine"
         self.path.mkdir(parents=True)
         for name in _git(root, "ls-files", "-co", "--exclude-standard", "-z").split("\0"):
-            if name and (root / name).is_file():
+            if name and not name.startswith(DATA) and (root / name).is_file():
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, self.path / name)
         # ansible-test asks git which files there are; a commit is what "tracked" means to some of its tests.

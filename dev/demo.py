@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The main job on the demo repository, on this machine: what `dev/demo` becomes once its environment stands.
 
-The runtime is the engine that answers (docker, else podman), else the embedded one without containers. The base image is made here, so that
-no registry is needed. Arguments are handed to ansible-playbook after the demo's own: `dev/demo -e mad_tags=hash`, `dev/demo --check --diff`.
+The runtime is the engine that answers (docker, else podman), else the embedded one without containers. The base image is made here:
+no registry is needed. Arguments go to ansible-playbook after the demo's own: `dev/demo -e mad_tags=hash`, `dev/demo --check --diff`.
 """
 
 from __future__ import annotations

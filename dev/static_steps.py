@@ -111,7 +111,6 @@ def shellcheck(context: Context, job: Job) -> str:
     shells = (b"#!/bin/sh", b"#!/usr/bin/env bash", b"#!/bin/bash")
     scripts = [p for p in sorted(context.copy.path.rglob("*")) if p.is_file() and ".git" not in p.relative_to(context.copy.path).parts]
     scripts = [p for p in scripts if p.suffix == ".sh" or p.open("rb").read(20).startswith(shells)]
-    scripts = [p for p in scripts if "fixtures" not in p.parts]
     if not shutil.which("shellcheck"):
         raise Absent("no shellcheck")
     job.must(["shellcheck", "-x", "--source-path=SCRIPTDIR", "-e", "SC1091", *scripts], cwd=context.copy.path)

@@ -110,8 +110,9 @@ def galaxy(context: Context, job: Job, folder: Path) -> None:
     archive = next(folder.glob("mad-engine-*.tar.gz"))
     if archive.stat().st_size > 20 << 20:
         raise Failed("%s is larger than Galaxy takes (20 MB)" % archive.name)
-    job.must(["ansible-galaxy", "collection", "install", archive, "-p", folder / "installed"], env={"PYTHONPATH": ""})
-    discover(context, job, "ansible-playbook", folder, {"ANSIBLE_COLLECTIONS_PATH": str(folder / "installed")})
+    env = {"ANSIBLE_COLLECTIONS_PATH": str(folder / "installed"), "PYTHONPATH": ""}
+    job.must(["ansible-galaxy", "collection", "install", archive, "-p", folder / "installed"], env=env)
+    discover(context, job, "ansible-playbook", folder, env)
 
 
 def wheel(context: Context, job: Job, folder: Path) -> None:
