@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from . import scalars
 from .errors import InvalidInput
+from .gpu import expand_indexes
 from .launchers import canonical
 from .quoting import is_env_name
 
@@ -34,10 +35,8 @@ def _word(value: Any, key: str) -> str:
 
 
 def _indexes(value: Any, key: str) -> str:
-    text = _text(value, key).strip()
-    if text:
-        scalars.expand_indexes(text, key)
-    return text
+    expand_indexes(value, key)
+    return str(value).strip()
 
 
 def _dict(value: Any, key: str) -> Dict[str, Any]:

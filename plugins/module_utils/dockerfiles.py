@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
 
 
 def header(text: str, name: str) -> Optional[Dict[str, str]]:
-    """The dict of a `# CONTEXT {...}` line among the first five, values as text; None without such a line; InvalidInput when it is malformed."""
+    """The dict of a `# CONTEXT {...}` line among the first five, values as text; None without one; InvalidInput when it is malformed."""
     for number, line in enumerate(text.split("\n", HEADER_LINES)[:HEADER_LINES], 1):
         if HEADER not in line:
             continue
@@ -84,7 +84,10 @@ def _first_lines(path: str) -> str:
 
 
 def matches(found: Optional[Mapping[str, str]], context: Mapping[str, Any]) -> bool:
-    """Whether a header admits a context: no key of it has another value there. Keys that the context lacks exclude nothing; no header, no match."""
+    """Whether a header admits a context: no key of it has another value there.
+
+    Keys that the context lacks exclude nothing. A file without a header matches nothing.
+    """
     if found is None:
         return False
     for key, wanted in found.items():
@@ -95,7 +98,7 @@ def matches(found: Optional[Mapping[str, str]], context: Mapping[str, Any]) -> b
 
 
 def exclusive(headers: Sequence[Mapping[str, str]], context: Mapping[str, Any]) -> bool:
-    """Whether never two of these headers match at once, whatever a host turns out to be: each pair differs in a key only the host can say."""
+    """Whether never two of these headers match at once, whatever a host is: each pair differs in a key that only the host can say."""
     for index, one in enumerate(headers):
         for other in headers[index + 1 :]:
             if not any(key in one and key in other and one[key] != other[key] and key not in context for key in DETECTED):

@@ -43,6 +43,7 @@ class Launcher(NamedTuple):
     single_env: Mapping[str, str] = {}
     multi_env: Mapping[str, str] = {}
     fewest_nodes: int = 1
+    local: bool = True  # whether it can run on one machine without a scheduler
 
 
 _TABLE = (
@@ -106,7 +107,7 @@ _TABLE = (
         },
         fewest_nodes=3,
     ),
-    Launcher("slurm_multi", ("slurm-multi",)),
+    Launcher("slurm_multi", ("slurm-multi",), local=False),
 )
 _BY_NAME: Dict[str, Launcher] = {word: row for row in _TABLE for word in (row.name,) + row.aliases}
 NAMES = tuple(row.name for row in _TABLE)
@@ -137,6 +138,14 @@ def check_nodes(name: str, nnodes: int) -> None:
             "launcher %s requires at least %d nodes (1 proxy, 1 prefill, 1 decode), got %d; set distributed.nnodes"
             % (row.name, row.fewest_nodes, nnodes)
         )
+
+
+def check_local(name: str) -> None:
+    """Refuse a launcher that one machine without a scheduler cannot serve."""
+    row = _row(name)
+    check_nodes(name, 1)
+    if not row.local:
+        raise InvalidInput("launcher %s starts its own Slurm steps; it runs on target slurm only" % row.name, "placement")
 
 
 def disagg_split(nnodes: int, prefill: Optional[int] = None, decode: Optional[int] = None) -> Tuple[int, int]:

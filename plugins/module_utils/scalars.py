@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from typing import Any, Dict, List, Mapping
 
 from .errors import InvalidInput
@@ -16,6 +15,7 @@ from .secret_names import is_secret_name
 _TRUE = frozenset(("true", "yes", "on", "1", "y", "t"))
 _FALSE = frozenset(("false", "no", "off", "0", "n", "f"))
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*\Z")
+_UNSAVED = re.compile("[\x00\ud800-\udfff]")
 _SHOWN = 200  # characters of a bad value that an error repeats
 
 
@@ -73,9 +73,15 @@ def to_text(value: Any, key: str) -> str:
     """Text; numbers and true/false become text as Python writes them. NUL is refused: no process can carry it."""
     if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
         raise wrong(key, "text", value)
-    if isinstance(value, str) and "\0" in value:
-        raise wrong(key, "text without a NUL byte", value)
+    if isinstance(value, str):
+        _check_text(value, key)
     return str(value)
+
+
+def _check_text(text: str, key: str) -> None:
+    """Refuse what neither a process nor a UTF-8 file can carry."""
+    if _UNSAVED.search(text):
+        raise wrong(key, "text without NUL bytes and halves of surrogate pairs", text)
 
 
 def to_list(value: Any, key: str) -> List[str]:
@@ -101,6 +107,7 @@ def plain(value: Any, key: str) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
+        _check_text(value, key)
         return str.__str__(value)
     if isinstance(value, int):
         return int(value)
@@ -116,19 +123,5 @@ def plain(value: Any, key: str) -> Any:
 def _plain_key(name: Any, key: str) -> str:
     if not isinstance(name, str):
         raise wrong("a key of %s" % key, "text", name)
+    _check_text(name, "a key of %s" % key)
     return str.__str__(name)
-
-
-def expand_indexes(text: str, key: str) -> List[int]:
-    """ "0,2-4,5-5,7" as [0, 2, 3, 4, 5, 7]: order kept, ranges inclusive, nothing twice."""
-    found: List[int] = []
-    for part in text.split(","):
-        match = re.match(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?\Z", part)
-        first, last = (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (1, 0)
-        if first > last or last - first > 65535:
-            raise wrong(key, "indexes and ranges like 0,2-4,5-5,7", text)
-        found.extend(range(first, last + 1))
-    twice = [index for index, count in Counter(found).items() if count > 1]
-    if twice:
-        raise InvalidInput("%s: %s stands there twice: %s" % (key, twice[0], shown(text)))
-    return found

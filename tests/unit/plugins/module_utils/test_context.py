@@ -506,8 +506,3 @@ def test_subclasses_become_plain() -> None:
 
     result = scalars.plain({Tagged("a"): [Tagged("b")]}, "x")
     assert type(next(iter(result))) is str and type(result["a"][0]) is str
-
-
-@pytest.mark.parametrize("text,indexes", [("0,2-4,5-5,7", [0, 2, 3, 4, 5, 7]), ("3,1", [3, 1]), (" 0 - 1 , 4", [0, 1, 4])])
-def test_expand_indexes(text: str, indexes: list) -> None:
-    assert scalars.expand_indexes(text, "docker_gpus") == indexes
