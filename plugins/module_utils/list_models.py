@@ -16,8 +16,6 @@ import importlib.util
 import itertools
 import json
 import os
-import pathlib
-import pkgutil
 import resource
 import signal
 import sys
@@ -122,7 +120,8 @@ def offer_custom_model() -> None:
     for name in ("madengine", "madengine.utils", "madengine.tools"):
         package = types.ModuleType(name)
         sys.modules[name] = package
-        package.__path__ = pkgutil.extend_path([], name)
+        places = (os.path.join(path, *name.split(".")) for path in sys.path)
+        package.__path__ = [place for place in places if os.path.isdir(place)]  # the rest of an installed madengine stays importable
         if "." in name:
             leaf = types.ModuleType(name + ".discover_models")
             vars(leaf)["CustomModel"] = CustomModel
@@ -167,8 +166,8 @@ def is_lazy(model: CustomModel) -> bool:
 
 
 def _as_json(value: Any) -> Any:
-    if isinstance(value, pathlib.PurePath):
-        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     raise TypeError("a value of type %s" % type(value).__name__)
