@@ -92,7 +92,8 @@ reason:
   returned: success
 metrics:
   description:
-    - The results. C(value) is null for a performance that is no number; C(better) is V(higher), V(lower), or empty when the unit is not known.
+    - The results. C(value) is null for a performance that is no number.
+    - C(better) is V(higher), V(lower), or empty when the unit is not known.
   type: list
   elements: dict
   returned: success

@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.mad.engine.plugins.module_utils.metrics import number
 
 WIDTH = 80
 MAX_ROWS = 200
 MAX_FAILURES = 40
+MAX_NAMES = 6
 MAX_REASON = 400
 _HEAD = ("model", "host", "status", "performance", "metric", "time")
 _RIGHT = ("performance", "time")
 # Which columns give way when the table is too wide, and how narrow each may become.
-_SHRINK = (("model", 24), ("metric", 14), ("host", 12), ("model", 12), ("performance", 12), ("host", 6))
+_SHRINK = (("model", 24), ("host", 12), ("model", 14), ("metric", 12), ("performance", 12), ("host", 6))
 _GAP = "  "
 
 
@@ -91,6 +92,7 @@ def render(rows: Sequence[Mapping[str, str]]) -> List[str]:
         return ["no rows"]
     chosen, left = _chosen(rows)
     cells = [_cells(row) for row in chosen]
+    _drop_domain(cells)
     columns = [name for name in _HEAD if name in ("model", "host", "status") or any(entry[name] for entry in cells)]
     sizes = _sizes(columns, cells)
     head, rule = {name: name for name in columns}, {name: "-" * sizes[name] for name in columns}
@@ -119,12 +121,24 @@ def _cells(row: Mapping[str, str]) -> Dict[str, str]:
     }
 
 
+def _drop_domain(cells: Sequence[Dict[str, str]]) -> None:
+    """Hosts of one domain go by their first label."""
+    domains = {entry["host"].partition(".")[2] for entry in cells}
+    if len(domains) == 1 and any(character.isalpha() for character in domains.pop()):  # an address has no domain
+        for entry in cells:
+            entry["host"] = entry["host"].partition(".")[0]
+
+
 def _sizes(columns: Sequence[str], cells: Sequence[Mapping[str, str]]) -> Dict[str, int]:
+    """Column widths; too wide a table gives way step by step, but never so far that two names look the same."""
     sizes = {name: max(width(name), *(width(entry[name]) for entry in cells)) for name in columns}
     for name, smallest in _SHRINK:
         surplus = sum(sizes.values()) + len(_GAP) * (len(columns) - 1) - WIDTH
         if surplus > 0 and name in sizes:
-            sizes[name] = max(min(smallest, sizes[name]), sizes[name] - surplus, width(name))
+            size = max(min(smallest, sizes[name]), sizes[name] - surplus, width(name))
+            distinct = {entry[name] for entry in cells}
+            if len({cut(text, size) for text in distinct}) == len(distinct):
+                sizes[name] = size
     return sizes
 
 
@@ -133,31 +147,29 @@ def _line(columns: Sequence[str], sizes: Mapping[str, int], entry: Mapping[str, 
 
 
 def failures(rows: Sequence[Mapping[str, str]]) -> List[str]:
-    """Lines that say what failed or was skipped and why, equal reasons together with their hosts."""
-    groups: Dict[Tuple[str, str, str], List[str]] = {}
+    """Lines that say what failed or was skipped and why: each reason once, with the runs it befell."""
+    groups: Dict[str, List[str]] = {}
     for row in rows:
         if row["status"] != "SUCCESS":
-            what = row["failure_class"] or row["status"]
-            groups.setdefault((printable(row["model"]), what, printable(row["reason"])), []).append(printable(row["host"]))
+            reason = "%s: %s" % (row["failure_class"] or row["status"], printable(row["reason"])[:MAX_REASON])
+            groups.setdefault(reason, []).append("%s on %s" % (printable(row["model"]), printable(row["host"])))
     lines: List[str] = []
-    for (model, what, reason), hosts in list(groups.items())[:MAX_FAILURES]:
-        lines.extend(wrap("%s on %s: %s: %s" % (model, _some(hosts), what, reason[:MAX_REASON]), "  "))
+    for reason, members in list(groups.items())[:MAX_FAILURES]:
+        lines.extend(wrap(reason, "    "))
+        more = ", and %d more" % (len(members) - MAX_NAMES) if len(members) > MAX_NAMES else ""
+        lines.extend(wrap(", ".join(members[:MAX_NAMES]) + more, "    ", "  "))
     if len(groups) > MAX_FAILURES:
-        lines.append("... and %d more kinds of failure in perf.csv" % (len(groups) - MAX_FAILURES))
+        lines.append("... and %d more reasons in perf.csv" % (len(groups) - MAX_FAILURES))
     return lines
 
 
-def _some(names: Iterable[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    return ", ".join(distinct[:4]) + (" and %d more hosts" % (len(distinct) - 4) if len(distinct) > 4 else "")
-
-
-def wrap(text: str, indent: str) -> List[str]:
-    """Lines of at most WIDTH columns; the second and later ones are indented. A word that is too long stays whole (to be copied)."""
-    lines, line = [], ""
-    for word in text.split(" "):
-        longer = line + " " + word if line else word
-        if line and width(longer) > WIDTH:
+def wrap(text: str, indent: str, first: str = "") -> List[str]:
+    """Lines of at most WIDTH columns, the first one behind `first`, the others indented. A word that is too long stays whole."""
+    lines: List[str] = []
+    line = first
+    for word in text.split():
+        longer = line + " " + word if line.strip() else line + word
+        if line.strip() and width(longer) > WIDTH:
             lines.append(line)
             longer = indent + word
         line = longer
