@@ -18,7 +18,8 @@ def probe_engines(system: Optional[System] = None, timeout: float = ENGINE_TIMEO
     """{"docker": engine, "podman": engine}, asked side by side; shape of an engine: docs/contracts.md. Never raises."""
     system = system or System()
     answers = together({name: _asker(system, name, timeout) for name in READERS})
-    return {name: _engine(problem=first_words(repr(found))) if isinstance(found, BaseException) else found for name, found in answers.items()}
+    broken = {name: _engine(problem=first_words(repr(found))) for name, found in answers.items() if isinstance(found, BaseException)}
+    return {**answers, **broken}
 
 
 def _asker(system: System, name: str, timeout: float) -> Callable[[], Dict[str, Any]]:
@@ -72,8 +73,8 @@ def _read_podman(answer: Answer, info: Dict[str, Any]) -> Dict[str, Any]:
     storage = str(store.get("graphDriverName") or "")
     return _engine(
         available=True, version=str(version), rootless=bool((host.get("security") or {}).get("rootless")), storage=storage,
-        cgroup=str(host.get("cgroupVersion") or "").lstrip("v"), root=str(store.get("graphRoot") or ""), host=str(host.get("hostname") or ""),
-        runtimes=[str((host.get("ociRuntime") or {}).get("name") or "")], notes=_notes(storage, None),
+        cgroup=str(host.get("cgroupVersion") or "").lstrip("v"), root=str(store.get("graphRoot") or ""),
+        host=str(host.get("hostname") or ""), runtimes=[str((host.get("ociRuntime") or {}).get("name") or "")], notes=_notes(storage, None),
     )  # fmt: skip
 
 
@@ -118,7 +119,8 @@ def add_notes(engines: Dict[str, Dict[str, Any]], system: System, hostname: str,
         if not engine["available"]:
             continue
         if engine["host"] and hostname and engine["host"].split(".")[0] != hostname.split(".")[0]:
-            engine["notes"].append("%s answers from elsewhere (%s): paths here are not its paths; unset DOCKER_HOST or its context" % (name, engine["host"]))
+            text = "%s answers from elsewhere (%s): paths here are not its paths; unset DOCKER_HOST or its context"
+            engine["notes"].append(text % (name, engine["host"]))
         hooked = "nvidia" in engine["runtimes"] or any(system.find_tool(hook) for hook in _NVIDIA_HOOKS)
         if gpu_vendor == "NVIDIA" and not hooked:
             engine["notes"].append("its containers will not get the GPUs: install nvidia-container-toolkit")

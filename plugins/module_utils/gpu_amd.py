@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """AMD GPUs: the kernel's KFD topology says which there are, amd-smi (or rocm-smi) how they are numbered.
 
-Source of the formats: the kernel's kfd_topology.c (nodes/N/properties, gpu_id), `amd-smi list -e --json` of ROCm 6.1 to 7, `rocm-smi --json`, `rocminfo`.
+Source of the formats: the kernel's kfd_topology.c (nodes/N/properties, gpu_id), `amd-smi list -e --json` of ROCm 6.1 to 7,
+`rocm-smi --json`, `rocminfo`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _NODES = "/sys/class/kfd/kfd/topology/nodes"
 _PCI_VENDOR = "0x1002"
 _TOOLS = ("amd-smi", "rocminfo", "rocm-smi")
 # GPUs inside desktop and laptop processors. gfx1151 (Strix Halo) is not among them: ROCm supports it and people do benchmark it.
-INTEGRATED = frozenset(("gfx902", "gfx909", "gfx90c", "gfx1033", "gfx1035", "gfx1036", "gfx1037", "gfx1103", "gfx1150", "gfx1152", "gfx1153"))
+INTEGRATED = frozenset(
+    ("gfx902", "gfx909", "gfx90c", "gfx1033", "gfx1035", "gfx1036", "gfx1037", "gfx1103", "gfx1150", "gfx1152", "gfx1153")
+)
 _AGENT_LINE = re.compile(r"^  (Name|Marketing Name|Uuid|Node|Device Type):\s*(.*?)\s*$", re.MULTILINE)
 _AGENT = re.compile(r"^\*+\s*\nAgent [0-9]+\s*\n\*+\s*$", re.MULTILINE)
 
@@ -59,8 +62,9 @@ def probe(system: System, timeout: float, rocm_path: str = "") -> Dict[str, Any]
 def rocm_root(system: System, rocm_path: str = "") -> Tuple[str, List[str]]:
     """(folder of the ROCm installation as the machine names it, problems); /opt/rocm when nothing is found.
 
-    Order: MAD_ROCM_PATH (given or in the environment), then unless MAD_AUTO_ROCM_PATH=0: /opt/rocm, the newest /opt/rocm-*, the pip package rocm-sdk,
-    ROCM_PATH, ROCM_HOME, HIP_PATH, /usr/local/rocm, ~/rocm, ~/therock, where a tool on PATH lives; else ROCM_PATH, else /opt/rocm.
+    Order: MAD_ROCM_PATH (given or in the environment), then unless MAD_AUTO_ROCM_PATH=0: /opt/rocm, the newest /opt/rocm-*, the pip
+    package rocm-sdk, ROCM_PATH, ROCM_HOME, HIP_PATH, /usr/local/rocm, ~/rocm, ~/therock, where a tool on PATH lives; else ROCM_PATH, else
+    /opt/rocm.
     """
     environ = system.environ
     chosen = rocm_path or environ.get("MAD_ROCM_PATH", "")
@@ -115,7 +119,7 @@ def _ask(system: System, root: str, name: str, timeout: float) -> Answer:
 
 
 def _topology(system: System) -> Tuple[List[Node], List[Node]]:
-    """(GPUs, GPUs inside processors) that the kernel driver knows, in topology order. Hidden nodes (cgroups) cannot be read and are left out."""
+    """(GPUs, GPUs inside processors) that the kernel driver knows, in topology order. Nodes hidden by a cgroup cannot be read."""
     found: Tuple[List[Node], List[Node]] = ([], [])
     for name in sorted((name for name in system.names(_NODES) if name.isdigit()), key=int):
         gpu_id = _number(system.read("%s/%s/gpu_id" % (_NODES, name)))
@@ -130,7 +134,8 @@ def _topology(system: System) -> Tuple[List[Node], List[Node]]:
 def _node(number: int, gpu_id: int, values: Dict[str, int]) -> Node:
     place = values.get("location_id", 0)  # bus, device, function in the low 16 bits; an MI300 partition number above
     bus = "%04x:%02x:%02x.%d" % (values.get("domain", 0), (place >> 8) & 0xFF, (place >> 3) & 0x1F, place & 7)
-    return Node(number, gpu_id, values.get("unique_id", 0), values.get("drm_render_minor", 0), _gfx(values.get("gfx_target_version", 0)), bus)
+    architecture = _gfx(values.get("gfx_target_version", 0))
+    return Node(number, gpu_id, values.get("unique_id", 0), values.get("drm_render_minor", 0), architecture, bus)
 
 
 def _gfx(version: int) -> str:
@@ -161,7 +166,7 @@ def _agents(text: str) -> Dict[int, Dict[str, str]]:
 def _numbering(
     system: System, root: str, listed: Answer, nodes: Sequence[Node], timeout: float
 ) -> Tuple[List[Dict[str, Any]], List[str]]:
-    """(rows {index, uuid, bus, node, gpu_id, unique_id, minor}, problems) from amd-smi, else rocm-smi, else the topology in bus order as they number."""
+    """(rows {index, uuid, bus, node, gpu_id, unique_id, minor}, problems): from amd-smi, else rocm-smi, else the topology in bus order."""
     problems = [listed.problem] if listed.problem else []
     rows = _amd_smi_rows(parse_json(listed.out))
     if rows:
@@ -266,7 +271,8 @@ def _nothing(system: System, integrated: Sequence[Node], problems: List[str]) ->
 def _reachable(system: System, devices: List[Dict[str, Any]]) -> Tuple[List[Dict[str, Any]], List[str]]:
     """(devices whose device files are here, problems). Inside a container the kernel shows every GPU but /dev only those passed to it."""
     if devices and not system.exists("/dev/kfd"):
-        return [], ["the kernel shows %d AMD GPU(s) but /dev/kfd is not here (a container needs --device=/dev/kfd and its render nodes)" % len(devices)]
+        text = "the kernel shows %d AMD GPU(s) but /dev/kfd is not here (a container needs --device=/dev/kfd and its render nodes)"
+        return [], [text % len(devices)]
     here = [entry for entry in devices if not entry["render_node"] or system.exists(entry["render_node"])]
     problems = ["GPU %d is left out: %s is not here" % (entry["index"], entry["render_node"]) for entry in devices if entry not in here]
     unmapped = [str(entry["index"]) for entry in here if not entry["render_node"]]

@@ -45,8 +45,8 @@ def gpu_facts(vendor: str, devices: Sequence[Dict[str, Any]] = (), problems: Seq
     if len(products) > 1:
         mix = ", ".join("%d x %s" % (count, name) for name, count in sorted(products.items()))
         notes.append("the GPUs are not all of one kind (%s): choose some with docker_gpus" % mix)
-    facts = {"vendor": vendor, "count": len(devices), "architecture": "", "product": next(iter(products), ""), "driver": "", "runtime_version": ""}
-    return {**facts, **known, "devices": list(devices), "problems": notes}
+    facts = {"vendor": vendor, "count": len(devices), "architecture": "", "product": next(iter(products), "")}
+    return {**facts, "driver": "", "runtime_version": "", **known, "devices": list(devices), "problems": notes}
 
 
 def clean(value: Any) -> str:

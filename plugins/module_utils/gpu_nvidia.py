@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """NVIDIA GPUs, as nvidia-smi and the driver's /proc tree tell them.
 
-Source of the formats: `nvidia-smi --help-query-gpu`, the nvidia-smi manual page (return values), and /proc/driver/nvidia of the open kernel module.
+Source of the formats: `nvidia-smi --help-query-gpu`, the nvidia-smi manual page (return values), and /proc/driver/nvidia of the open
+kernel module.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def probe(system: System, timeout: float) -> Dict[str, Any]:
     if not devices:
         return _nothing_listed(system, known, problems)
     if len(known) > len(devices):
-        problems.append("the driver knows %d GPUs but nvidia-smi lists %d: one may have fallen off the bus (see dmesg)" % (len(known), len(devices)))
+        text = "the driver knows %d GPUs but nvidia-smi lists %d: one may have fallen off the bus (see dmesg)"
+        problems.append(text % (len(known), len(devices)))
     problems.extend(_add_slices(system, tool, devices, timeout))
     cuda = _CUDA.search(answers["header"].out)
     return gpu_facts(
@@ -136,5 +138,5 @@ def _add_slices(system: System, tool: str, devices: List[Dict[str, Any]], timeou
         index = int(gpu.group(1)) if gpu else index
         if part and index in split:
             split[index]["slices"].append({"index": int(part.group(2)), "profile": part.group(1), "uuid": part.group(3)})
-    text = "GPU %d is split by MIG (%d slices): a run on it sees a slice, not the GPU; switch MIG off (nvidia-smi -i %d -mig 0) or leave it out with docker_gpus"
+    text = "GPU %d is split by MIG (%d slices): a run on it sees a slice; switch MIG off (nvidia-smi -i %d -mig 0) or leave it out"
     return [text % (number, len(entry["slices"]), number) for number, entry in sorted(split.items())]

@@ -23,7 +23,7 @@ PARTS = ("host", "gpu", "engines")
 def collect(
     work_dir: str = "", what: Iterable[str] = PARTS, system: Optional[System] = None, gpu_vendor: str = "", rocm_path: str = ""
 ) -> Dict[str, Any]:
-    """The facts dict of docs/contracts.md. Nothing that a machine does makes it fail: what cannot be read is "" or 0, and `problems` says why.
+    """The facts dict of docs/contracts.md. No machine makes it fail: what cannot be read is "" or 0, and `problems` says why.
 
     `what` limits it to some of PARTS (the other keys are absent); an unknown part raises InvalidInput. Slow probes run side by side.
     """

@@ -84,7 +84,7 @@ class System:
         return _finish(process, name, timeout)
 
 
-def _finish(process: "subprocess.Popen[bytes]", name: str, timeout: float) -> Answer:
+def _finish(process: subprocess.Popen[bytes], name: str, timeout: float) -> Answer:
     """Collect a started tool's answer; what it started and left behind in its group is killed on every way out."""
     deadline = time.monotonic() + timeout
     texts = [bytearray(), bytearray()]
@@ -107,7 +107,7 @@ def _size(texts: Sequence[bytearray]) -> int:
     return sum(len(text) for text in texts)
 
 
-def _read_pipes(process: "subprocess.Popen[bytes]", texts: Sequence[bytearray], deadline: float) -> None:
+def _read_pipes(process: subprocess.Popen[bytes], texts: Sequence[bytearray], deadline: float) -> None:
     """Fill stdout and stderr until both are closed, the tool has ended (a daemon it left may hold them open), or a limit is reached."""
     with selectors.DefaultSelector() as selector:
         for stream, text in zip((process.stdout, process.stderr), texts):
@@ -130,7 +130,7 @@ def _read_some(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> 
         selector.unregister(key.fileobj)
 
 
-def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     """Whether it is over, without reaping it: its number stays taken, so that killing its group cannot hit somebody else."""
     try:
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -138,7 +138,7 @@ def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
         return True
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     """Kill the group, close the pipes, reap; a process in state D inside a hung driver cannot be killed and is left alone."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)

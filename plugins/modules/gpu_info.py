@@ -14,8 +14,8 @@ author:
   - mad.engine contributors (@mad-engine)
 description:
   - Returns what a benchmark needs to know about a host, and what explains its result later.
-  - GPUs of AMD, NVIDIA and Intel are found by their drivers and tools. A host without GPUs has the vendor C(NONE). The graphics unit inside a
-    desktop processor and the display chip of a management controller are not GPUs.
+  - GPUs of AMD, NVIDIA and Intel are found by their drivers and tools. A host without GPUs has the vendor C(NONE). The graphics unit
+    inside a desktop processor and the display chip of a management controller are not GPUs.
   - It never fails because a tool is missing, broken or hangs. What could not be found out is empty, and RV(facts.gpu.problems),
     RV(facts.engines) and RV(facts.problems) say why.
   - Every tool is stopped with all its child processes after 30 seconds, a container engine after 10. The slow ones are asked side by side.
@@ -138,16 +138,17 @@ facts:
       returned: with host
     gpu:
       description:
-        - C(vendor) (AMD, NVIDIA, INTEL or NONE), C(count), C(architecture) (C(gfx942), or the product name for NVIDIA), C(product), C(driver),
-          C(runtime_version) (ROCm or CUDA).
-        - C(devices) is a list of C(index), C(render_node), C(uuid), C(bus), C(product), C(architecture) and, where MIG splits one, C(slices).
+        - C(vendor) (AMD, NVIDIA, INTEL or NONE), C(count), C(architecture) (C(gfx942), or the product name for NVIDIA), C(product),
+          C(driver), C(runtime_version) (ROCm or CUDA).
+        - C(devices) is a list of C(index), C(render_node), C(uuid), C(bus), C(product), C(architecture) and, where MIG splits one,
+          C(slices).
         - C(problems) are sentences for people.
       type: dict
       returned: with gpu
     engines:
       description:
-        - Per engine (C(docker), C(podman)) C(available), C(version), C(problem), C(command), C(rootless), C(storage), C(cgroup), C(root), C(free_bytes),
-          C(runtimes), C(host), C(notes).
+        - Per engine (C(docker), C(podman)) C(available), C(version), C(problem), C(command), C(rootless), C(storage), C(cgroup),
+          C(root), C(free_bytes), C(runtimes), C(host), C(notes).
       type: dict
       returned: with engines
     problems:
@@ -166,6 +167,7 @@ facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.mad.engine.plugins.module_utils import host_facts
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
@@ -19,12 +19,13 @@ from ansible_collections.mad.engine.plugins.module_utils import probe
 from ansible_collections.mad.engine.tests.fixtures.gpu_tools import machines
 
 
-def gpu_info(*words: str, **environ: str) -> Dict[str, Any]:
-    command = [str(Path(sys.executable).parent / "ansible"), "localhost", "-i", "localhost,", "-c", "local", "-m", "mad.engine.gpu_info", *words]
+def gpu_info(*words: str, **environ: str) -> dict[str, Any]:
+    ansible = str(Path(sys.executable).parent / "ansible")
+    command = [ansible, "localhost", "-i", "localhost,", "-c", "local", "-m", "mad.engine.gpu_info", *words]
     settings = {"ANSIBLE_PYTHON_INTERPRETER": sys.executable}
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **settings, **environ}, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    result: Dict[str, Any] = json.loads(answer.stdout[answer.stdout.index("{") : answer.stdout.rindex("}") + 1])
+    result: dict[str, Any] = json.loads(answer.stdout[answer.stdout.index("{") : answer.stdout.rindex("}") + 1])
     return result
 
 
@@ -49,8 +50,8 @@ def test_the_real_engine_is_seen_as_its_user_sees_it() -> None:
     engine = gpu_info("-a", "what=engines")["facts"]["engines"]["docker"]
     assert engine["available"] is answered, engine
     if answered:
-        version = subprocess.run([docker, "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, timeout=30, check=True)
-        assert engine["version"] == version.stdout.strip()
+        command = [docker, "version", "--format", "{{.Server.Version}}"]
+        assert engine["version"] == subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
     stopped = gpu_info("-a", "what=engines", DOCKER_HOST="unix:///nonexistent/docker.sock")["facts"]["engines"]["docker"]
     assert not stopped["available"] and ("no server answers" in stopped["problem"] or not docker)
 

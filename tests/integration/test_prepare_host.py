@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook prepare_host: leaves a host with an engine alone, refuses what it does not know, and installs Docker for real in a bare Debian."""
+"""The playbook prepare_host: leaves a host with an engine alone, refuses what it does not know, installs Docker in a bare Debian."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ from ansible_collections.mad.engine.tests.support import base_image, components
 
 BIN = Path(sys.executable).parent
 # What a container needs so that a dockerd can live in it; its own network would need NAT on the machine of the tests.
-RIGHTS = ["--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined", "--network=host"]
+RIGHTS = ["--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"]
+RIGHTS += ["--network=host"]
 
 
 def play(playbook: str, *words: str, inventory: str = "localhost,", code: int = 0, **environ: str) -> str:
@@ -30,16 +32,16 @@ def play(playbook: str, *words: str, inventory: str = "localhost,", code: int = 
     return done.stdout
 
 
-def recap(output: str, host: str) -> Dict[str, int]:
+def recap(output: str, host: str) -> dict[str, int]:
     line = next(line for line in output.splitlines() if line.startswith(host) and "ok=" in line)
     return {key: int(value) for key, value in (pair.split("=") for pair in line.split(":", 1)[1].split())}
 
 
-def local(**variables: Any) -> Dict[str, Any]:
+def local(**variables: Any) -> dict[str, Any]:
     return {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False, **variables}
 
 
-def inventory(path: Path, hosts: Dict[str, Dict[str, Any]]) -> str:
+def inventory(path: Path, hosts: dict[str, dict[str, Any]]) -> str:
     path.write_text(json.dumps({"all": {"hosts": hosts}}))
     return str(path)
 
@@ -63,7 +65,7 @@ SYSTEMS = {
 }
 
 
-def before(system: str, like: List[str], **other: Any) -> Dict[str, Any]:
+def before(system: str, like: list[str], **other: Any) -> dict[str, Any]:
     engine = {"available": False, "version": "", "problem": "there is no docker command", "notes": []}
     facts = {"os": {"id": system, "like": like, "name": ""}, "uid": 0, "user": "root", "init": "systemd", "engines": {"docker": engine}}
     return {"prepare_host_before": {"facts": {**facts, **other}}}
@@ -78,7 +80,7 @@ def engine_play(path: Path) -> str:
 def test_the_packages_of_each_system(tmp_path: Path) -> None:
     """In check mode, on a Debian whose apt does not know the packages of the others: the message names what would be installed."""
     hosts = {name: local(**before(name, like)) for name, (like, _packages) in SYSTEMS.items()}
-    output = play(engine_play(tmp_path / "play.yml"), "--check", inventory=inventory(tmp_path / "hosts.yml", hosts), code=2, PATH="%s:/usr/bin:/bin" % BIN)
+    output = play(engine_play(tmp_path / "play.yml"), "--check", inventory=inventory(tmp_path / "hosts.yml", hosts), code=2)
     for name, (_like, packages) in SYSTEMS.items():
         if packages and packages not in ("docker.io, iptables", "docker"):  # those exist on Debian: apt says what it would do
             assert "%s: would install %s (" % (name, packages) in output, output
@@ -116,8 +118,8 @@ def bare(tmp_path: Path) -> Iterator[str]:
         ssh = tmp_path / "ssh"
         ssh.write_text('#!/bin/sh\nfor last; do :; done\nexec docker exec -i %s sh -c "$last"\n' % name)
         ssh.chmod(0o755)
-        connection = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh), "ansible_pipelining": True}
-        yield inventory(tmp_path / "bare.yml", {"bare": {**connection, "ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3"}})
+        host = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh), "ansible_pipelining": True, "ansible_become": False}
+        yield inventory(tmp_path / "bare.yml", {"bare": {**host, "ansible_python_interpreter": "/usr/bin/python3"}})
     finally:
         subprocess.run(["docker", "rm", "-f", "-v", name], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -45,16 +45,17 @@ def test_docker(tmp_path: Path) -> None:
 
 
 def test_rootless_docker_on_slow_storage(tmp_path: Path) -> None:
-    found = engine(tmp_path, "docker", say({**DOCKER, "SecurityOptions": ["name=rootless"], "Driver": "vfs", "Warnings": ["WARNING: No swap limit"]}))
+    info = {**DOCKER, "SecurityOptions": ["name=rootless"], "Driver": "vfs", "Warnings": ["WARNING: No swap limit"]}
+    found = engine(tmp_path, "docker", say(info))
     assert found["rootless"] and "vfs" in found["notes"][0] and found["notes"][1] == "WARNING: No swap limit"
 
 
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        (say(EMPTY, "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?", 1), "no server answers"),
+        (say(EMPTY, "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?", 1), "no server answers"),
         (say({**EMPTY, "ServerErrors": ["Cannot connect to the Docker daemon at tcp://x"]}), "mad.engine.prepare_host"),
-        (say(EMPTY, "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock", 1), "group docker, or use become"),
+        (say(EMPTY, "permission denied while trying to connect to the Docker daemon socket at unix:///x", 1), "group docker, or"),
         ("echo surprise >&2; exit 125", "docker does not answer: surprise"),
         ("exit 0", "docker does not answer: no output"),
         ("echo '[1, 2'", "docker does not answer"),
@@ -71,12 +72,14 @@ def test_a_hung_server(tmp_path: Path) -> None:
     start = time.monotonic()
     found = engine(tmp_path, "docker", "/bin/sleep 60 & /bin/sleep 60", 0.5)
     assert time.monotonic() - start < 4
-    assert not found["available"] and "docker hangs (docker did not end within 0.5 s" in found["problem"] and "restart it" in found["problem"]
+    assert not found["available"] and "restart it" in found["problem"]
+    assert "docker hangs (docker did not end within 0.5 s" in found["problem"]
 
 
 def test_podman(tmp_path: Path) -> None:
     found = engine(tmp_path, "podman", say(PODMAN))
-    assert found["available"] and (found["version"], found["rootless"], found["cgroup"], found["runtimes"]) == ("4.9.3", True, "2", ["crun"])
+    assert found["available"] and (found["version"], found["rootless"]) == ("4.9.3", True)
+    assert (found["cgroup"], found["runtimes"]) == ("2", ["crun"])
     refused = engine(tmp_path, "podman", "echo 'Error: cannot re-exec process' >&2; exit 125")
     assert not refused["available"] and "podman does not answer: Error: cannot re-exec" in refused["problem"]
 
@@ -99,7 +102,7 @@ def test_no_engine(tmp_path: Path) -> None:
 def test_notes_that_need_other_facts(tmp_path: Path) -> None:
     system = System(str(tmp_path), {"PATH": ""})
 
-    def notes(hostname: str, vendor: str, runtimes: "list[str]") -> "list[str]":
+    def notes(hostname: str, vendor: str, runtimes: list[str]) -> list[str]:
         found = {"docker": {"available": True, "host": "n1.example", "runtimes": runtimes, "notes": []}, "podman": {"available": False}}
         engines.add_notes(found, system, hostname, vendor)
         return list(found["docker"]["notes"])  # type: ignore[call-overload]

@@ -121,7 +121,9 @@ def test_nvidia_lines_that_are_no_gpu(tmp_path: Path) -> None:
 
 
 def test_an_old_nvidia_smi_without_the_mig_field(tmp_path: Path) -> None:
-    script = "case $1 in *mig*) echo 'Field \"mig.mode.current\" is not a valid field to query.'; exit 2;; --query*) echo '0, Tesla V100, GPU-0, 418.1, 0:07:00.0';; esac"
+    script = """case $1 in
+        *mig*) echo 'Field "mig.mode.current" is not a valid field to query.'; exit 2;;
+        --query*) echo '0, Tesla V100, GPU-0, 418.1, 0:07:00.0';; esac"""
     facts = gpu.detect(machines.machine(tmp_path, extra_path=[tool(tmp_path / "bin", "nvidia-smi", script)]))
     assert (facts["count"], facts["product"], facts["problems"]) == (1, "Tesla V100", [])
 
@@ -211,7 +213,8 @@ def test_broken_amd_tools_cost_nothing_but_a_problem(tmp_path: Path) -> None:
 def test_an_integrated_unit_beside_a_card_keeps_its_number(tmp_path: Path) -> None:
     machines.kfd_gpu(tmp_path, 1, 1111, 128, 0x0E, target=100306)
     machines.kfd_gpu(tmp_path, 2, 2222, 129, 0x2F, target=110000)
-    rows = '[{"gpu": 0, "bdf": "0000:0e:00.0", "kfd_id": 1111, "node_id": 1}, {"gpu": 1, "bdf": "0000:2F:00.0", "kfd_id": 2222, "node_id": 2}]'
+    rows = '[{"gpu": 0, "bdf": "0000:0e:00.0", "kfd_id": 1111, "node_id": 1},'
+    rows += ' {"gpu": 1, "bdf": "0000:2F:00.0", "kfd_id": 2222, "node_id": 2}]'
     facts = gpu.detect(machines.machine(tmp_path, extra_path=[tool(tmp_path / "bin", "amd-smi", "echo '%s'" % rows)]))
     assert nodes(facts) == {1: "/dev/dri/renderD129"} and facts["architecture"] == "gfx1100"
 
@@ -254,7 +257,7 @@ def test_a_container_with_one_device_has_one(tmp_path: Path) -> None:
         (["opt/rocm/bin/amd-smi"], {"MAD_AUTO_ROCM_PATH": "0", "ROCM_PATH": "/y"}, "/y"),
     ],
 )
-def test_rocm_root(tmp_path: Path, files: "list[str]", environ: Dict[str, str], expected: str) -> None:
+def test_rocm_root(tmp_path: Path, files: list[str], environ: Dict[str, str], expected: str) -> None:
     for path in files:
         machines.write(tmp_path, path, "")
     assert gpu_amd.rocm_root(machines.machine(tmp_path, environ=environ)) == (expected, [])
@@ -373,9 +376,10 @@ def test_no_output_of_a_tool_breaks_the_parsers(text: str) -> None:
     gpu_amd._rocm_smi_rows(parse_json(text))
 
 
+KEYS = ["gpu", "card0", "node_id", "render", "hip_uuid", "Unique ID", "gpu_data"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["gpu", "card0", "node_id", "render", "hip_uuid", "Unique ID", "gpu_data"]), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
     max_leaves=12,
 )
 
@@ -393,16 +397,17 @@ def test_no_document_breaks_the_readers(document: Any) -> None:
     ("text", "expected"),
     [("0,2-4,5-5,7", [0, 2, 3, 4, 5, 7]), ("3,1", [3, 1]), (" 0 , 1 - 2 ", [0, 1, 2]), ("", []), ("  ", []), (5, [5]), ("007", [7])],
 )
-def test_expand_indexes(text: Any, expected: "list[int]") -> None:
+def test_expand_indexes(text: Any, expected: list[int]) -> None:
     assert gpu.expand_indexes(text) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a", "'a' is neither"), ("1,,2", "'' is neither"), ("1-", "'1-' is neither"), ("-1", "neither"), ("1-2-3", "neither"), ("4-2", "write 2-4"),
-        ("0,0", "names 0 twice"), ("1-3,2", "names 2 twice"), ("0-99999", "more than 8192"), ("0-999999999", "more than 8192"), ("٣", "neither"),
-        ("0\n", None), ("$(id)", "neither"), ("1;2", "neither"), ("0x1", "neither"), (None, "not NoneType"), (True, "not bool"), ([1], "not list"),
+        ("a", "'a' is neither"), ("1,,2", "'' is neither"), ("1-", "'1-' is neither"), ("-1", "neither"), ("1-2-3", "neither"),
+        ("4-2", "write 2-4"), ("0,0", "names 0 twice"), ("1-3,2", "names 2 twice"), ("0-99999", "more than 8192"),
+        ("0-999999999", "more than 8192"), ("٣", "neither"), ("0\n", None), ("$(id)", "neither"), ("1;2", "neither"), ("0x1", "neither"),
+        (None, "not NoneType"), (True, "not bool"), ([1], "not list"),
         ("9" * 10_000_000, "neither"),
     ],
 )  # fmt: skip
@@ -416,10 +421,13 @@ def test_bad_indexes_are_named(text: Any, words: Any) -> None:
 
 
 @given(st.lists(st.integers(0, 500), unique=True, max_size=40))
-def test_expand_indexes_is_the_inverse_of_joining(numbers: "list[int]") -> None:
+def test_expand_indexes_is_the_inverse_of_joining(numbers: list[int]) -> None:
     assert gpu.expand_indexes(",".join(map(str, numbers))) == numbers
 
 
-@pytest.mark.parametrize(("name", "expected"), [("mi300x", "gfx942"), (" MI250 ", "gfx90a"), ("mi300a", "gfx940"), ("gfx1100", "gfx1100"), ("H100", "H100")])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("mi300x", "gfx942"), (" MI250 ", "gfx90a"), ("mi300a", "gfx940"), ("gfx1100", "gfx1100"), ("H100", "H100")],
+)
 def test_architecture_aliases(name: str, expected: str) -> None:
     assert gpu.architecture(name) == expected

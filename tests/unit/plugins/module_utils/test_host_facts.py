@@ -17,8 +17,8 @@ from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidIn
 from ansible_collections.mad.engine.tests.fixtures.gpu_tools import machines
 
 CONTRACT = {
-    "hostname", "machine_id", "boot_id", "kernel", "init", "os", "cpu", "memory_bytes", "memory_limit_bytes", "numa_balancing", "python", "user", "uid",
-    "free_bytes", "gpu", "engines", "problems", "seconds",
+    "hostname", "machine_id", "boot_id", "kernel", "init", "os", "cpu", "memory_bytes", "memory_limit_bytes", "numa_balancing", "python",
+    "user", "uid", "free_bytes", "gpu", "engines", "problems", "seconds",
 }  # fmt: skip
 
 
@@ -75,9 +75,11 @@ def test_one_broken_probe_costs_its_own_key(tmp_path: Path, monkeypatch: pytest.
     ("groups", "files", "cpus", "memory"),
     [
         ("0::/\n", {}, 0, 0),
-        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "250000 100000", "a/b/memory.max": "1073741824", "a/memory.max": "max"}, 2, 1 << 30),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "250000 100000"}, 2, 0),
+        ("0::/a/b\n", {"a/b/memory.max": "1073741824", "a/memory.max": "max"}, 0, 1 << 30),
         ("0::/a\n", {"a/cpu.max": "50000 100000", "cpu.max": "800000 100000"}, 1, 0),
-        ("3:cpu,cpuacct:/d\n2:memory:/d\n0::/\n", {"cpu/d/cpu.cfs_quota_us": "400000", "memory/d/memory.limit_in_bytes": "9223372036854771712"}, 4, 0),
+        ("3:cpu,cpuacct:/d\n0::/\n", {"cpu/d/cpu.cfs_quota_us": "400000"}, 4, 0),
+        ("2:memory:/d\n", {"memory/d/memory.limit_in_bytes": "9223372036854771712"}, 0, 0),
         ("2:memory:/d\n1:cpu:/d\n", {"cpu/d/cpu.cfs_quota_us": "-1", "memory/memory.limit_in_bytes": "4096"}, 0, 4096),
         ("nonsense\n\n:::\n", {"cpu.max": "x y"}, 0, 0),
     ],
