@@ -9,6 +9,7 @@ import collections
 import contextlib
 import os
 import posixpath
+import re
 import signal
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from .secret_names import mask
 
 TAIL_LINES = 20  # how many last lines of a log go into an error
 _LONGEST_IN_ERRORS = 500
+_CONTROL = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f]")
 _LONGEST_LINE = 64 * 1024  # progress bars without newlines must not fill the memory
 
 
@@ -103,8 +105,8 @@ class BuildLog:
         return text
 
     def tail(self) -> List[str]:
-        """The last lines that say something, each cut to a readable length."""
-        return [line[:_LONGEST_IN_ERRORS] for line in self._last]
+        """The last lines that say something, as they can stand in an error: of readable length, without colours and control characters."""
+        return [_CONTROL.sub("", line.replace("\t", "    "))[:_LONGEST_IN_ERRORS] for line in self._last]
 
     def run(
         self,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
@@ -64,9 +65,15 @@ def compose(
     return document
 
 
-def write(path: str, document: Mapping[str, Any]) -> None:
-    """Replace the manifest in one step."""
-    files.write_json(path, document)
+def write(path: str, document: Mapping[str, Any]) -> bool:
+    """Replace the manifest in one step; returns whether it changed."""
+    try:
+        if files.read_json(path, "the build manifest") == document:
+            return False
+    except InvalidInput:
+        pass  # absent or broken: replaced
+    files.write_json(os.path.abspath(path), document)
+    return True
 
 
 def exit_code(document: Mapping[str, Any]) -> int:
@@ -177,7 +184,7 @@ def _summary(
     return {
         "successful_builds": list(records.values()),
         "failed_builds": [_failed(build, outcomes.get(build["image"]), reasons) for build in builds if build["image"] not in records],
-        "total_build_time": round(sum(outcome.get("seconds", 0.0) for outcome in outcomes.values()), 3),
+        "total_build_time": round(sum(record.get("build_duration") or 0.0 for record in records.values()), 3),
         "successful_pushes": [
             {"image": name, "registry_image": record["registry_image"]} for name, record in records.items() if record.get("registry_image")
         ],
