@@ -112,7 +112,7 @@ def _name_problem(name: str) -> str:
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):
         return "it is empty or has an empty part, '.' or '..' between its slashes, and paths are made of it"
-    if any(part != part.strip() for part in parts):
+    if name != name.strip():
         return "it begins or ends with a blank, so that no tag could select it"
     return ""
 
