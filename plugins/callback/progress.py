@@ -260,7 +260,7 @@ class CallbackModule(CallbackBase):
         running = self._progress.running()
         if not self._progress.started:
             return ["interrupted before anything was started on a host", self._how_to_resume()]
-        lines = ["interrupted; what runs on the hosts goes on (%d runs when last heard of)" % len(running), self._how_to_resume()]
+        lines = ["interrupted; what runs on the hosts goes on (%d running when last heard of)" % len(running), self._how_to_resume()]
         playbooks = context.CLIARGS.get("args") or ()
         return [*lines, "to stop it: " + progress_command.cancel_command(sys.argv, playbooks, self._announced)]
 

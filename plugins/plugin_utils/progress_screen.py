@@ -48,7 +48,7 @@ def render(title: str, rows: Sequence[Row], width: int) -> list[str]:
     for row in rows[:_MOST_ROWS]:
         table.add_row(*(Text(cell) for cell in row))
     target = io.StringIO()
-    console = Console(file=target, force_terminal=True, width=max(20, width - 1), highlight=False)
+    console = Console(file=target, force_terminal=True, width=max(10, width - 1), highlight=False)
     console.print(Text(title, style="bold"), no_wrap=True, overflow="ellipsis", crop=True)
     if rows:
         console.print(table)
