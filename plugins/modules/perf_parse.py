@@ -119,12 +119,14 @@ lines:
   returned: success
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.mad.engine.plugins.module_utils import perf, status
 from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
 
-ARGUMENTS = {
+ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "path": {"type": "path", "required": True},
     "multiple_results": {"type": "path", "default": ""},
     "exit_code": {"type": "int", "default": 0},
@@ -135,7 +137,7 @@ ARGUMENTS = {
 }
 
 
-def read(params):
+def read(params: Dict[str, Any]) -> Dict[str, Any]:
     """What RETURN names, out of the module's parameters. MadError when the log cannot be read or a pattern is no pattern."""
     run = {
         "model": params["model"] or params["path"],
@@ -151,7 +153,7 @@ def read(params):
     return dict(decision, excerpt=parsed["excerpt"] if decision["status"] != status.SUCCESS else [], **answer)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         answer = read(module.params)

@@ -64,7 +64,7 @@ def test_a_file_of_madengine_is_extended_and_not_rewritten(tmp_path: Any) -> Non
     header = path.read_text().splitlines()[0].split(",")
     assert header[:31] == [*rows.MADENGINE_COLUMNS, "configs", "temperature"]
     assert header[31:] == [*rows.OUR_COLUMNS, "batch"]
-    assert (old["args"], old["performance"], old["configs"], old["temperature"], old["campaign"]) == ('--a "x"', "5.0", "{'a': 1}", "20", "")
+    assert [old[name] for name in ("args", "performance", "configs", "temperature", "campaign")] == ['--a "x"', "5.0", "{'a': 1}", "20", ""]
     assert (new["model"], new["temperature"], new["batch"], new["configs"]) == ("dummy_a", "30", "4", "")
     assert os.stat(path).st_mode & 0o777 == 0o640
 

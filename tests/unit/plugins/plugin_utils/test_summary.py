@@ -47,8 +47,8 @@ def make_summary(tmp_path: Any) -> Any:
     campaign = make_campaign(tmp_path, [*runs, make_run(5, place={"host": "n2"}), make_run(6, place={"host": "n3"})])
     for record in (success(1), crash(2), success(3)):
         campaign.save_result(record)
-    hosts = ledgers.hosts_of({"n1": {"state": "stopped", "reason": "1 run failed"}, "n2": {"state": "unreachable", "reason": "no route"}, "n3": "ok"})
-    ledger = ledgers.complete(campaign, campaign.plan(), hosts, wait=False)
+    states = {"n1": {"state": "stopped", "reason": "1 run failed"}, "n2": {"state": "unreachable", "reason": "no route"}, "n3": "ok"}
+    ledger = ledgers.complete(campaign, campaign.plan(), ledgers.hosts_of(states), wait=False)
     return campaign, summary.summarise(campaign, campaign.plan(), ledger, {"built": 1, "failed": {"ci-x": "no"}}, [], ["index locked"])
 
 
