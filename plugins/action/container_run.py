@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
-import time
 import typing as t
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.mad.engine.plugins.module_utils import host_images, image_archive, record
+from ansible_collections.mad.engine.plugins.module_utils import image_archive
 from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
 from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage, zipapp
@@ -51,17 +49,14 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(error.message) from error
         except _Failed as error:
             return error.result
-        finally:
-            self._remove_tmp_path(self._connection._shell.tmpdir)
         return dict(result, campaign=self._mine.campaign.name, campaign_dir=self._mine.campaign.folder)
 
     # -- talking to the host -----------------------------------------------------------------------------------------------------
 
     def _on_host(self, **job: t.Any) -> Result:
         """One run of the module on the host."""
-        job = dict(
-            job, campaign=self._mine.campaign.name, host=self._mine.host, work_dir=self._options["work_dir"] or "", check=bool(self._task.check_mode)
-        )
+        known = {"campaign": self._mine.campaign.name, "host": self._mine.host, "work_dir": self._options["work_dir"]}
+        job = dict(job, **known, check=bool(self._task.check_mode))
         arguments = {"campaign_dir": self._mine.campaign.folder, "state": self._options["state"], "job": job}
         result: Result = self._execute_module(module_name="mad.engine.container_run", module_args=arguments, task_vars=self._vars)
         if result.get("failed") or result.get("unreachable"):
@@ -130,34 +125,36 @@ class ActionModule(ActionBase):
         if not runs:
             return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
         live = self._mine.live_offsets() if self._options["live"] else None
-        answer = self._on_host(runs=self._mine.wanted(runs), core=zipapp.build()[0], live=live, stop=self._options["stop"] or "")
+        answer = self._on_host(runs=self._mine.wanted(runs), core=zipapp.build()[0], live=live, stop=self._options["stop"])
         return self._followed(answer)
 
     def _followed(self, answer: Result) -> Result:
-        """Keep what an answer brought and say where the host stands."""
-        for entry in answer.pop("live", []):
+        """Keep what an answer brought and say where the host stands. Check mode keeps nothing."""
+        running, queued = answer["running"], answer["queued"]
+        if self._task.check_mode:
+            changed = bool(answer["changed"] or answer["results"])
+            return {"changed": changed, "running": running, "finished": [], "counts": self._mine.counts(len(running), queued), "more": False}
+        for entry in answer["live"]:
             self._show(entry)
-        finished = self._mine.save(answer.pop("results", []) + self._fetch_large(answer.pop("large", [])))
-        if not self._task.check_mode:
-            finished += self._mine.give_up(answer.pop("unknown", []))
-        counts = self._mine.counts(len(answer["running"]), answer["queued"])
-        changed = bool(answer.get("changed") or finished)
-        return {"changed": changed, "running": answer["running"], "finished": finished, "counts": counts, "more": answer.get("more", False)}
+        finished = self._mine.save(answer["results"] + self._fetch_large(answer["large"])) + self._mine.give_up(answer["unknown"])
+        counts = self._mine.counts(len(running), queued)
+        return {"changed": bool(answer["changed"] or finished), "running": running, "finished": finished, "counts": counts, "more": answer["more"]}
 
     def _fetch_large(self, entries: list[Result]) -> list[Result]:
         """Records that do not fit into an answer."""
         if not entries:
             return []
         wanted = {entry["run"]: entry["attempt"] for entry in entries}
-        return [found for found in self._collect(wanted, only_results=True).values()]
+        return list(self._collect(wanted, only_results=True).values())
 
     def _show(self, entry: Result) -> None:
         """New output of a running model, line by line, with host and model in front."""
         self._mine.remember_live(entry)
+        prefix = "%s %s | " % (self._mine.host, entry["model"])
         if entry["skipped"]:
-            Display().display("%s %s | ... %d bytes are not shown; the whole log comes home at the end" % (self._mine.host, entry["model"], entry["skipped"]))
+            Display().display("%s... %d bytes are not shown; the whole log comes home at the end" % (prefix, entry["skipped"]))
         for line in host_runs.printable(entry["text"]):
-            Display().display("%s %s | %s" % (self._mine.host, entry["model"], line))
+            Display().display(prefix + line)
 
     def _collected(self) -> Result:
         wanted = self._mine.uncollected()
@@ -190,9 +187,8 @@ class ActionModule(ActionBase):
         runs = self._mine.open_runs()
         if not runs:
             return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
-        answer = self._on_host(runs=self._mine.wanted(runs), core=zipapp.build()[0], reason=self._options["stop"] or "", wait=self._options["wait"])
-        return self._followed(answer)
+        wanted = self._mine.wanted(runs)
+        return self._followed(self._on_host(runs=wanted, core=zipapp.build()[0], reason=self._options["stop"], wait=self._options["wait"]))
 
     def _absent(self) -> Result:
-        days = self._options["keep_days"]
-        return self._on_host(runs={}, keep_days=days)
+        return self._on_host(runs={}, keep_days=self._options["keep_days"])

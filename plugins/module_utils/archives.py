@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import posixpath
 import stat
@@ -41,8 +42,6 @@ def add_file(archive: tarfile.TarFile, path: str, name: str) -> int:
 
 def add_bytes(archive: tarfile.TarFile, data: bytes, name: str, mode: int = 0o644) -> None:
     """Add a file out of memory."""
-    import io
-
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), mode
     archive.addfile(info, io.BytesIO(data))
@@ -82,6 +81,16 @@ def unpack(stream: IO[bytes], folder: str, links: bool, wanted: Optional[Callabl
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.symlink(kept[short], path)
     return names
+
+
+def read_first(stream: IO[bytes], name: str) -> bytes:
+    """The content of the archive's first member, which must be a file of this name."""
+    for (info, archive), short in _members(stream):
+        source = archive.extractfile(info) if short == name and info.isreg() else None
+        if source is None:
+            break
+        return source.read()
+    raise MadError("the archive does not begin with %s" % name)
 
 
 def _members(stream: IO[bytes]) -> Iterator[Tuple[Tuple[tarfile.TarInfo, tarfile.TarFile], str]]:

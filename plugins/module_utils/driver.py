@@ -33,6 +33,7 @@ _HEAD = """\
 #!/bin/sh
 # mad.engine: run {run}, attempt {attempt}, model {model}
 set -u
+umask 022
 base={base}
 io={io}
 dir={directory}

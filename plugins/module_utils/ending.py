@@ -53,9 +53,8 @@ def wall_clock(seconds_since_boot: float) -> float:
 class Ending:
     """Makes and writes the record of one attempt."""
 
-    def __init__(self, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, outcome: Dict[str, Any], staged: float) -> None:
+    def __init__(self, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, outcome: Dict[str, Any]) -> None:
         self.folder, self.run, self.attempt, self.outcome = folder, dict(run, attempt=attempt.number), attempt, outcome
-        self.staged = staged
         self.progress = driver.read_phases(attempt.file("io", "phases"))
         self.secrets = [value for value in folder.secrets().values() if len(value) >= _SHORTEST_SECRET]
 
@@ -84,7 +83,7 @@ class Ending:
 
     def _times(self) -> None:
         progress, now = self.progress, time.time()
-        handed_over = float(self.run.get("staged") or self.staged)
+        handed_over = float(self.run.get("staged") or now)
         times = {"queued": float(self.run.get("queued") or handed_over), "staged": handed_over, "finished": now}
         if progress.ended:
             times["finished"] = wall_clock(progress.ended)
@@ -113,11 +112,8 @@ class Ending:
         if os.path.lexists(target) and not is_regular(target):
             os.unlink(target)
             self.outcome["notes"].append("%s was replaced by something that is not a file; its content is lost" % name)
-        try:
-            mask_file(target, self.secrets)
-        except OSError as error:
-            os.unlink(target)  # better no log than one with a secret in it
-            self.outcome["notes"].append("%s holds a secret that could not be masked (%s); it was removed" % (name, error.strerror))
+        if mask_file(target, self.secrets):
+            self.outcome["notes"].append("%s held the value of a secret; it was masked" % name)
 
     def artifacts(self) -> List[str]:
         """Names of the regular files brought out."""
@@ -192,48 +188,28 @@ def is_folder(path: str) -> bool:
     return False
 
 
-def mask_file(path: str, values: List[str]) -> bool:
-    """Replace secrets in a log of any size, in constant memory; returns whether there were any. The file keeps its name."""
+def mask_file(path: str, values: List[str]) -> int:
+    """Overwrite secrets in a log of any size with asterisks, in place and in constant memory; returns how many there were."""
     needles = sorted({value.encode("utf-8", "surrogateescape") for value in values}, key=len, reverse=True)
-    if not needles or not is_regular(path) or not _contains(path, needles):
-        return False
+    if not needles or not is_regular(path):
+        return 0
     pattern = re.compile(b"|".join(re.escape(needle) for needle in needles))
-    temporary = path + ".masked"
-    with open(path, "rb") as source, open(temporary, "wb") as target:
-        for piece in _pieces(source, pattern, len(needles[0])):
-            target.write(piece)
-    os.chmod(temporary, stat.S_IMODE(os.lstat(path).st_mode))
-    os.replace(temporary, path)
-    return True
-
-
-def _contains(path: str, needles: List[bytes]) -> bool:
-    keep = len(needles[0]) - 1
-    rest = b""
-    with open(path, "rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            block = rest + chunk
-            if any(needle in block for needle in needles):
-                return True
-            rest = block[-keep:]
-    return False
-
-
-def _pieces(stream: Any, pattern: "re.Pattern[bytes]", longest: int) -> Any:
-    """The stream with every match masked; a match that a block cuts in two is held back until the rest is there."""
-    rest = b""
-    for chunk in iter(lambda: stream.read(_CHUNK), b""):
-        block = rest + chunk
-        position, safe = 0, len(block) - longest + 1
-        for match in pattern.finditer(block):
-            if match.start() >= safe:
-                break
-            yield block[position:match.start()] + b"********"
-            position = match.end()
-        cut = max(position, safe, 0)
-        yield block[position:cut]
-        rest = block[cut:]
-    yield pattern.sub(b"********", rest)
+    keep, found = len(needles[0]) - 1, 0
+    with open(path, "r+b", buffering=0) as stream:
+        block, position = b"", 0  # position: where in the file the block begins
+        while True:
+            chunk = stream.read(_CHUNK)
+            block += chunk
+            done = len(block) - keep if chunk else len(block)  # a secret that begins after this may go on in the next chunk
+            for match in pattern.finditer(block):
+                if match.start() >= done:
+                    break
+                os.pwrite(stream.fileno(), b"*" * (match.end() - match.start()), position + match.start())
+                found += 1
+                done = max(done, match.end())
+            if not chunk:
+                return found
+            block, position = block[max(done, 0):], position + max(done, 0)
 
 
 def reserve_space(folder: HostFolder) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -77,14 +78,15 @@ def container_name(campaign: str, run_id: str, attempt: int) -> str:
     return "mad-%s-%s-%d" % (campaign, run_id, attempt)
 
 
-def labels(run: Mapping[str, Any], attempt: int) -> Dict[str, str]:
-    """Labels of a container of ours."""
+def labels(run: Mapping[str, Any], attempt: int, folder: str) -> Dict[str, str]:
+    """Labels of a container of ours; `mad.folder` tells which work folder of this machine made it."""
     return {
         LABEL: "1",
         "mad.campaign": str(run["campaign"]),
         "mad.run": str(run["id"]),
         "mad.attempt": str(attempt),
         "mad.host": str(run["place"].get("host", "")),
+        "mad.folder": hashlib.sha256(os.fsencode(folder)).hexdigest()[:12],
     }
 
 

@@ -6,7 +6,8 @@
     <work dir>/lib/<sha256>.pyz                     the core as a zipapp
     <work dir>/outbox/<random>.tar.gz               an archive on its way to the controller
     <work dir>/campaigns/<campaign>.<12 hex>/       mode 0700, one per campaign and inventory host
-        host.json  settings.json  facts.json  secrets.json  state.json  supervisor.lock  stage.lock  stop  cancel
+        host.json  settings.json  facts.json  secrets.json  state.json  supervisor.lock  stage.lock  settings.lock
+        stop  cancel  crashes  supervisor.log
         tree/<hash>/                                staged copies of the repository's paths
         runs/<run id>/run.json
         runs/<run id>/attempt-N/                    made by mkdir: the arbiter
@@ -27,7 +28,6 @@ import hashlib
 import os
 import pwd
 import re
-import secrets
 import stat
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
@@ -257,11 +257,13 @@ class HostFolder:
         """settings.json over the defaults."""
         return dict(DEFAULT_SETTINGS, **read_optional(self.file("settings.json")))
 
-    def save_settings(self, changes: Mapping[str, Any]) -> str:
-        """Change settings; the new `token` tells when the supervisor has read them and looked for runs since."""
-        token = secrets.token_hex(8)
-        files.write_json(self.file("settings.json"), dict(read_optional(self.file("settings.json")), **dict(changes, token=token)), 0o600)
-        return token
+    def save_settings(self, changes: Mapping[str, Any]) -> int:
+        """Change settings; returns their new `version`: the supervisor says in its state which one it has read (and looked for runs since)."""
+        with files.locked(self.file("settings.lock")):
+            known = read_optional(self.file("settings.json"))
+            version = int(known.get("version") or 0) + 1
+            files.write_json(self.file("settings.json"), dict(known, **dict(changes, version=version)), 0o600)
+        return version
 
     def facts(self) -> Dict[str, Any]:
         """Facts of this host, for the records."""
@@ -308,6 +310,15 @@ class HostFolder:
     def supervised(self) -> bool:
         """Whether a supervisor lives."""
         return is_locked(self.file("supervisor.lock"))
+
+    def note_crash(self, words: str) -> None:
+        """Write down that a supervisor ended by an error of its own; `crashes` says how often that happened since one ended well."""
+        with contextlib.suppress(OSError), open(self.file("crashes"), "a", encoding="utf-8", errors="surrogateescape") as stream:
+            stream.write(words.replace("\n", " ")[:1000] + "\n")
+
+    def crashes(self) -> List[str]:
+        """What the supervisors said that ended by an error since the last one that ended well."""
+        return read_text(self.file("crashes")).splitlines()
 
     # -- runs ------------------------------------------------------------------------------------------------------------------
 

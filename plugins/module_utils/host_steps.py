@@ -14,13 +14,14 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from . import archives, driver, files, host_images, host_state, record
+from . import archives, driver, files, host_images, host_state, processes, record
 from .canonical import hash_file
 from .ending import is_folder, is_regular, wall_clock
 from .errors import InvalidInput, MadError
@@ -30,7 +31,7 @@ from .secret_names import mask
 RESULTS_LIMIT = 256 << 10  # bytes of results in one answer
 LIVE_LIMIT = 64 << 10  # bytes of live output in one answer
 _ACKNOWLEDGE = 20.0  # seconds for a supervisor to say that it has read the list
-_CRASHES = 5  # supervisors in a row that ended without any progress
+_CRASHES = 3  # supervisors that ended by an error of their own, before a person must look
 
 Job = Mapping[str, Any]
 Answer = Dict[str, Any]
@@ -59,15 +60,15 @@ def staged(job: Job) -> Answer:
     if job.get("check"):
         return {"changed": not folder.exists() or not set(job["runs"]) <= set(folder.run_ids()), "folder": folder.path}
     begun = time.time()
-    stage = _read_stage(str(job["archive"]))
+    document = _read_stage(str(job["archive"]))
     new = folder.make(str(job["campaign"]), str(job["host"]))
     with files.locked(folder.file("stage.lock")):
-        changed = _unpack_stage(folder, stage, str(job["archive"])) or new
-        images = host_images.Images(host_images.private_folder(work_dir(job)), stage["document"].get("credentials") or {}, job.get("images") or {})
-        images.ensure([run for run in stage["document"]["runs"] if not _begun(folder, run)])
+        changed = _unpack_stage(folder, document, str(job["archive"])) or new
+        images = host_images.Images(host_images.private_folder(work_dir(job)), document.get("credentials") or {}, job.get("images") or {})
+        images.ensure([run for run in document["runs"] if not _begun(folder, run)])
         if images.missing and not job.get("last"):
             return {"changed": changed, "folder": folder.path, "missing": sorted(set(images.missing)), "images": [], "results": []}
-        results, handed_over = _hand_over(folder, stage["document"], images, begun)
+        results, handed_over = _hand_over(folder, document, images, begun)
     how = sorted(images.answers.values(), key=lambda answer: str(answer["name"]))
     changed = changed or handed_over or any(answer.get("how") in ("pulled", "loaded") for answer in how)
     return {"changed": changed, "folder": folder.path, "missing": [], "images": how, "results": results}
@@ -79,16 +80,17 @@ def _begun(folder: HostFolder, run: Mapping[str, Any]) -> bool:
 
 
 def _read_stage(path: str) -> Dict[str, Any]:
-    """stage.json out of the archive; it comes first."""
-    with tempfile.TemporaryDirectory(prefix="mad-stage-") as scratch, open(path, "rb") as stream:
-        archives.unpack(stream, scratch, links=True, wanted=lambda name: name == "stage.json")
-        document = files.read_json(os.path.join(scratch, "stage.json"), "the staging document")
-    return {"document": document}
+    """stage.json out of the archive, into memory: it holds secrets."""
+    with open(path, "rb") as stream:
+        document: Dict[str, Any] = json.loads(archives.read_first(stream, "stage.json"))
+    return document
 
 
-def _unpack_stage(folder: HostFolder, stage: Mapping[str, Any], path: str) -> bool:
+def _unpack_stage(folder: HostFolder, document: Mapping[str, Any], path: str) -> bool:
     """lib and tree into their places, both by rename: whoever comes second finds them done."""
-    document = stage["document"]
+    for name in os.listdir(folder.path):
+        if name.startswith(".unpack-"):  # of a staging that was killed; we hold the lock
+            shutil.rmtree(folder.file(name), ignore_errors=True)
     library = os.path.join(os.path.dirname(os.path.dirname(folder.path)), "lib")
     host_state.own_folder(library, 0o755)
     pyz, tree = os.path.join(library, document["core"] + ".pyz"), folder.file("tree", document["tree"])
@@ -125,7 +127,8 @@ def _hand_over(folder: HostFolder, document: Mapping[str, Any], images: host_ima
     for run in document["runs"]:
         if _begun(folder, run):
             continue
-        run = dict(run, tree=document["tree"], queued=begun)
+        absent = [name for name in run.get("secret_env") or [] if name not in (document.get("secrets") or {})]
+        run = dict(run, tree=document["tree"], queued=begun, secrets_absent=absent)
         answer = images.answers.get(host_images.key(host_images.wish(run))) if run["runtime"] != "host" else {}
         if answer is None or answer.get("error"):
             reason = (answer or {}).get("error") or "the image was not looked for"
@@ -144,16 +147,19 @@ def started(job: Job) -> Answer:
     """See that a supervisor has the list. `acknowledged` are the runs it knows; only then has the launch been accepted."""
     folder = folder_of(job)
     if not folder.exists():
+        if job.get("check"):
+            return dict(_nothing(), changed=True, queued=len(job["runs"]), acknowledged={})
         raise MadError("nothing is staged for campaign %s in %s" % (job["campaign"], folder.path))
     wanted = {run_id: int(attempt) for run_id, attempt in job["runs"].items()}
     pending = [run_id for run_id in wanted if _standing(folder, run_id, wanted[run_id])[0] in ("pending", "open")]
     if job.get("check"):
-        return {"changed": bool(pending) and not folder.supervised(), "acknowledged": []}
+        return dict(_answer(folder, job), changed=bool(pending) and not folder.supervised(), acknowledged={})
     spawned = False
     if pending:
+        os.close(host_state.open_machine_lock(str(_settings(job).get("lock") or host_state.DEFAULT_LOCK)))  # what is wrong with it is said now
         _forget_orders(folder)
-        token = folder.save_settings(_settings(job))
-        spawned = _ensure_supervisor(folder, str(job["core"]), token)
+        version = folder.save_settings(_settings(job))
+        spawned = _ensure_supervisor(folder, str(job["core"]), version)
     launches = {run_id: _launch_document(folder, run_id) for run_id in wanted if folder.run(run_id)}
     return dict(_answer(folder, job), changed=spawned, acknowledged=launches)
 
@@ -170,8 +176,8 @@ def _forget_orders(folder: HostFolder) -> None:
         if time.monotonic() > deadline:
             raise MadError("%s is still being cancelled; try again when that has ended" % folder.path)
         time.sleep(0.2)
-    folder.unsay("cancel")
-    folder.unsay("stop")
+    for name in ("cancel", "stop", "crashes"):
+        folder.unsay(name)
 
 
 def _launch_document(folder: HostFolder, run_id: str) -> Answer:
@@ -180,33 +186,38 @@ def _launch_document(folder: HostFolder, run_id: str) -> Answer:
     return {"attempt": int(run.get("attempt", 1)), "folder": folder.path, "boot_id": folder.state().get("boot_id", ""), "queued": run.get("queued")}
 
 
-def _ensure_supervisor(folder: HostFolder, core: str, token: str) -> bool:
-    """Start one where none lives; return when one has read the settings with this token (""; any). True when one was started."""
+def _ensure_supervisor(folder: HostFolder, core: str, version: int) -> bool:
+    """Return when a supervisor has read settings of this version or a later one, after starting one where none lives. True when one was started."""
     deadline = time.monotonic() + _ACKNOWLEDGE
     spawned = False
-    while True:
-        state = folder.state()
-        alive = folder.supervised()
-        if alive and (not token or state.get("token") == token):
-            return spawned
-        if spawned and state.get("token") == token and token:
-            return spawned  # it was so quick that it has ended already
-        if not alive:
+    while not _has_read(folder, version, spawned):
+        if time.monotonic() > deadline:
+            words = folder.crashes() or host_state.read_text(folder.file("supervisor.log")).strip().splitlines()
+            raise MadError("the supervisor in %s does not answer: %s" % (folder.path, words[-1] if words else "its log is empty"))
+        if folder.supervised():
+            _wake(folder.state())
+        else:
             _spawn(folder, core)
             spawned = True
-        if time.monotonic() > deadline:
-            words = host_state.read_text(folder.file("supervisor.log")).strip().splitlines()
-            raise MadError("the supervisor in %s does not answer: %s" % (folder.path, words[-1] if words else "its log is empty"))
-        _wait_for_ready(folder, token)
+        for _round in range(50):
+            if _has_read(folder, version, spawned):
+                break
+            time.sleep(0.02)
+    return spawned
 
 
-def _wait_for_ready(folder: HostFolder, token: str) -> None:
-    for _round in range(100):
-        if folder.supervised() and (not token or folder.state().get("token") == token):
-            return
-        if token and folder.state().get("token") == token:
-            return
-        time.sleep(0.02)
+def _has_read(folder: HostFolder, version: int, spawned: bool) -> bool:
+    """Whether the list has reached a supervisor; one that we started may have been so quick that it has ended already."""
+    if version:
+        return int(folder.state().get("version") or 0) >= version
+    return spawned or folder.supervised()
+
+
+def _wake(state: Mapping[str, Any]) -> None:
+    """Tell a living supervisor to look at once."""
+    pid, ticks = int(state.get("pid") or 0), int(state.get("started") or 0)
+    if pid and processes.is_alive(pid, ticks):
+        processes.send([pid], signal.SIGUSR1)
 
 
 def _spawn(folder: HostFolder, core: str) -> None:
@@ -233,26 +244,19 @@ def polled(job: Job) -> Answer:
     if job.get("check"):
         return _answer(folder, job)
     said = bool(job.get("stop")) and folder.say("stop", str(job["stop"]))
+    if said:
+        _wake(folder.state())
     answer = _answer(folder, job)
     if (answer["queued"] or answer["running"]) and not folder.supervised():
-        _restart(folder, str(job["core"]), answer)
+        crashes = folder.crashes()
+        if len(crashes) >= _CRASHES:
+            raise MadError("the supervisor in %s ended %d times by an error: %s" % (folder.path, len(crashes), crashes[-1]))
+        _ensure_supervisor(folder, str(job["core"]), 0)
     return dict(answer, changed=bool(answer["results"] or said))
 
 
 def _nothing() -> Answer:
     return {"changed": False, "results": [], "more": False, "large": [], "running": [], "queued": 0, "unknown": [], "live": []}
-
-
-def _restart(folder: HostFolder, core: str, answer: Answer) -> None:
-    """Another supervisor after one that died; when they die one after the other without progress, a person must look."""
-    known = host_state.read_optional(folder.file("restarts.json"))
-    progress = len(folder.run_ids()) - answer["queued"] - len(answer["running"])
-    count = int(known.get("count", 0)) + 1 if known.get("progress") == progress else 1
-    files.write_json(folder.file("restarts.json"), {"count": count, "progress": progress}, 0o600)
-    if count > _CRASHES:
-        words = host_state.read_text(folder.file("supervisor.log")).strip().splitlines()
-        raise MadError("the supervisor in %s ended %d times without progress: %s" % (folder.path, count - 1, words[-1] if words else "its log is empty"))
-    _ensure_supervisor(folder, core, "")
 
 
 def _standing(folder: HostFolder, run_id: str, attempt: int) -> Tuple[str, Optional[host_state.Standing]]:
@@ -279,7 +283,7 @@ def _answer(folder: HostFolder, job: Job) -> Answer:
         else:
             answer["queued"] += 1
     if isinstance(job.get("live"), dict):
-        answer["live"] = list(_live(folder, job["live"], answer["running"], hidden))
+        answer["live"] = list(_live(folder, job["live"], answer, hidden))
     return answer
 
 
@@ -304,17 +308,19 @@ def _running(folder: HostFolder, run_id: str, number: int) -> Answer:
             "seconds": round(max(0.0, time.time() - began), 1)}
 
 
-def _live(folder: HostFolder, offsets: Mapping[str, Any], running: List[Answer], hidden: List[str]) -> Iterator[Answer]:
-    """New whole lines of model.log of what runs now, and the rest of what the controller was following."""
+def _live(folder: HostFolder, offsets: Mapping[str, Any], answer: Answer, hidden: List[str]) -> Iterator[Answer]:
+    """New whole lines of model.log: of what runs now, of what has just ended, and the rest of what the controller was following."""
     room = LIVE_LIMIT
-    for run_id in dict.fromkeys([entry["run"] for entry in running] + sorted(offsets)):
+    running = {entry["run"] for entry in answer["running"]}
+    ended_now = [document["run_id"] for document in answer["results"] if document.get("launched")]
+    for run_id in dict.fromkeys([*sorted(running), *ended_now, *sorted(offsets)]):
         numbers = folder.attempts(run_id)
         if not numbers or room <= 0:
             continue
         known = offsets.get(run_id) or {}
         offset = int(known.get("offset") or 0) if known.get("attempt") == numbers[-1] else 0
         path = folder.attempt(run_id, numbers[-1]).log("model.log")
-        ended = not any(entry["run"] == run_id for entry in running)
+        ended = run_id not in running
         text, start, end = _new_text(path, offset, room, ended)
         room -= end - start
         if end > offset or ended:
@@ -438,10 +444,11 @@ def cancelled(job: Job) -> Answer:
         return dict(answer, changed=alive)
     folder.say("cancel", str(job.get("reason") or "cancelled by a person"))
     deadline = time.monotonic() + float(job.get("wait") or 120)
-    token = folder.save_settings({})
+    version = folder.save_settings({})
+    _wake(folder.state())
     while time.monotonic() < deadline:
         if not folder.supervised():
-            _ensure_supervisor(folder, str(job["core"]), token)
+            _ensure_supervisor(folder, str(job["core"]), version)
         answer = _answer(folder, dict(job, live=None))
         if not answer["running"] and not answer["queued"]:
             return dict(answer, changed=True)

@@ -54,6 +54,21 @@ def is_alive(pid: int, ticks: int) -> bool:
     return len(fields) > 19 and int(fields[19]) == ticks and fields[0] not in ("Z", "X")
 
 
+def session_of(pid: int) -> int:
+    """The session of a process; 0: gone."""
+    fields = _stat_fields(pid)
+    return int(fields[3]) if len(fields) > 3 else 0
+
+
+def command_of(pid: int) -> List[str]:
+    """The command line of a process; [] when it is gone."""
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as stream:
+            return os.fsdecode(stream.read()).split("\0")[:-1]
+    except OSError:
+        return []
+
+
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
@@ -118,18 +133,6 @@ def with_marker(marker: str) -> Set[int]:
                     found.add(int(name))
     found.discard(os.getpid())
     return {pid for pid in found if _stat_fields(pid)[:1] not in ([], ["Z"], ["X"])}
-
-
-def in_session(session: int, since_ticks: int) -> Set[int]:
-    """Living processes of a session that started at or after a moment (a session number is used again after its end)."""
-    found: Set[int] = set()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            fields = _stat_fields(int(name))
-            if len(fields) > 19 and int(fields[3]) == session and int(fields[19]) >= since_ticks and fields[0] not in ("Z", "X"):
-                found.add(int(name))
-    found.discard(os.getpid())
-    return found
 
 
 def send(pids: Iterable[int], number: int) -> None:

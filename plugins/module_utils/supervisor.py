@@ -4,7 +4,7 @@
 """The supervisor: one process per campaign folder. It runs what is pending, in order, each attempt under a keeper of its own.
 
 Started as `python3 lib/<sha256>.pyz supervise <folder>`; detached, so that it survives the login. It may be killed at any moment: the
-keepers go on, and the next supervisor finds them by their locks. SIGTERM means: start nothing more; what runs goes on under its keeper.
+keepers go on, and the next supervisor finds them by their locks. SIGTERM ends it in the same way, at once and harming nothing. SIGUSR1 wakes it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import time
 import traceback
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 
-from . import ending, host_state, processes, record
+from . import ending, files, host_state, processes, record
 from .errors import MadError
 from .host_state import Attempt, HostFolder
-from .keeper import Keeper, Seat, Wakeups, cpu_set
+from .keeper import Keeper, Wakeups
+from .preparation import Seat, cpu_set
 
 HEARTBEAT = 10.0  # seconds
 _LOCK_LOOK = 0.5  # seconds between tries at the machine lock
+_IDLE = 5.0  # seconds; the end of a keeper and SIGUSR1 wake us before
 _FOREIGN_LOOK = 0.5  # seconds between looks at keepers that are not our children
 
 
@@ -48,7 +50,7 @@ class Supervisor:
         self.machine_lock: Optional[int] = None
         self.active: Dict[str, Active] = {}
         self.pending: List[Any] = []  # [(run, attempt number)] in the order of the plan
-        self.token = ""
+        self.version = -1  # of the settings that were read last
         self.last_beat = 0.0
         self.told_to_stop = False
         self.fruitless: Dict[str, int] = {}  # attempts whose keeper ended without a record
@@ -59,6 +61,7 @@ class Supervisor:
         if self.own_lock is None:
             return False
         signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGUSR1, lambda number, frame: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         ending.reserve_space(self.folder)
         with Wakeups() as wakeups:
@@ -74,36 +77,31 @@ class Supervisor:
     # -- one step ----------------------------------------------------------------------------------------------------------------
 
     def _step(self) -> bool:
-        """Whether there is anything left to do."""
+        """Whether there is anything left to do here."""
+        if self.told_to_stop:
+            return False
         if self._settings_changed():
             self._look()
         self._end_of_keepers()
         self._obey()
-        if not self.told_to_stop:
-            self._start_what_fits()
+        self._start_what_fits()
         self._beat()
-        if self.told_to_stop:
-            return any(active.pid for active in self.active.values())  # zombies of ours are reaped, nothing else is waited for
-        if not self.active and self.pending and self.machine_lock is not None:
-            return True
-        if not self.active and not self.pending:
-            return self._settings_changed()  # somebody handed runs over in this very moment
-        return True
+        return bool(self.active or self.pending) or self._settings_changed()
 
     def _patience(self) -> float:
         if any(not active.pid for active in self.active.values()):
             return _FOREIGN_LOOK
         if self.pending and self.machine_lock is None:
             return _LOCK_LOOK
-        return 2.0
+        return _IDLE
 
     def _settings_changed(self) -> bool:
-        return str(self.folder.settings().get("token", "")) != self.token
+        return int(self.folder.settings().get("version") or 0) != self.version
 
     def _look(self, adopt: bool = False) -> None:
         """Read settings and runs again; with `adopt` also take over what an earlier supervisor left."""
         self.settings = self.folder.settings()
-        self.token = str(self.settings.get("token", ""))
+        self.version = int(self.settings.get("version") or 0)
         self.pending = []
         for run in self.folder.runs():
             if run["id"] in self.active:
@@ -126,6 +124,7 @@ class Supervisor:
         if attempt.held():
             self.active[run["id"]] = Active(run, attempt, seat, 0)
         elif launch:
+            self._have_machine()  # if nobody has taken it since, the new keeper holds it
             self._fork(run, attempt, seat, attach=True)
         else:
             self.pending.append((run, attempt.number))  # claimed, nothing was started: the same attempt begins
@@ -147,11 +146,13 @@ class Supervisor:
         try:
             os.setsid()
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGCHLD):
+            for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1):
                 signal.signal(number, signal.SIG_DFL)
             if self.own_lock is not None:
                 os.close(self.own_lock)  # the folder's lock is the supervisor's alone
-            keeper = Keeper(self.folder, run, attempt, seat)
+            keeper = Keeper(self.folder, run, attempt, seat, self.boot_id)
+            if attach and self.machine_lock is None:
+                keeper.outcome["notes"].append("for a time no keeper held the machine lock, and another campaign had it afterwards")
             keeper.attach() if attach else keeper.new()
         except BaseException:  # the last line of defence: the supervisor sees that there is no record and writes one
             traceback.print_exc()
@@ -323,7 +324,7 @@ class Supervisor:
         self.last_beat, self._shown = now, running
         me = os.getpid()
         state = {"pid": me, "started": processes.start_ticks(me), "boot_id": self.boot_id, "heartbeat": now, "running": running,
-                 "queued": len(self.pending), "machine_lock": self.machine_lock is not None, "token": self.token}
+                 "queued": len(self.pending), "machine_lock": self.machine_lock is not None, "version": self.version}
         try:
             write_quickly(self.folder.file("state.json"), state)
         except OSError as error:
@@ -354,9 +355,13 @@ class Supervisor:
             sys.stderr.flush()
 
     def _leave(self) -> None:
-        if not self.told_to_stop:
-            self.folder.forget_secrets()
-            ending.remove_folder(self.folder.file(ending.RESERVE), lambda path: os.unlink(path))
+        """Secrets go when nothing is left to run; under the lock of staging, so that those of new runs stay."""
+        with files.locked(self.folder.file("stage.lock"), blocking=False) as mine:
+            if mine and all(self.folder.standing(run).state == "done" for run in self.folder.runs()):
+                self.folder.forget_secrets()
+                for name in (ending.RESERVE, "crashes"):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self.folder.file(name))
         self._beat(force=True)
 
 
@@ -427,7 +432,8 @@ def run_program(argv: Sequence[str]) -> int:
     say()
     try:
         Supervisor(folder).main()
-    except Exception:  # the log is the only one who listens; the next poll starts another supervisor
+    except Exception as error:  # the log is the only one who listens; the next poll reads it and starts another supervisor
         traceback.print_exc()
+        folder.note_crash(str(error) or repr(error))
         return 1
     return 0
