@@ -18,7 +18,8 @@ def main() -> int:
     """Run them; the exit status says whether every target was met."""
     wanted = sys.argv[1:]
     missed = []
-    print("Benchmarks on %d CPUs, load %.1f; numbers are ratios or CPU seconds wherever that is possible." % (os.cpu_count() or 1, os.getloadavg()[0]))
+    cpus, load = os.cpu_count() or 1, os.getloadavg()[0]
+    print("Benchmarks on %d CPUs, load %.1f; numbers are ratios or CPU seconds wherever that is possible." % (cpus, load))
     for path in sorted(HERE.glob("bench_*.py")):
         name = path.stem[len("bench_") :]
         if wanted and name not in wanted:
