@@ -17,6 +17,7 @@ from . import plan_draft, plan_env, plan_fill, plan_image, plan_options
 from .canonical import canonical_json, hash_value
 from .context import EXAMPLE
 from .errors import ImageError, InvalidInput, MadError
+from .manifest import without_secrets
 from .plan_continue import needed_builds
 from .plan_draft import Draft, Sources
 from .plan_fill import resolve
@@ -284,4 +285,5 @@ def _host_part(host: Mapping[str, Any]) -> Dict[str, Any]:
         "reachable": bool(host.get("reachable", True)),
         "reason": str(host.get("reason") or ""),
         "facts": host.get("facts"),
+        "context": without_secrets(host["context"]),
     }

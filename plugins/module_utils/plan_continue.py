@@ -37,7 +37,7 @@ def _one(run: Run, record: Optional[Mapping[str, Any]], launched: int, rerun: st
     if record is not None and not _again(run, record, rerun):
         return dict(run, attempt=record.get("attempt", 1), wanted=False)
     done = int(record.get("attempt", 1)) if record is not None else 0
-    attached = launched > done or reopens(record)
+    attached = launched > done or _may_still_run(record)
     attempt = max(launched, done) if attached else done + 1
     outcome = run["outcome"]
     if attached and outcome and outcome["failure_class"] == "infra":
@@ -45,9 +45,9 @@ def _one(run: Run, record: Optional[Mapping[str, Any]], launched: int, rerun: st
     return dict(run, attempt=max(1, attempt), wanted=True, outcome=outcome)
 
 
-def reopens(record: Optional[Mapping[str, Any]]) -> bool:
-    """Whether a row says only that contact was lost: the same attempt is asked for again, its row is taken back."""
-    return record is not None and record.get("failure_class") == "lost_contact"
+def _may_still_run(record: Optional[Mapping[str, Any]]) -> bool:
+    """Whether a row says only that the controller lost contact: the same attempt is asked for again. A host that says so is believed."""
+    return record is not None and record.get("failure_class") == "lost_contact" and record.get("source", "target") != "target"
 
 
 def _kept(old: Sequence[Run], new: Sequence[Run], hosts: Sequence[str], records: Records, launched: Mapping[str, int]) -> List[Run]:

@@ -97,7 +97,7 @@ REFUSED: Dict[str, str] = {
 
 
 def parse(given: Mapping[str, Any]) -> Dict[str, Any]:
-    """Every option of OPTIONS with its value; unset ones (nothing, "", []) have their default. Refused and mistyped ones are InvalidInput."""
+    """Every option of OPTIONS; unset ones (nothing, "", []) have their default. Refused and mistyped ones are InvalidInput."""
     for name, reason in REFUSED.items():
         value = given.get(name)
         if not scalars.is_unset(value) and str(value).strip().lower() not in ("false", "no", "0", "off"):

@@ -1,0 +1,195 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decide what a campaign runs where, before anything executes; runs wholly on the controller, once for the whole play."""
+
+from __future__ import annotations
+
+import os
+import sys
+import typing as t
+
+import yaml
+from ansible import constants as C
+from ansible import context as cli
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.mad.engine.plugins.action.model_info import default_cache, default_repo
+from ansible_collections.mad.engine.plugins.module_utils import plan, plan_continue, plan_options, scalars
+from ansible_collections.mad.engine.plugins.module_utils.errors import ImageError, MadError
+from ansible_collections.mad.engine.plugins.plugin_utils import command_line, planning, summary
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# None: the play's mad_* variable counts.
+ARGUMENTS: dict[str, t.Any] = {
+    "repo": {"type": "str"},
+    "tags": {"type": "raw"},
+    "manifest": {"type": "str"},
+    "hosts": {"type": "raw"},
+    "facts": {"type": "str", "default": "mad_facts"},
+    "options": {"type": "dict"},
+    "cache_dir": {"type": "str"},
+}
+_LARGEST_DIFF = 200_000  # characters of a flight plan that travel in a task's result
+
+
+class ActionModule(ActionBase):
+    """Gather what the play says, plan, answer; what is decided stands in plugin_utils/planning.py and module_utils/plan*.py."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Plan; a refusal is written to last-summary.json with madengine's exit code."""
+        result = super().run(tmp, task_vars)
+        _spec, arguments = self.validate_argument_spec(ARGUMENTS)
+        inputs = PlayInputs(task_vars or {}, self._templar)
+        self._given: dict[str, t.Any] = {}
+        try:
+            planned = planning.make(self._request(arguments, inputs))
+        except planning.DiscoveryFailed as error:
+            return self._refused(result, str(error), summary.FAILED)
+        except ImageError as error:
+            return self._refused(result, error.message, summary.BUILD_FAILED)
+        except MadError as error:
+            return self._refused(result, error.message, summary.BAD_ARGUMENTS)
+        except OSError as error:
+            raise AnsibleActionFail("%s: %s" % (error.filename, error.strerror)) from error
+        result.update(self._answer(planned, inputs))
+        return result
+
+    # -- in ----------------------------------------------------------------------------------------------------------------------
+
+    def _request(self, arguments: dict[str, t.Any], inputs: PlayInputs) -> planning.Request:
+        """Arguments of the task above the play's mad_* variables."""
+        given = arguments["options"]
+        if given is None:
+            given = inputs.options([*plan_options.OPTIONS, *plan_options.REFUSED, "summary_output"])
+        self._given = given  # also for a refusal: it says where results and summary go
+        options = planning.parse_options(given)
+        repo = _first(arguments["repo"], inputs.value("repo"), default_repo())
+        hosts = self._hosts(arguments, inputs)
+        return planning.Request(
+            repo=os.path.abspath(os.path.expanduser(scalars.to_text(repo, "mad_repo"))),
+            tags=scalars.to_list(_first(arguments["tags"], inputs.value("tags"), []), "mad_tags"),
+            manifest=os.path.expanduser(scalars.to_text(_first(arguments["manifest"], inputs.value("manifest"), ""), "mad_manifest")),
+            hosts=hosts,
+            options=options,
+            environ=dict(os.environ),
+            command=self._command(hosts),
+            version=collection_version(),
+            cache_dir=_first(arguments["cache_dir"], default_cache()),
+            check=bool(self._task.check_mode),
+        )
+
+    @staticmethod
+    def _hosts(arguments: dict[str, t.Any], inputs: PlayInputs) -> dict[str, t.Any]:
+        given = arguments["hosts"]
+        if isinstance(given, dict):
+            return given
+        if given is not None and not isinstance(given, (list, tuple)):
+            raise scalars.wrong("hosts", "a dict of hosts or a list of their names", given)
+        return inputs.by_host(given or inputs.hosts(), arguments["facts"])
+
+    @staticmethod
+    def _command(hosts: dict[str, t.Any]) -> list[str]:
+        """How this play was called, to be written down: without secrets and without a campaign's name."""
+        words = [os.path.basename(sys.argv[0]) or "ansible-playbook", *sys.argv[1:]]
+        return command_line.for_resuming(command_line.without_secrets(words))
+
+    # -- out ---------------------------------------------------------------------------------------------------------------------
+
+    def _refused(self, result: dict[str, t.Any], reason: str, code: int) -> dict[str, t.Any]:
+        """A failed task; outside check mode last-summary.json says why."""
+        if not self._task.check_mode:
+            results = os.path.abspath(os.path.expanduser(str(_first(self._given.get("results"), "results"))))
+            output = os.path.expanduser(str(_first(self._given.get("summary_output"), "")))
+            try:
+                summary.refuse(results, reason, code, output)
+            except (MadError, OSError) as error:
+                reason = "%s (and last-summary.json cannot be written: %s)" % (reason, error)
+        result.update(failed=True, changed=False, msg=reason, exit_code=code)
+        return result
+
+    def _answer(self, planned: planning.Planned, inputs: PlayInputs) -> dict[str, t.Any]:
+        """The task's result: counts and paths; the plan itself stays in its file."""
+        made, campaign = planned.plan, planned.campaign
+        text = plan.flight_plan(made, planned.records)
+        answer = {
+            "changed": planned.changed,
+            "campaign": campaign.name,
+            "campaign_dir": campaign.folder,
+            "plan": campaign.plan_path,
+            "counts": plan_continue.counts(made, planned.records, planned.launched),
+            "hosts": _hosts_answer(made),
+            "build_hosts": list(dict.fromkeys(build["build_host"] for build in made["builds"])),
+            "resume_command": summary.resume_command(made, campaign.name),
+            "flight_plan": text if len(text) <= _LARGEST_DIFF else text[:_LARGEST_DIFF] + "...\n",
+        }
+        warnings = made["warnings"] + self._play_warnings(made, inputs)
+        if warnings:
+            answer["warnings"] = warnings
+        if self._task.diff:
+            headers = {"before_header": "done in campaign %s" % campaign.name, "after_header": "flight plan of campaign %s" % campaign.name}
+            answer["diff"] = dict(headers, before=planned.before, after=answer["flight_plan"])
+        return answer
+
+    @staticmethod
+    def _play_warnings(made: dict[str, t.Any], inputs: PlayInputs) -> list[str]:
+        """What is wrong with the play itself, not with a model."""
+        warnings = plan_options.slips(inputs.names()) + other_copies()
+        forks, hosts = int(cli.CLIARGS.get("forks") or 0), len(made["hosts"])
+        if 0 < forks < hosts:
+            warnings.append("%d forks for %d hosts: hosts wait for one another; run with --forks %d" % (forks, hosts, hosts))
+        return warnings
+
+
+def _first(*values: t.Any) -> t.Any:
+    """The first value that is set; the last one if none is."""
+    return next((value for value in values if not scalars.is_unset(value)), values[-1])
+
+
+def _hosts_answer(made: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    """{host: {"runs" that need it now, "target", "runtime"}}; runtime is "" where runs differ or none is known."""
+    runs: dict[str, list[str]] = {name: [] for name in made["hosts"]}
+    for run in plan_continue.to_execute(made):
+        runs[run["place"]["host"]].append(run["runtime"] if isinstance(run["runtime"], str) else "")
+    return {
+        name: {
+            "runs": len(runs[name]),
+            "target": host["target"],
+            "reachable": host["reachable"],
+            "runtime": runs[name][0] if len(set(runs[name])) == 1 else "",
+        }
+        for name, host in made["hosts"].items()
+    }
+
+
+def collection_version() -> str:
+    """The version in galaxy.yml or, where Galaxy installed the collection, in MANIFEST.json (which is YAML too)."""
+    for name, path in (("galaxy.yml", ()), ("MANIFEST.json", ("collection_info",))):
+        try:
+            with open(os.path.join(ROOT, name), encoding="utf-8") as stream:
+                document = yaml.safe_load(stream)
+        except OSError:
+            continue
+        for key in path:
+            document = document.get(key) or {}
+        return str(document.get("version") or "")
+    return ""
+
+
+def other_copies() -> list[str]:
+    """A warning when a second copy of mad.engine lies on the collections path: which one is used depends on the order."""
+    own = os.path.realpath(ROOT)
+    found = []
+    for folder in [*C.config.get_config_value("COLLECTIONS_PATHS"), *sys.path]:
+        base = folder if os.path.basename(folder) == "ansible_collections" else os.path.join(folder, "ansible_collections")
+        path = os.path.realpath(os.path.join(base, "mad", "engine"))
+        if os.path.isdir(path) and path != own:
+            found.append(path)
+    return ["another copy of mad.engine lies at %s; this play uses %s" % (", ".join(dict.fromkeys(found)), own)] if found else []

@@ -1,0 +1,180 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what a play says to a plan in a campaign folder: the controller's step between discovery and builds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+import typing as t
+
+from ansible_collections.mad.engine.plugins.module_utils import (
+    discovery,
+    manifest,
+    plan,
+    plan_continue,
+    plan_hosts,
+    plan_manifest,
+    plan_options,
+    registry,
+)
+from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign, open_campaign
+from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
+
+from . import stage
+from .play_inputs import load_context_file
+
+CREDENTIAL_FILE = "credential.json"  # of the model repository, as madengine has it
+_GIT_SECONDS = 30
+
+
+class Request(t.NamedTuple):
+    """What is to be planned; plain values, already templated."""
+
+    repo: str
+    tags: t.Any
+    manifest: str
+    hosts: t.Mapping[str, t.Mapping[str, t.Any]]
+    options: t.Mapping[str, t.Any]  # parsed by plan_options
+    environ: t.Mapping[str, str]
+    command: t.Sequence[str]
+    version: str
+    cache_dir: str = ""
+    check: bool = False
+
+
+class Planned(t.NamedTuple):
+    """A plan in its campaign, and what the campaign knew before."""
+
+    campaign: Campaign
+    plan: dict[str, t.Any]
+    changed: bool
+    records: dict[str, dict[str, t.Any]]
+    launched: dict[str, int]
+    before: str  # the flight plan of what is done
+
+
+class DiscoveryFailed(Exception):
+    """Discovery refused tags or repository; madengine's exit code for that is 1, not 4."""
+
+
+def make(request: Request) -> Planned:
+    """Discover, plan, continue the campaign, choose build hosts, write plan.json (not in check mode)."""
+    if not request.hosts:
+        raise InvalidInput("there is no host to plan for: the play's hosts all have mad_skip, or its pattern matches none")
+    found, known = _models(request)
+    layer = plan_manifest.context_layer(known) if known else {}
+    hosts, warnings = plan_hosts.make_hosts(request.hosts, load_context_file, layer)
+    campaign = open_campaign(request.options["results"], request.options["campaign"], make=False)
+    with _alone(campaign, request.check):
+        old = campaign.plan() if campaign.exists() else None
+        plan_continue.remember_facts(hosts, old)
+        options = dict(request.options, campaign=campaign.name, credential_file=credential_file(request.options, request.repo))
+        credentials = registry.load_credentials(options["credential_file"], request.environ)
+        made = plan.make_plan(found["models"], hosts, options, request.repo, known, request.environ, credentials, has_common)
+        _about(made, request, options, old)
+        made["warnings"] = found["warnings"] + warnings + made["warnings"]
+        return _continued(campaign, made, old, request)
+
+
+def _alone(campaign: Campaign, check: bool) -> t.ContextManager[t.Any]:
+    """Of two controllers that continue one campaign, the second plans when the first has written its plan."""
+    return campaign.lock() if campaign.exists() and not check else contextlib.nullcontext()
+
+
+def _taken(campaign: Campaign, made: dict[str, t.Any], request: Request) -> Campaign:
+    """The campaign with its folder made; another controller may have taken the name of this second in the meantime."""
+    taken = open_campaign(request.options["results"], request.options["campaign"] and campaign.name)
+    if taken.name != campaign.name:
+        made["campaign"] = made["options"]["campaign"] = taken.name
+        for run in made["runs"]:
+            run["campaign"] = taken.name
+    return taken
+
+
+def _continued(campaign: Campaign, made: dict[str, t.Any], old: dict[str, t.Any] | None, request: Request) -> Planned:
+    """Bring ledger and plan together, find who builds, write the plan down."""
+    records, problems = campaign.results()
+    ids = {run["id"] for part in (made, old or {"runs": []}) for run in part["runs"]}
+    launched = {run_id: number for run_id in ids for number in [campaign.next_attempt(run_id) - 1] if number}
+    whole = plan_continue.continue_plan(made, old, records, launched, request.options["rerun"])
+    whole["warnings"] += ["the result of run %s cannot be read: %s" % item for item in sorted(problems.items())]
+    plan_continue.build_hosts(whole, request.options["build_host"], bool(whole["builds"]) and controller_engine())
+    changed = plan_continue.what_runs(whole) != plan_continue.what_runs(old)
+    if not request.check:
+        campaign = _taken(campaign, whole, request)
+        campaign.save_plan(whole)
+    return Planned(campaign, whole, changed, records, launched, plan.flight_plan(whole, records, only_done=True))
+
+
+def _models(request: Request) -> tuple[dict[str, t.Any], dict[str, t.Any] | None]:
+    """({"models", "warnings"} of discovery, the manifest if one is given)."""
+    if request.manifest:
+        if not os.path.exists(request.manifest):
+            raise InvalidInput("mad_manifest %s does not exist" % request.manifest)
+        return {"models": [], "warnings": []}, manifest.read(request.manifest)
+    if not request.tags:
+        raise InvalidInput("neither mad_tags nor mad_manifest is set: name models by tag (mad.engine.discover lists them), or a manifest")
+    try:
+        return discovery.discover(request.repo, request.tags, request.cache_dir), None
+    except MadError as error:
+        raise DiscoveryFailed(error.message) from error
+
+
+def _about(made: dict[str, t.Any], request: Request, options: t.Mapping[str, t.Any], old: t.Mapping[str, t.Any] | None) -> None:
+    """What only the controller knows of a plan."""
+    commit, dirty = git_state(request.repo)
+    made.update(created=(old or {}).get("created") or round(time.time(), 3), version=request.version, command=list(request.command))
+    made["repo"].update(commit=commit, dirty=dirty)
+    made["options"] = dict(options, tags=request.tags, manifest=request.manifest)
+
+
+def credential_file(options: t.Mapping[str, t.Any], repo: str) -> str:
+    """mad_credential_file, else credential.json of the repository if it has one, else ""."""
+    given = str(options["credential_file"])
+    if given:
+        return os.path.abspath(os.path.expanduser(given))
+    usual = os.path.join(repo, CREDENTIAL_FILE)
+    return usual if os.path.exists(usual) else ""
+
+
+def has_common(name: str) -> bool:
+    """Whether our own scripts/common, which lies below the repository's, has a file."""
+    return os.path.isfile(os.path.join(stage.common_files(), name))
+
+
+def controller_engine() -> bool:
+    """Whether a Docker or Podman engine answers on the controller."""
+    for program in ("docker", "podman"):
+        if shutil.which(program) and _output([program, "info", "--format", "{{.ID}}" if program == "docker" else "{{.Host.Arch}}"])[0]:
+            return True
+    return False
+
+
+def git_state(repo: str) -> tuple[str, bool]:
+    """(commit, whether tracked files differ from it); ("", False) for a folder that is not under git."""
+    known, commit = _output(["git", "-C", repo, "rev-parse", "HEAD"])
+    if not known:
+        return "", False
+    clean, status = _output(["git", "-C", repo, "status", "--porcelain", "--untracked-files=no"])
+    return commit, bool(status) or not clean
+
+
+def _output(argv: list[str]) -> tuple[bool, str]:
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_GIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False, ""
+    return done.returncode == 0, done.stdout.strip()
+
+
+def parse_options(given: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """plan_options.parse, with the results folder made absolute."""
+    options = plan_options.parse(given)
+    return dict(options, results=os.path.abspath(os.path.expanduser(options["results"])))

@@ -1,0 +1,135 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a play says about a campaign: its mad_* variables, and for each host its own context, facts and whether it answered.
+
+Ansible puts the variables of a play and of the command line above those of the inventory. Contexts are the other way round: a host's own
+is the last word. So the inventory's value is asked for without the command line's, and both travel to the plan as layers of their own.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import typing as t
+
+import yaml
+
+from ansible_collections.mad.engine.plugins.module_utils import context as contexts
+from ansible_collections.mad.engine.plugins.module_utils import scalars
+from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+
+PREFIX = "mad_"
+_HOST_WORDS = ("context", "context_file", "target", "runtime")  # each host has its own
+_LARGEST_FILE = 16 << 20  # bytes of a context file
+
+
+class PlayInputs:
+    """The variables of a run-once task, read through Ansible's own objects."""
+
+    def __init__(self, task_vars: t.Mapping[str, t.Any], templar: t.Any) -> None:
+        self.task_vars, self.templar = task_vars, templar
+        self.hostvars = task_vars.get("hostvars") or {}
+        self.extra = dict(getattr(getattr(self.hostvars, "_variable_manager", None), "extra_vars", None) or {})
+
+    # -- the play ----------------------------------------------------------------------------------------------------------------
+
+    def value(self, name: str) -> t.Any:
+        """One mad_* variable as the task sees it, None when it is not set."""
+        key = PREFIX + name
+        return self.templar.template(self.task_vars[key]) if key in self.task_vars else None
+
+    def names(self) -> list[str]:
+        """All mad_* variables of the task, without the prefix."""
+        return sorted(str(key)[len(PREFIX) :] for key in self.task_vars if str(key).startswith(PREFIX))
+
+    def options(self, wanted: t.Iterable[str]) -> dict[str, t.Any]:
+        """The named mad_* variables that are set."""
+        return {name: value for name in wanted for value in [self.value(name)] if value is not None}
+
+    def hosts(self) -> list[str]:
+        """The hosts of this play, also those that did not answer; hosts with `mad_skip` take no part."""
+        names = [str(name) for name in self.task_vars.get("ansible_play_hosts_all") or []]
+        return names or [str(self.task_vars.get("inventory_hostname", "localhost"))]
+
+    # -- hosts -------------------------------------------------------------------------------------------------------------------
+
+    def _inventory_view(self) -> t.Any:
+        """hostvars as they are without variables of the command line; hostvars themselves where Ansible's inside has changed."""
+        manager = getattr(self.hostvars, "_variable_manager", None)
+        inventory, loader = getattr(self.hostvars, "_inventory", None), getattr(self.hostvars, "_loader", None)
+        if not self.extra or manager is None or inventory is None or not hasattr(manager, "_extra_vars"):
+            return self.hostvars
+        own = copy.copy(manager)
+        own._extra_vars = {}
+        return type(self.hostvars)(inventory=inventory, variable_manager=own, loader=loader)
+
+    def by_host(self, names: t.Iterable[str], facts_from: str) -> dict[str, dict[str, t.Any]]:
+        """{host: entry of campaign_plan's `hosts`}; `facts_from` names the variable in which gpu_info's answer was registered."""
+        view = self._inventory_view()
+        found = {}
+        for name in names:
+            own = view[name]
+            if scalars.to_bool(_get(own, PREFIX + "skip") or False, "mad_skip of host %s" % name):
+                continue
+            found[name] = self._host(own, _get(own, facts_from) if facts_from else None)
+        return found
+
+    def _host(self, own: t.Any, registered: t.Any) -> dict[str, t.Any]:
+        given = {word: _get(own, PREFIX + word) for word in _HOST_WORDS}
+        entry = {word: self._above(word, given[word]) for word in ("context_file", "target", "runtime")}
+        entry.update(context=given["context"], play_context=self.play_context, **_answer(registered))
+        return entry
+
+    def _above(self, word: str, own: t.Any) -> t.Any:
+        """A plain variable: Ansible's precedence (command line, host); the play's own variables where neither has it."""
+        if PREFIX + word in self.extra:
+            return self.templar.template(self.extra[PREFIX + word])
+        return own if not scalars.is_unset(own) else self.value(word)
+
+    @functools.cached_property
+    def play_context(self) -> t.Any:
+        """The context below the hosts' own: the command line's, else the play's if what the task sees is not just its host's own."""
+        if PREFIX + "context" in self.extra:
+            return self.templar.template(self.extra[PREFIX + "context"])
+        name, seen = self.task_vars.get("inventory_hostname"), self.value("context")
+        first = _get(self.hostvars[name], PREFIX + "context") if name is not None and name in self.hostvars else None
+        return None if seen == first else seen
+
+
+def _get(variables: t.Any, name: str) -> t.Any:
+    return variables[name] if name in variables else None
+
+
+def _answer(registered: t.Any) -> dict[str, t.Any]:
+    """facts, unreachable and reason out of a registered result of gpu_info."""
+    if not isinstance(registered, t.Mapping):
+        return {"facts": None, "unreachable": False, "reason": ""}
+    gone = bool(registered.get("unreachable"))
+    failed = gone or bool(registered.get("failed"))
+    return {
+        "facts": None if failed else registered.get("facts"),
+        "unreachable": gone,
+        "reason": str(registered.get("msg") or "") if failed else "",
+    }
+
+
+def load_context_file(path: str) -> dict[str, t.Any]:
+    """A context file on the controller: YAML by its name (.yml, .yaml), else JSON or a Python literal."""
+    full, what = os.path.expanduser(path), "mad_context_file %s" % path
+    try:
+        if os.path.getsize(full) > _LARGEST_FILE:
+            raise InvalidInput("%s is larger than %d bytes" % (what, _LARGEST_FILE))
+        with open(full, encoding="utf-8") as stream:
+            text = stream.read()
+    except OSError as error:
+        raise InvalidInput("%s cannot be read: %s" % (what, error.strerror)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput("%s is not UTF-8 text" % what) from error
+    if not full.endswith((".yml", ".yaml")):
+        return contexts.load_text(text, what)
+    try:
+        return contexts.load_text(yaml.safe_load(text), what)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InvalidInput("%s is not valid YAML: %s" % (what, error)) from error
