@@ -14,10 +14,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.mad.engine.plugins.module_utils import image_archive
+from ansible_collections.mad.engine.plugins.module_utils import image_archive, plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
 from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage, zipapp
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
 
 Result = t.Dict[str, t.Any]
 
@@ -41,27 +42,35 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
         dummy, self._options = self.validate_argument_spec(host_runs.ARGUMENTS)
-        state = self._options["state"]
         try:
-            self._mine = host_runs.HostRuns(Campaign(self._options["campaign_dir"]), str(self._vars["inventory_hostname"]))
-            result: Result = getattr(self, "_" + state)()
+            if self._options["campaign_dir"]:
+                return self._of_campaign(Campaign(self._options["campaign_dir"]))
+            if self._options["state"] != "absent" or self._options["keep_days"] is None:
+                raise MadError("campaign_dir is missing; only state=absent with keep_days goes without it")
+            return self._on_host({}, keep_days=self._options["keep_days"])
         except MadError as error:
             raise AnsibleActionFail(error.message) from error
         except _Failed as error:
             return error.result
-        return dict(result, campaign=self._mine.campaign.name, campaign_dir=self._mine.campaign.folder)
+
+    def _of_campaign(self, campaign: Campaign) -> Result:
+        self._mine = host_runs.HostRuns(campaign, str(self._vars["inventory_hostname"]))
+        result: Result = getattr(self, "_" + self._options["state"])()
+        return dict(result, campaign=campaign.name, campaign_dir=campaign.folder)
 
     # -- talking to the host -----------------------------------------------------------------------------------------------------
 
-    def _on_host(self, **job: t.Any) -> Result:
-        """One run of the module on the host."""
-        known = {"campaign": self._mine.campaign.name, "host": self._mine.host, "work_dir": self._options["work_dir"]}
-        job = dict(job, **known, check=bool(self._task.check_mode))
-        arguments = {"campaign_dir": self._mine.campaign.folder, "state": self._options["state"], "job": job}
+    def _on_host(self, runs: t.Mapping[str, int], **job: t.Any) -> Result:
+        """One run of the module on the host; _Failed when it fails there."""
+        if self._options["campaign_dir"]:
+            job.update(campaign=self._mine.campaign.name, host=self._mine.host)
+        job.update(runs=dict(runs), work_dir=self._options["work_dir"], check=bool(self._task.check_mode))
+        arguments = {"state": self._options["state"], "job": job}
         result: Result = self._execute_module(module_name="mad.engine.container_run", module_args=arguments, task_vars=self._vars)
         if result.get("failed") or result.get("unreachable"):
             raise _Failed(result)
-        return {key: value for key, value in result.items() if key not in ("invocation",)}
+        result.pop("invocation", None)
+        return result
 
     def _put(self, local: str, name: str) -> str:
         """Copy a file into the connection's temporary folder (mode 0700); returns its path there."""
@@ -83,20 +92,40 @@ class ActionModule(ActionBase):
     def _staged(self) -> Result:
         runs = self._mine.open_runs()
         if not runs:
-            return {"changed": False, "runs": 0, "images": []}
+            return {"changed": False, "runs": 0, "images": [], "finished": [], "counts": self._mine.counts()}
+        runs, records = self._mine.resolve(runs)
         if self._task.check_mode:
-            return dict(self._on_host(runs=self._mine.wanted(runs)), runs=len(runs))
-        document = self._mine.stage_document(runs, self._options)
-        made = stage.prepare(self._mine.repo, self._mine.stage_paths(), document)
+            answer = self._on_host(self._mine.wanted(runs))
+            return {"changed": answer["changed"], "runs": len(runs), "images": [], "finished": [], "counts": self._mine.counts()}
+        finished = self._mine.save(records)
+        if not runs:
+            return {"changed": bool(finished), "runs": 0, "images": [], "finished": finished, "counts": self._mine.counts()}
+        answer = self._stage(runs)
+        finished += self._mine.save(answer["results"]) + self._mine.give_up(answer["unknown"])
+        changed = bool(answer["changed"] or finished)
+        told = {"folder": answer["folder"], "runs": len(runs), "images": answer["images"], "finished": finished, "counts": self._mine.counts()}
+        return dict(told, changed=changed)
+
+    def _stage(self, runs: list[host_runs.Run]) -> Result:
+        """Bring everything; a second time with the archives of images that the host lacks."""
+        options = self._options
+        file = options["credential_file"] or str((self._mine.plan.get("options") or {}).get("credential_file") or "")
+        secrets = host_runs.Secrets(options["secrets"], file, self._mine.repo, self._context)
+        made = stage.prepare(self._mine.repo, self._mine.stage_paths(), self._mine.stage_document(runs, secrets))
         with tempfile.TemporaryDirectory(prefix="mad-stage-") as scratch:
             stage.write(made, os.path.join(scratch, "stage.tar.gz"))
             remote = self._put(os.path.join(scratch, "stage.tar.gz"), "stage.tar.gz")
-        answer = self._on_host(runs=self._mine.wanted(runs), archive=remote)
-        if answer.get("missing"):
+        wanted, acknowledged = self._mine.wanted(runs), self._mine.acknowledged(runs)
+        answer = self._on_host(wanted, archive=remote, acknowledged=acknowledged)
+        if answer["missing"]:
             images = self._put_images(answer["missing"])
-            answer = dict(self._on_host(runs=self._mine.wanted(runs), archive=remote, images=images, last=True), changed=True)
-        finished = self._mine.save(answer.pop("results", []))
-        return dict(answer, runs=len(runs), finished=finished, counts=self._mine.counts())
+            answer = dict(self._on_host(wanted, archive=remote, acknowledged=acknowledged, images=images, last=True), changed=True)
+        return answer
+
+    def _context(self) -> t.Mapping[str, t.Any]:
+        """The host's normalised context, as campaign_plan makes it."""
+        entries = PlayInputs(self._vars, self._templar).by_host([self._mine.host], "")
+        return dict(plan_hosts.make_hosts(entries, load_context_file, {})[0][self._mine.host]["context"])
 
     def _put_images(self, digests: list[str]) -> dict[str, t.Any]:
         """Archives of images that this host lacks, as far as the campaign has them."""
@@ -116,8 +145,9 @@ class ActionModule(ActionBase):
             "lock": self._options["host_lock"], "parallel": self._options["host_parallel"],
             "min_free_bytes": self._options["min_free_bytes"], "boot_id_file": self._options["boot_id_file"],
         }
-        answer = self._on_host(runs=self._mine.wanted(runs), core=zipapp.build()[0], settings=settings)
-        self._mine.acknowledge(answer.pop("acknowledged", {}))
+        answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], settings=settings)
+        if not self._task.check_mode:
+            self._mine.acknowledge(answer["acknowledged"])
         return self._followed(answer)
 
     def _polled(self) -> Result:
@@ -125,7 +155,7 @@ class ActionModule(ActionBase):
         if not runs:
             return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
         live = self._mine.live_offsets() if self._options["live"] else None
-        answer = self._on_host(runs=self._mine.wanted(runs), core=zipapp.build()[0], live=live, stop=self._options["stop"])
+        answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], live=live, stop=self._options["stop"])
         return self._followed(answer)
 
     def _followed(self, answer: Result) -> Result:
@@ -161,7 +191,7 @@ class ActionModule(ActionBase):
         if not wanted:
             return {"changed": False, "runs": [], "bytes": 0}
         if self._task.check_mode:
-            answer = self._on_host(runs=wanted)
+            answer = self._on_host(wanted)
             return {"changed": answer["changed"], "runs": answer["runs"], "bytes": answer.get("content_bytes", 0)}
         self._bytes = 0
         found = self._collect(wanted)
@@ -169,7 +199,7 @@ class ActionModule(ActionBase):
 
     def _collect(self, wanted: t.Mapping[str, int], only_results: bool = False) -> dict[str, t.Any]:
         """Fetch one archive and keep what it holds; {run id: record or True}."""
-        answer = self._on_host(runs=dict(wanted), only_results=only_results, collect=True)
+        answer = self._on_host(wanted, only_results=only_results, collect=True)
         if not answer.get("archive"):
             return {}
         folder = self._mine.campaign.folder
@@ -188,7 +218,7 @@ class ActionModule(ActionBase):
         if not runs:
             return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
         wanted = self._mine.wanted(runs)
-        return self._followed(self._on_host(runs=wanted, core=zipapp.build()[0], reason=self._options["stop"], wait=self._options["wait"]))
+        return self._followed(self._on_host(wanted, core=zipapp.build()[0], reason=self._options["stop"], wait=self._options["wait"]))
 
     def _absent(self) -> Result:
-        return self._on_host(runs={}, keep_days=self._options["keep_days"])
+        return self._on_host({}, keep_days=self._options["keep_days"])

@@ -56,7 +56,7 @@ class Ending:
     def __init__(self, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, outcome: Dict[str, Any]) -> None:
         self.folder, self.run, self.attempt, self.outcome = folder, dict(run, attempt=attempt.number), attempt, outcome
         self.progress = driver.read_phases(attempt.file("io", "phases"))
-        self.secrets = [value for value in folder.secrets().values() if len(value) >= _SHORTEST_SECRET]
+        self.secrets = [value for value in folder.secret_values() if len(value) >= _SHORTEST_SECRET]
 
     def write(self) -> None:
         """Write result.json; on a full disk by giving up what is least needed."""

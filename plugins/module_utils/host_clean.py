@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import time
-from typing import List
+from typing import List, Set
 
 from . import build_clean, host_images, host_state, processes
 from .ending import is_folder
@@ -39,8 +39,9 @@ def absent(job: Job) -> Answer:
     if job.get("keep_days") is not None:
         removed += _remove_old_files(base, _limit(job), check)
         removed += build_clean.old_files(base, _limit(job), check)
-        removed += host_images.old_images(_limit(job), check)
-    return {"changed": bool(removed), "removed": removed, "kept": kept}
+        removed += host_images.old_images(_limit(job), _images_in_use(base, removed), check)
+    diff = {"before": "".join(path + "\n" for path in removed), "after": ""}
+    return {"changed": bool(removed), "removed": removed, "kept": kept, "diff": diff}
 
 
 def _limit(job: Job) -> float:
@@ -54,6 +55,14 @@ def _candidates(job: Job, base: str) -> List[HostFolder]:
     parent = os.path.join(base, "campaigns")
     found = [HostFolder(os.path.join(parent, name)) for name in (sorted(os.listdir(parent)) if is_folder(parent) else [])]
     return [folder for folder in found if is_folder(folder.path) and _last_use(folder) < _limit(job)]
+
+
+def _images_in_use(base: str, removed: List[str]) -> Set[str]:
+    """Ids of the images that campaigns which stay were planned with."""
+    parent = os.path.join(base, "campaigns")
+    paths = [os.path.join(parent, name) for name in (os.listdir(parent) if is_folder(parent) else [])]
+    runs = [run for path in paths if path not in removed for run in HostFolder(path).runs()]
+    return {str((run.get("image") or {}).get("digest") or "") for run in runs}
 
 
 def _last_use(folder: HostFolder) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import calendar
 import os
 import time
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Collection, Dict, List, Mapping, Tuple
 
 from . import image_engine, registry, registry_client
 from .canonical import hash_file
@@ -86,11 +86,11 @@ class Images:
         if not wanted["digest"]:
             return engine.image_id(source or wanted["registry_image"] or wanted["name"])
         if engine.image(wanted["digest"]):
-            return wanted["digest"]
+            return str(wanted["digest"])
         # Engines that keep images by manifest have another id: then the registry's digest must be the planned one.
         document = engine.image(source) if source else None
         digests = [str(entry).rpartition("@")[2] for entry in (document or {}).get("RepoDigests") or []]
-        return str(normal_id(str((document or {})["Id"]))) if wanted["digest"] in digests else ""
+        return normal_id(str((document or {})["Id"])) if wanted["digest"] in digests else ""
 
     def _pull(self, engine: ImageEngine, name: str) -> None:
         host = registry.host_of(name)
@@ -116,18 +116,17 @@ def private_folder(work_dir: str) -> str:
     return os.path.join(work_dir, "auth")
 
 
-def old_images(limit: float, check: bool) -> List[str]:
-    """Remove images with our label that were made before `limit` and that no container uses; returns their ids."""
+def old_images(limit: float, keep: Collection[str], check: bool) -> List[str]:
+    """Remove images that our builder labelled, made before `limit`, not to be kept and used by no container; returns what went."""
     removed: List[str] = []
     for runtime in ("docker", "podman"):
         try:
             engine = image_engine.find(runtime)
         except MadError:
             continue  # not installed, or not answering: nothing of ours can be there or be reached
-        code, output, _errors = engine.call("image", "ls", "--quiet", "--no-trunc", "--filter", "label=" + image_engine.CONTENT_LABEL)
-        for digest in sorted(set(output.split())) if code == 0 else []:
-            document = engine.image(digest) or {}
-            if _made(document) < limit and not _in_use(engine, digest):
+        code, output, _errors = engine.call("image", "ls", "--quiet", "--no-trunc", "--filter", "label=mad.content")
+        for digest in sorted({normal_id(word) for word in output.split()} - set(keep)) if code == 0 else []:
+            if _made(engine.image(digest) or {}) < limit and not _in_use(engine, digest):
                 removed.append("%s image %s" % (runtime, digest))
                 if not check:
                     engine.call("image", "rm", "--force", digest)

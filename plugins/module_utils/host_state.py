@@ -269,13 +269,20 @@ class HostFolder:
         """Facts of this host, for the records."""
         return read_optional(self.file("facts.json"))
 
-    def secrets(self) -> Dict[str, str]:
-        """Values of secret variables; {} when none are needed or all work is done."""
-        return {str(name): str(value) for name, value in read_optional(self.file("secrets.json")).items()}
+    def _all_secrets(self) -> Dict[str, Dict[str, str]]:
+        return {str(run_id): dict(values) for run_id, values in read_optional(self.file("secrets.json")).items() if isinstance(values, dict)}
 
-    def save_secrets(self, values: Mapping[str, str]) -> None:
-        """Keep the values of secrets (mode 0600) as long as runs need them."""
-        files.write_json(self.file("secrets.json"), dict(values), 0o600)
+    def secrets(self, run_id: str) -> Dict[str, str]:
+        """Values of a run's secret variables; {} when it needs none or all work is done."""
+        return self._all_secrets().get(run_id, {})
+
+    def secret_values(self) -> List[str]:
+        """Every secret value that this folder knows, to be kept out of texts."""
+        return sorted({value for values in self._all_secrets().values() for value in values.values()})
+
+    def save_secrets(self, values: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep the values of secrets, {run id: {name: value}} (mode 0600), beside known ones, as long as runs need them."""
+        files.write_json(self.file("secrets.json"), dict(self._all_secrets(), **values), 0o600)
 
     def forget_secrets(self) -> None:
         """Remove them."""

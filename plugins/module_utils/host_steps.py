@@ -68,10 +68,12 @@ def staged(job: Job) -> Answer:
         images.ensure([run for run in document["runs"] if not _begun(folder, run)])
         if images.missing and not job.get("last"):
             return {"changed": changed, "folder": folder.path, "missing": sorted(set(images.missing)), "images": [], "results": []}
+        lost = [run_id for run_id in job.get("acknowledged") or [] if not folder.run(run_id)]
+        document["runs"] = [run for run in document["runs"] if run["id"] not in lost]  # what was begun once is not begun again
         results, handed_over = _hand_over(folder, document, images, begun)
     how = sorted(images.answers.values(), key=lambda answer: str(answer["name"]))
     changed = changed or handed_over or any(answer.get("how") in ("pulled", "loaded") for answer in how)
-    return {"changed": changed, "folder": folder.path, "missing": [], "images": how, "results": results}
+    return {"changed": changed, "folder": folder.path, "missing": [], "images": how, "results": results, "unknown": lost}
 
 
 def _begun(folder: HostFolder, run: Mapping[str, Any]) -> bool:
@@ -123,11 +125,12 @@ def _hand_over(folder: HostFolder, document: Mapping[str, Any], images: host_ima
     if document.get("facts") and folder.facts() != document["facts"]:
         files.write_json(folder.file("facts.json"), document["facts"], 0o600)
     if document.get("secrets"):
-        folder.save_secrets(dict(folder.secrets(), **document["secrets"]))
+        folder.save_secrets(document["secrets"])
     for run in document["runs"]:
         if _begun(folder, run):
             continue
-        absent = [name for name in run.get("secret_env") or [] if name not in (document.get("secrets") or {})]
+        known = (document.get("secrets") or {}).get(run["id"]) or {}
+        absent = [name for name in run.get("secret_env") or [] if name not in known]
         run = dict(run, tree=document["tree"], queued=begun, secrets_absent=absent)
         answer = images.answers.get(host_images.key(host_images.wish(run))) if run["runtime"] != "host" else {}
         if answer is None or answer.get("error"):
@@ -271,7 +274,7 @@ def _answer(folder: HostFolder, job: Job) -> Answer:
     """Where the wanted runs stand."""
     answer = _nothing()
     room = RESULTS_LIMIT
-    hidden = list(folder.secrets().values())
+    hidden = folder.secret_values()
     for run_id, attempt in sorted(job["runs"].items()):
         state, standing = _standing(folder, run_id, int(attempt))
         if state == "unknown":

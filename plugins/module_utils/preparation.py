@@ -16,6 +16,7 @@ from .host_state import Attempt, HostFolder
 from .quoting import quote_env
 
 MARK = "MAD_ATTEMPT"  # environment variable by which processes of the host runtime are found again
+COMMON = "scripts/common"  # the repository's over our own, for every run
 _NOT_INHERITED = ("ANSIBLE_", "SSH_", "SUDO_", "MAD_", "_")
 
 
@@ -75,8 +76,8 @@ class Preparation:
     def _copy_tree(self) -> None:
         """The staged paths of this run, as a copy of its own that the model may change."""
         tree = self.folder.file("tree", str(self.run.get("tree", "")))
-        for path in self.run.get("stage") or []:
-            short = driver.relative(str(path), "stage")
+        paths = {driver.relative(str(path), "stage") for path in self.run.get("stage") or []}
+        for short in sorted(paths | ({COMMON} if os.path.isdir(os.path.join(tree, COMMON)) else set())):
             source, target = os.path.join(tree, short), os.path.join(self.work, short)
             if os.path.isdir(source) and not os.path.islink(source):
                 shutil.copytree(source, target, symlinks=True, copy_function=_copy_file, dirs_exist_ok=True)
@@ -88,7 +89,7 @@ class Preparation:
 
     def _environment(self) -> "tuple[Dict[str, str], Dict[str, str]]":
         plain = {str(name): str(value) for name, value in (self.run.get("env") or {}).items()}
-        known = self.folder.secrets()
+        known = self.folder.secrets(self.run["id"])
         absent = set(self._absent_secrets())
         wanted = [str(name) for name in self.run.get("secret_env") or [] if name not in absent]
         gone = [name for name in wanted if name not in known]

@@ -20,9 +20,8 @@ description:
   - Building block of the role P(mad.engine.local#role).
 options:
   campaign_dir:
-    description: Folder of the campaign on the controller; its C(plan.json) says what runs on this host.
+    description: Folder of the campaign on the controller; its C(plan.json) says what runs on this host. Only V(state=absent) with O(keep_days) goes without.
     type: path
-    required: true
   state:
     description:
       - V(staged) brings scripts, runs and images to the host and verifies the image ids. A run whose image is not what was planned gets its
@@ -78,7 +77,8 @@ options:
     default: ""
   secrets:
     description:
-      - Values of secret environment variables of the runs, by name. What is not here is taken from the run's credential or from the controller's environment.
+      - Values of secret environment variables of the runs, by name. What is not here comes from where the plan has it from - the context, the card,
+        the credential file - or from the controller's environment.
       - They travel in a file with mode 0600, never on a command line, and are removed when nothing is left to run.
     type: dict
     default: {}
@@ -90,8 +90,8 @@ attributes:
     support: full
     description: Says what would change; touches nothing and starts nothing.
   diff_mode:
-    support: none
-    description: What it changes is not a text.
+    support: partial
+    description: Only V(state=absent) shows what it removes.
 """
 
 EXAMPLES = r"""
@@ -121,7 +121,6 @@ EXAMPLES = r"""
 
 - name: Remove what campaigns of the last two weeks do not need
   mad.engine.container_run:
-    campaign_dir: /srv/results/20261122T101500Z
     state: absent
     keep_days: 14
 """
@@ -205,7 +204,7 @@ def main() -> None:
     """One state on the host; the controller's half has decided everything else."""
     module = AnsibleModule(
         argument_spec={
-            "campaign_dir": {"type": "path", "required": True},
+            "campaign_dir": {"type": "path"},
             "state": {"type": "str", "required": True, "choices": list(STATES)},
             "work_dir": {"type": "str", "default": ""},
             "host_lock": {"type": "str", "default": "/var/tmp/mad-host.lock"},

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 import os
 import re
 import time
 import typing as t
 
-from ansible_collections.mad.engine.plugins.module_utils import files, record, registry
+from ansible_collections.mad.engine.plugins.module_utils import discovery, files, plan, plan_env, record, registry
 from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
 
@@ -20,7 +20,7 @@ Run = t.Dict[str, t.Any]
 
 # Arguments of the action; the module file documents them.
 ARGUMENTS: dict[str, t.Any] = {
-    "campaign_dir": {"type": "path", "required": True},
+    "campaign_dir": {"type": "path"},
     "state": {"type": "str", "required": True, "choices": ["staged", "started", "polled", "collected", "cancelled", "absent"]},
     "work_dir": {"type": "str", "default": ""},
     "host_lock": {"type": "str", "default": "/var/tmp/mad-host.lock"},
@@ -38,6 +38,44 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _COLOUR = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
 
 
+class Secrets:
+    """Where the values of secret variables come from: the play's `secrets`, the plan's own sources, the controller's environment."""
+
+    def __init__(self, given: t.Mapping[str, t.Any], credential_file: str, repo: str, context: t.Callable[[], t.Mapping[str, t.Any]]) -> None:
+        self.given, self.repo, self._context = given, repo, context
+        self.credentials = registry.load_credentials(credential_file, os.environ)
+        self._cards: dict[str, t.Any] = {}
+
+    @functools.cached_property
+    def context(self) -> t.Mapping[str, t.Any]:
+        """The host's normalised context, asked for only when a run has secrets."""
+        return self._context()
+
+    def of(self, run: Run) -> dict[str, str]:
+        """{name: value} of one run's secret variables, as far as anybody here knows them."""
+        found = self._known(run["card"])
+        if not set(run["secret_env"]) <= set(found) | set(self.given) | set(os.environ):
+            found = self._known(self._own_card(run))  # the plan's copy of the card holds no secret
+        return {name: str(value) for name in run["secret_env"] for value in [self._value(name, found)] if value is not None}
+
+    def _value(self, name: str, found: t.Mapping[str, str]) -> t.Any:
+        return self.given.get(name, found.get(name, os.environ.get(name)))
+
+    def _known(self, card: t.Mapping[str, t.Any]) -> dict[str, str]:
+        return plan_env.secret_values(card, self.context, os.environ, self.credentials)
+
+    def _own_card(self, run: Run) -> t.Mapping[str, t.Any]:
+        """The card as the repository has it; the plan's where discovery no longer finds it."""
+        name = str(run["model"])
+        if name not in self._cards:
+            try:
+                models = discovery.discover(self.repo, [name])["models"]
+            except MadError:
+                models = []
+            self._cards[name] = next((card for card in models if card["name"] == name), run["card"])
+        return dict(self._cards[name])
+
+
 class HostRuns:
     """The runs of one host in one campaign."""
 
@@ -50,16 +88,19 @@ class HostRuns:
     # -- what is open --------------------------------------------------------------------------------------------------------------
 
     def executable(self) -> list[Run]:
-        """Runs that the plan wants executed."""
-        return [run for run in self.runs if not run.get("outcome")]
+        """Runs that the plan wants executed in this play."""
+        return [run for run in self.runs if run.get("wanted", True) and not run.get("outcome")]
 
     def result(self, run: Run) -> Run | None:
-        """The record of the wanted attempt or a newer one."""
+        """The final record of the wanted attempt or a newer one. That the controller lost contact is not final: the host may know better."""
         try:
             known = self.campaign.result(run["id"])
         except MadError:
             return None
-        return known if known and known.get("attempt", 1) >= run.get("attempt", 1) else None
+        if not known or known.get("attempt", 1) < run.get("attempt", 1):
+            return None
+        lost = known.get("failure_class") == "lost_contact" and known.get("source") == "controller"
+        return None if lost else known
 
     def open_runs(self) -> list[Run]:
         """Runs without a final record."""
@@ -83,36 +124,29 @@ class HostRuns:
         """Paths of the repository that any run of this host needs."""
         return {str(path) for run in self.executable() for path in run.get("stage") or []}
 
-    def stage_document(self, runs: list[Run], options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        """What goes to the host beside files; runs are resolved here."""
-        facts = ((self.plan.get("hosts") or {}).get(self.host) or {}).get("facts") or {}
-        resolved = [self._resolved(run, facts) for run in runs]
-        credentials = registry.load_credentials(str(options["credential_file"] or ""), os.environ)
-        secrets = {name: value for run in resolved for name, value in self._secrets(run, options["secrets"], credentials).items()}
-        return {"schema": 1, "runs": resolved, "facts": facts, "secrets": secrets, "credentials": _registry_logins(resolved, credentials)}
+    def resolve(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
+        """(runs with everything decided, records of those that turn out not to be possible)."""
+        facts, images = self.facts(), self._images()
+        filled = [plan.resolve(run, facts, images) for run in runs]
+        return [run for run in filled if not run["outcome"]], [record.make_planned_record(run) for run in filled if run["outcome"]]
 
-    def _resolved(self, run: Run, facts: t.Mapping[str, t.Any]) -> Run:
-        if '"unresolved"' not in json.dumps(run):
-            return run
-        from ansible_collections.mad.engine.plugins.module_utils import plan  # type: ignore[attr-defined]
-
-        return dict(plan.resolve(run, facts, self._images()))
+    def facts(self) -> dict[str, t.Any]:
+        """Facts of the host as the plan has them."""
+        return dict(((self.plan.get("hosts") or {}).get(self.host) or {}).get("facts") or {})
 
     def _images(self) -> dict[str, t.Any]:
         path = self.campaign.manifest_path
         document = files.read_json(path, "the build manifest") if os.path.exists(path) else {}
         return dict(document.get("built_images") or {})
 
-    @staticmethod
-    def _secrets(run: Run, given: t.Mapping[str, t.Any], credentials: t.Mapping[str, t.Any]) -> dict[str, str]:
-        """Values of a run's secret variables: given by the play, a field of its credential, or the controller's environment."""
-        own = registry.build_secrets(str(run.get("cred") or ""), credentials) if run.get("cred") else {}
-        found: dict[str, str] = {}
-        for name in run.get("secret_env") or []:
-            value = given.get(name, own.get(name, os.environ.get(name)))
-            if value is not None:
-                found[name] = str(value)
-        return found
+    def stage_document(self, runs: list[Run], secrets: Secrets) -> dict[str, t.Any]:
+        """What goes to the host beside files."""
+        values = {run["id"]: secrets.of(run) for run in runs if run.get("secret_env")}
+        return {"schema": 1, "runs": runs, "facts": self.facts(), "secrets": values, "credentials": _registry_logins(runs, secrets.credentials)}
+
+    def acknowledged(self, runs: list[Run]) -> list[str]:
+        """Ids of runs that the host has accepted before."""
+        return [run["id"] for run in runs if self.campaign.launched(run["id"], run.get("attempt", 1))]
 
     # -- what comes home -------------------------------------------------------------------------------------------------------------
 

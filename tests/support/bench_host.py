@@ -100,7 +100,7 @@ class BenchHost:
     def stage(self, secrets: Optional[Mapping[str, str]] = None, **more: Any) -> Dict[str, Any]:
         """Stage everything that is planned."""
         paths = {path for run in self.planned.values() for path in run["stage"]}
-        document = {"schema": 1, "runs": list(self.planned.values()), "facts": records.FACTS, "secrets": dict(secrets or {}), "credentials": {}}
+        document = {"schema": 1, "runs": list(self.planned.values()), "facts": records.FACTS, "secrets": {run_id: dict(secrets or {}) for run_id in self.planned}, "credentials": {}}
         made = stage.prepare(str(self.repo), paths, document)
         self.core = made.document["core"]
         archive = self.base / ("stage-%s.tar.gz" % os.urandom(4).hex())
