@@ -30,7 +30,7 @@ class PlayInputs:
 
     def __init__(self, task_vars: t.Mapping[str, t.Any], templar: t.Any) -> None:
         self.task_vars, self.templar = task_vars, templar
-        self.hostvars = task_vars.get("hostvars") or {}
+        self.hostvars = task_vars.get("hostvars", {})  # without an inventory it has no length, but knows localhost
         self.extra = dict(getattr(getattr(self.hostvars, "_variable_manager", None), "extra_vars", None) or {})
 
     # -- the play ----------------------------------------------------------------------------------------------------------------
@@ -40,9 +40,9 @@ class PlayInputs:
         key = PREFIX + name
         return self.templar.template(self.task_vars[key]) if key in self.task_vars else None
 
-    def names(self) -> list[str]:
-        """All mad_* variables of the task, without the prefix."""
-        return sorted(str(key)[len(PREFIX) :] for key in self.task_vars if str(key).startswith(PREFIX))
+    def said(self) -> list[str]:
+        """The mad_* variables of the command line, without the prefix: what a person may have mistyped."""
+        return sorted(str(key)[len(PREFIX) :] for key in self.extra if str(key).startswith(PREFIX))
 
     def options(self, wanted: t.Iterable[str]) -> dict[str, t.Any]:
         """The named mad_* variables that are set."""
