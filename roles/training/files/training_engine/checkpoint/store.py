@@ -1,0 +1,218 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The store: one folder of checkpoints on one file system, each written as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import tree
+from ..durable import Buffer, fsync_folder, read_json, rename, replace_text, sha256_file, write_file
+from ..errors import CheckpointError
+from . import layout
+
+Event = Callable[..., None]
+Files = Mapping[str, Iterable[Buffer]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint. Its parts are read when they are asked for."""
+
+    metadata: layout.CheckpointMetadata
+    manifest: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.metadata.path
+
+    def model(self) -> dict[str, Any]:
+        """The model's state dict."""
+        return self._mapping(layout.MODEL)
+
+    def optim(self) -> dict[str, Any]:
+        """State of optimizer, scheduler and scaler."""
+        return self._mapping(layout.OPTIM)
+
+    def rank(self, rank: int) -> dict[str, Any]:
+        """What belongs to one rank: its random generators. Raises CheckpointError when the checkpoint has no such rank."""
+        return self._mapping(layout.rank_file(rank))
+
+    def state(self) -> dict[str, Any]:
+        """Where the run stands, as plain data."""
+        value = read_json(self.path / layout.STATE)
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{self.path / layout.STATE} is not a JSON object")
+        return value
+
+    def _mapping(self, name: str) -> dict[str, Any]:
+        value = tree.load(self.path / name)
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{self.path / name} does not hold a dict")
+        return value
+
+
+class CheckpointStore:
+    """Writes, verifies, quarantines and lists the checkpoints of one folder."""
+
+    def __init__(self, folder: Path, on_event: Event) -> None:
+        self.folder, self._event = folder, on_event
+
+    def prepare(self) -> None:
+        """Make the folder and clear away what killed processes left half-written. Only the holder of the run's lock may call it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._recover_retired()
+        for entry in self.folder.iterdir():
+            if entry.name.startswith((layout.TEMPORARY, layout.DELETED, f".{layout.LATEST}.")):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    def _recover_retired(self) -> None:
+        """A save that replaces one of the same step takes the old one out of the way first; killed between the two, it is put back."""
+        for entry in list(self.folder.glob(f"{layout.RETIRED}*")) if self.folder.is_dir() else []:
+            target = self.folder / entry.name.removeprefix(layout.RETIRED).split(".")[0]
+            shutil.rmtree(entry) if target.exists() else os.rename(entry, target)
+
+    def write(self, step: int, files: Files, facts: Mapping[str, Any]) -> Path:
+        """Write the files and their manifest, fsync all, rename. Returns the folder.
+
+        Whatever happens on the way (a kill, a full disk), the older checkpoints stay as they are.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / layout.folder_name(step)
+        temporary = self.folder / f"{layout.TEMPORARY}{step:08d}.{uuid.uuid4().hex[:8]}"
+        temporary.mkdir()
+        try:
+            written = {name: write_file(temporary / name, parts) for name, parts in files.items()}
+            manifest = {**facts, "format": layout.FORMAT, "step": step,
+                        "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in written.items()}}
+            write_file(temporary / layout.MANIFEST, [layout.canonical(manifest)])
+            fsync_folder(temporary)
+            self._replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(temporary)
+            raise
+        replace_text(self.folder / layout.LATEST, target.name + "\n")
+        return target
+
+    @staticmethod
+    def _replace(temporary: Path, target: Path) -> None:
+        retired = target.with_name(f"{layout.RETIRED}{target.name}.{uuid.uuid4().hex[:8]}")
+        if target.exists():
+            rename(target, retired)
+        rename(temporary, target)
+        shutil.rmtree(retired, ignore_errors=True)
+
+    def entries(self) -> list[layout.CheckpointMetadata]:
+        """Every checkpoint whose manifest can be read, oldest first. Says nothing about whether it is whole."""
+        found = [self._entry(path) for path in self._folders()]
+        return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.step)
+
+    def _folders(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return [path for path in self.folder.iterdir() if layout.step_of(path.name) is not None and path.is_dir()]
+
+    def _entry(self, path: Path) -> layout.CheckpointMetadata | None:
+        raw = read_json(path / layout.MANIFEST)
+        if not isinstance(raw, dict) or raw.get("step") != layout.step_of(path.name):
+            return None
+        return layout.CheckpointMetadata(
+            step=raw["step"], epoch=raw.get("epoch", 0), path=path, metrics=raw.get("metrics", {}), timestamp=raw.get("timestamp", 0.0),
+            git_commit=raw.get("git_commit"), world_size=raw.get("world_size", 1), info=raw)
+
+    def problems(self, path: Path) -> list[str]:
+        """Everything that is wrong with a checkpoint; an empty list means that it is whole."""
+        try:
+            raw = (path / layout.MANIFEST).read_bytes()
+            manifest = json.loads(raw)
+            files: dict[str, dict[str, Any]] = manifest["files"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            return [f"{path / layout.MANIFEST}: no readable manifest ({type(error).__name__}): an unfinished save, or damage"]
+        out = [] if raw == layout.canonical(manifest) else [f"{path / layout.MANIFEST}: not in its canonical form, so it was changed"]
+        if manifest.get("format") != layout.FORMAT or manifest.get("step") != layout.step_of(path.name):
+            out.append(f"{path / layout.MANIFEST}: format {manifest.get('format')!r}, step {manifest.get('step')!r} do not fit "
+                       f"format {layout.FORMAT} and the folder's name")
+        return out + [problem for name, facts in files.items() if (problem := self._file_problem(path, name, facts))]
+
+    @staticmethod
+    def _file_problem(path: Path, name: str, facts: Mapping[str, Any]) -> str:
+        if not layout.is_plain_name(name):
+            return f"{path}: the manifest names the file {name!r}, which is not inside the folder"
+        try:
+            size = (path / name).stat().st_size
+            if size != facts["bytes"]:
+                return f"{path / name}: {size} bytes, the manifest says {facts['bytes']}"
+            digest = sha256_file(path / name)
+        except (OSError, TypeError, KeyError) as error:
+            return f"{path / name}: cannot be read ({type(error).__name__}: {error})"
+        expected = str(facts.get("sha256"))
+        return "" if digest == expected else f"{path / name}: sha256 {digest[:12]}..., the manifest says {expected[:12]}..."
+
+    def open(self, path: Path) -> Checkpoint:
+        """Verify and open one checkpoint. Raises CheckpointError with what is wrong and what to do."""
+        problems = self.problems(path)
+        entry = self._entry(path)
+        if problems or entry is None:
+            raise CheckpointError("the checkpoint is not whole:\n  - " + "\n  - ".join(problems or [f"{path}: unreadable"]) +
+                                  "\nuse an older one (`python -m training_engine verify RUN` lists them), or one of the mirror")
+        return Checkpoint(entry, entry.info)
+
+    def newest_whole(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole. Broken newer ones are quarantined on the way."""
+        self._recover_retired()
+        for path in sorted(self._folders(), key=lambda path: layout.step_of(path.name) or 0, reverse=True):
+            problems = self.problems(path)
+            if not problems:
+                return self.open_verified(path)
+            self.quarantine(path, "; ".join(problems))
+        return None
+
+    def open_verified(self, path: Path) -> Checkpoint:
+        """Open a checkpoint that has been verified already (by this process or by rank 0)."""
+        entry = self._entry(path)
+        if entry is None:
+            raise CheckpointError(f"{path} has no readable manifest")
+        return Checkpoint(entry, entry.info)
+
+    def quarantine(self, path: Path, reason: str) -> Path:
+        """Set a broken checkpoint aside under a name that no resume looks at; nothing is deleted."""
+        target = path.with_name(f"{layout.BAD}{path.name}.{uuid.uuid4().hex[:8]}")
+        os.rename(path, target)
+        self._event("quarantine", checkpoint=path.name, moved_to=target.name, reason=reason)
+        return target
+
+    def has_quarantined(self) -> bool:
+        """Whether broken checkpoints have been set aside here."""
+        return self.folder.is_dir() and any(path.name.startswith(layout.BAD) for path in self.folder.iterdir())
+
+    def delete(self, entries: Iterable[layout.CheckpointMetadata]) -> None:
+        """Delete checkpoints. Each disappears under its name at once, so that none is ever seen half-deleted."""
+        for entry in entries:
+            hidden = entry.path.with_name(f"{layout.DELETED}{entry.path.name}.{uuid.uuid4().hex[:8]}")
+            os.rename(entry.path, hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    def files_of(self, path: Path) -> list[str]:
+        """The names of the files of a checkpoint, the manifest last."""
+        manifest = read_json(path / layout.MANIFEST)
+        return [*sorted(manifest["files"]), layout.MANIFEST]
+
+
+def digest_of(parts: Iterable[Buffer]) -> str:
+    """sha256 over parts, for tests and reports that compare states."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

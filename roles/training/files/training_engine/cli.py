@@ -1,0 +1,188 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line: train, launch, verify, evaluate, benchmark and a few smaller ones. Commands import torch when they need it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import config as configuration
+from .config import LEAVES, TrainingConfig
+from .errors import ConfigError, EngineError, UsageError
+from .exitcodes import TABLE, ExitCode
+from .stopping import StopFlag, deadline_from
+
+ENV_PREFIX = "TRAINING_ENGINE_"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Faults become errors of the engine, and a mistyped option is never taken for the beginning of another one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message}\n{self.format_usage().strip()}")
+
+
+def main(argv: Sequence[str], flag: StopFlag | None = None) -> int:
+    """Run a command; the exit code. Errors of the engine are one message, unexpected ones come with their traceback."""
+    try:
+        arguments = _parser().parse_args(list(argv))
+        return int(arguments.run(arguments, flag or StopFlag()))
+    except EngineError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except SystemExit as leaving:  # argparse after --help
+        return int(leaving.code or 0)
+    except BaseException as error:  # the last frame of the process: whatever it is must become an exit code
+        return _unexpected(error)
+
+
+def _unexpected(error: BaseException) -> int:
+    if "torch" in sys.modules:
+        from .peers import is_peer_failure
+        from .step import is_out_of_memory
+
+        if is_out_of_memory(error):
+            print(f"out of memory: {error}", file=sys.stderr)
+            return int(ExitCode.OOM)
+        if is_peer_failure(error):
+            print(f"another rank went away: {error}", file=sys.stderr)
+            return int(ExitCode.PEER)
+    traceback.print_exception(error)
+    return 128 + 2 if isinstance(error, KeyboardInterrupt) else int(ExitCode.BUG)
+
+
+def load_config(arguments: argparse.Namespace, env: Mapping[str, str]) -> TrainingConfig:
+    """The configuration out of preset, file, environment and command line. Raises ConfigError with all faults."""
+    layers: list[tuple[configuration.Layer, Mapping[str, Any]]] = []
+    if arguments.preset:
+        layers.append(("preset", configuration.preset(arguments.preset)))
+    if arguments.config:
+        layers.append(("file", read_config_file(Path(arguments.config))))
+    found = {name.removeprefix(ENV_PREFIX).lower(): text for name, text in env.items() if name.startswith(ENV_PREFIX)}
+    layers.append(("environment", {leaf: configuration.parse_text(leaf, text) if leaf in LEAVES else text for leaf, text in found.items()}))
+    given = {leaf: configuration.parse_text(leaf, getattr(arguments, leaf)) for leaf in LEAVES if getattr(arguments, leaf) is not None}
+    return configuration.resolve([*layers, ("command line", given)])
+
+
+def read_config_file(path: Path) -> Mapping[str, Any]:
+    """The values in a JSON or YAML file. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix in (".yml", ".yaml"):
+            try:
+                import yaml
+            except ImportError as error:
+                raise ConfigError([f"{path} is YAML, which needs PyYAML: pip install 'training-engine[yaml]', or use JSON"]) from error
+            values = yaml.safe_load(text)
+        else:
+            values = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"{path} cannot be read: {error}"]) from error
+    except Exception as error:  # YAML's own errors share no base class that could be named without importing it
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError([f"{path} is not valid YAML: {error}"]) from error
+    if not isinstance(values, dict):
+        raise ConfigError([f"{path} holds a {type(values).__name__}, expected sections with values"])
+    return values
+
+
+# -- commands
+
+
+def _train(arguments: argparse.Namespace, flag: StopFlag) -> int:
+    config = load_config(arguments, os.environ)
+    from .commands import train
+
+    return train(config, flag, deadline_from(os.environ))
+
+
+def _launch(arguments: argparse.Namespace, _flag: StopFlag) -> int:
+    load_config(arguments, os.environ)  # a faulty configuration is told once, and not by every rank
+    from .launch import Launch
+
+    command = [sys.executable, "-m", "training_engine", "train", *_forwarded(arguments)]
+    return Launch(command, arguments.ranks, arguments.grace, arguments.hang_timeout).run()
+
+
+def _forwarded(arguments: argparse.Namespace) -> list[str]:
+    out = [part for name in ("preset", "config") if (value := getattr(arguments, name)) for part in (f"--{name}", value)]
+    return out + [f"--{leaf.replace('_', '-')}={getattr(arguments, leaf)}" for leaf in LEAVES if getattr(arguments, leaf) is not None]
+
+
+def _verify(arguments: argparse.Namespace, _flag: StopFlag) -> int:
+    from .commands import verify
+
+    return verify(Path(arguments.run_folder))
+
+
+def _evaluate(arguments: argparse.Namespace, _flag: StopFlag) -> int:
+    config = load_config(arguments, os.environ)
+    from .commands import evaluate_run
+
+    return evaluate_run(config, best=arguments.best)
+
+
+def _benchmark(arguments: argparse.Namespace, flag: StopFlag) -> int:
+    config = load_config(arguments, os.environ)
+    from .benchmark import benchmark
+
+    return benchmark(config, flag, csv_path=Path(arguments.csv) if arguments.csv else None, warmup=arguments.warmup)
+
+
+def _schema(_arguments: argparse.Namespace, _flag: StopFlag) -> int:
+    print(json.dumps(configuration.schema(), indent=2))
+    return 0
+
+
+def _codes(_arguments: argparse.Namespace, _flag: StopFlag) -> int:
+    for code, (meaning, action) in TABLE.items():
+        print(f"{code.value:>3}  {code.name:<9}  {meaning}; supervisor: {action}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="training_engine", description="Trains models; a killed run goes on bit for bit where it was.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    def add(name: str, run: Any, text: str, *, with_config: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        if with_config:
+            _add_config(made)
+        return made
+
+    add("train", _train, "train, or go on with the run of the run folder")
+    launch = add("launch", _launch, "train with several ranks on this node")
+    launch.add_argument("--ranks", type=int, default=1, help="number of processes")
+    launch.add_argument("--grace", type=float, default=30.0, help="seconds the other ranks have once one has failed")
+    launch.add_argument("--hang-timeout", type=float, default=0.0, help="seconds without a heartbeat after which a rank is hung (0: never)")
+    verify = add("verify", _verify, "check every checkpoint of a run", with_config=False)
+    verify.add_argument("run_folder", help="the run folder")
+    evaluate = add("evaluate", _evaluate, "evaluate the newest or the best checkpoint")
+    evaluate.add_argument("--best", action="store_true", help="the best by the monitored metric instead of the newest")
+    bench = add("benchmark", _benchmark, "train and report the throughput")
+    bench.add_argument("--csv", help="also write the results to this file")
+    bench.add_argument("--warmup", type=int, default=5, help="steps that do not count")
+    add("schema", _schema, "print the JSON schema of the configuration", with_config=False)
+    add("exit-codes", _codes, "print the table of exit codes", with_config=False)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", help="a JSON or YAML file with values")
+    parser.add_argument("--preset", help="a preset: " + ", ".join(configuration.PRESETS))
+    for leaf in LEAVES.values():
+        parser.add_argument("--" + leaf.name.replace("_", "-"), dest=leaf.name, metavar=leaf.base.__name__.upper(),
+                            help=f"{leaf.help} (default: {leaf.default})".replace("%", "%%"))

@@ -1,0 +1,159 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The loader: windows of ready batches from any position on, with or without worker processes, in the same order with the same content."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader
+
+from .. import stopping
+from ..config import DataSection
+from .collate import Batch, Collator, collators
+from .plan import MicroBatch, WindowPlan, WindowShape
+from .sources import BatchSource, DataSet, Source
+
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one update consumes on this rank."""
+
+    shape: WindowShape
+    batches: list[Batch]
+    blank: list[bool]
+
+
+class DataModule(Protocol):
+    """Where a trainer gets its data from."""
+
+    @property
+    def train_size(self) -> int:
+        """Samples of an epoch."""
+
+    def train_dataloader(self, plan: WindowPlan, start: int) -> Iterator[Window]:
+        """Windows from number `start` on, without an end."""
+
+    def val_dataloader(self, *, limit: int = 0, rank: int = 0, world: int = 1) -> Iterable[Batch]:
+        """The batches of this rank for one evaluation, in a fixed order; at most `limit` over all ranks (0: all)."""
+
+    def fingerprint(self) -> str:
+        """A hash that differs when the data differs."""
+
+
+class _Fetcher:
+    """Turns (epoch, indices) into a batch; this is what runs in the workers."""
+
+    def __init__(self, source: Source, collate: Collator) -> None:
+        self.source, self.collate = source, collate
+        self._fetch = source.fetch if isinstance(source, BatchSource) else None
+        self._set_epoch = getattr(source, "set_epoch", None)
+
+    def __call__(self, epoch: int, micro: MicroBatch) -> Batch:
+        if self._set_epoch is not None:
+            self._set_epoch(epoch)
+        if self._fetch is not None:
+            return self._fetch(micro.indices)
+        return self.collate([self.source[int(index)] for index in micro.indices])
+
+    def __getitems__(self, keys: list[tuple[int, MicroBatch]]) -> Batch:
+        """What DataLoader calls with the one key of our batch sampler."""
+        (epoch, micro), = keys
+        return self(epoch, micro)
+
+
+def _same(batch: Batch) -> Batch:
+    return batch
+
+
+def _start_worker(_number: int) -> None:
+    """Workers ignore the signals meant for the training process, and the kernel ends them with it."""
+    stopping.ignore_in_worker()
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _keys(plan: WindowPlan, start: int) -> Iterator[list[tuple[int, MicroBatch]]]:
+    window = start
+    while True:
+        epoch = plan.shape(window).epoch
+        for micro in plan.micro_batches(window):
+            yield [(epoch, micro)]
+        window += 1
+
+
+class MapDataModule:
+    """The data module over sources that are sequences."""
+
+    def __init__(self, data: DataSet, config: DataSection, *, collator: Collator | None = None) -> None:
+        self.data, self.config = data, config
+        self.collator = collator or collators.get(data.modality)(normalization=config.normalization)
+
+    @property
+    def train_size(self) -> int:
+        """See DataModule."""
+        return len(self.data.train)
+
+    def fingerprint(self) -> str:
+        """See DataModule."""
+        return self.data.fingerprint
+
+    def train_dataloader(self, plan: WindowPlan, start: int) -> Iterator[Window]:
+        """See DataModule."""
+        fetch = _Fetcher(self.data.train, self.collator)
+        if self.config.num_workers == 0:
+            return self._in_process(plan, start, fetch)
+        return self._with_workers(plan, start, fetch)
+
+    def _in_process(self, plan: WindowPlan, start: int, fetch: _Fetcher) -> Iterator[Window]:
+        while True:
+            shape = plan.shape(start)
+            micros = plan.micro_batches(start)
+            yield Window(shape, [self._pin(fetch(shape.epoch, micro)) for micro in micros], [micro.blank for micro in micros])
+            start += 1
+
+    def _pin(self, batch: Batch) -> Batch:
+        pin = self.config.pin_memory and torch.cuda.is_available()
+        return {name: tensor.pin_memory() for name, tensor in batch.items()} if pin else batch
+
+    def _with_workers(self, plan: WindowPlan, start: int, fetch: _Fetcher) -> Iterator[Window]:
+        options: Any = {"num_workers": self.config.num_workers, "prefetch_factor": self.config.prefetch_factor}
+        # An own generator: DataLoader draws the base seed of its workers, and must not draw it from the stream that dropout uses.
+        loader = iter(DataLoader(fetch, batch_sampler=_Endless(plan, start), collate_fn=_same,  # type: ignore[arg-type]  # has __getitems__
+                                 worker_init_fn=_start_worker, generator=torch.Generator().manual_seed(plan.seed),
+                                 pin_memory=self.config.pin_memory and torch.cuda.is_available(), **options))
+        while True:
+            micros = plan.micro_batches(start)
+            yield Window(plan.shape(start), [next(loader) for _ in micros], [micro.blank for micro in micros])
+            start += 1
+
+    def val_dataloader(self, *, limit: int = 0, rank: int = 0, world: int = 1) -> Iterable[Batch]:
+        """See DataModule. Evaluation needs no workers: it is short and must not touch any random state."""
+        source = self.data.val
+        if source is None:
+            return
+        fetch = _Fetcher(source, self.collator)
+        plan = WindowPlan(len(source), batch_size=self.config.batch_size, shuffle=False)
+        for number in range(rank, min(plan.windows_per_epoch, limit or plan.windows_per_epoch), world):
+            yield fetch(0, plan.micro_batches(number)[0])
+
+
+class _Endless:
+    """A batch sampler without an end, as DataLoader wants it."""
+
+    def __init__(self, plan: WindowPlan, start: int) -> None:
+        self.plan, self.start = plan, start
+
+    def __iter__(self) -> Iterator[list[tuple[int, MicroBatch]]]:
+        return _keys(self.plan, self.start)

@@ -1,0 +1,45 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a configuration to a trainer: data set, model, loss and metrics by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from . import rng
+from .config import TrainingConfig
+from .data.loader import MapDataModule
+from .data.sources import DataSet, datasets
+from .hooks import Hook
+from .loss import losses
+from .models import models
+from .peers import Peers, Place
+from .stopping import StopFlag
+from .tasks import TaskSpec, tasks
+from .trainer import Trainer
+
+
+def make_data(config: TrainingConfig) -> DataSet:
+    """The configured data set."""
+    return datasets.get(config.data.dataset)(config.data, config.run.seed)
+
+
+def make_model(config: TrainingConfig, data: DataSet) -> nn.Module:
+    """The configured model with its first weights: the same ones on every rank and at every start."""
+    rng.seed_all(config.run.seed)
+    return models.get(config.run.model)(data.sizes)
+
+
+def make_trainer(config: TrainingConfig, *, hooks: Sequence[Hook] = (), stop: StopFlag | None = None, deadline: float | None = None,
+                 place: Place | None = None, peers: Peers | None = None, data: DataSet | None = None, model: nn.Module | None = None,
+                 **loss_options: Any) -> Trainer:
+    """A trainer with everything that `config` names. `data` and `model` of one's own take the place of the configured ones."""
+    spec: TaskSpec = tasks.get(config.run.task)
+    found = data or make_data(config)
+    return Trainer(model or make_model(config, found), config, data=MapDataModule(found, config.data),
+                   loss=losses.get(spec.task_type)(**loss_options), hooks=hooks, stop=stop, deadline=deadline, place=place, peers=peers,
+                   metric_names=spec.metrics)

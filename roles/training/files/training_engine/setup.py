@@ -1,0 +1,51 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a trainer needs before it can start: the device, the optimizer, the wrappers of the model."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .config import OptimSection
+from .errors import UsageError
+from .peers import Peers, Place
+
+
+def pick_device(name: str, place: Place) -> torch.device:
+    """The device a name means on this rank. Raises UsageError where it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device {name!r} is not one that torch knows: {error}") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError(f"device {name!r} was asked for, and torch sees no such device here; use device auto or cpu")
+        device = torch.device("cuda", place.local_rank if device.index is None else device.index)
+        torch.cuda.set_device(device)
+    return device
+
+
+def make_optimizer(model: nn.Module, config: OptimSection) -> torch.optim.Optimizer:
+    """The configured optimizer over the trainable parameters; vectors (biases, norms) are not decayed."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [{"params": [item for item in trainable if item.dim() >= 2], "weight_decay": config.weight_decay},
+              {"params": [item for item in trainable if item.dim() < 2], "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def wrap_model(model: nn.Module, config: OptimSection, peers: Peers, device: torch.device) -> nn.Module:
+    """The model compiled and shared between ranks, as far as that is asked for."""
+    if config.compile_mode:
+        model = torch.compile(model, mode=config.compile_mode)  # type: ignore[assignment]  # a callable module
+    if peers.world == 1:
+        return model
+    # One bucket: then the order in which gradients are summed is the same before and after a resume.
+    devices = [device.index] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(model, device_ids=devices, bucket_cap_mb=1 << 20, gradient_as_bucket_view=True)

@@ -1,0 +1,186 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One update: forward and backward over the micro-batches of a window, one look at the gradients, clipping, the optimizer.
+
+This is the hot path: nothing is logged or saved here, and the host waits for the device once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import rng
+from .config import TrainingConfig
+from .data.collate import Batch
+from .data.loader import Window
+from .errors import MemoryExhausted, NoRetryError
+from .health import GradientMonitor, layer_norms, scale_gradients
+from .loss import LossStrategy
+from .output import Adapter, adapter_for
+from .peers import Peers
+
+UPDATED, EMPTY, UNHEALTHY, RESCALED = "updated", "empty", "unhealthy", "rescaled"
+PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a window. loss: the mean over all ranks; weight: what it is a mean over; kind: UPDATED or why there was no update."""
+
+    kind: str
+    loss: float
+    weight: float
+    grad_norm: float
+    learning_rate: float
+
+
+def input_names(model: nn.Module) -> Callable[[Batch], Batch]:
+    """Chooses the entries of a batch that the model's forward takes. Labels are never passed: a model that gets them shifts them itself."""
+    parameters = inspect.signature(model.forward).parameters
+    if any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
+        return lambda batch: {name: tensor for name, tensor in batch.items() if name != "labels"}
+    known = frozenset(parameters) - {"labels"}
+    return lambda batch: {name: tensor for name, tensor in batch.items() if name in known}
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """The batch in at most `parts` pieces along the samples."""
+    size = max(1, -(-len(next(iter(batch.values()))) // parts))
+    return [dict(zip(batch, row, strict=True)) for row in zip(*(torch.split(tensor, size) for tensor in batch.values()), strict=True)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on a device or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+class TrainStep:
+    """Makes updates. `split` is the number of pieces that memory has forced micro-batches into (part of the run's state)."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: LossStrategy, config: TrainingConfig, *,
+                 rate: Callable[[int], float], monitor: GradientMonitor, peers: Peers, device: torch.device,
+                 on_event: Callable[..., None]) -> None:
+        self.model, self.optimizer, self.loss, self.monitor, self.peers, self.device = model, optimizer, loss, monitor, peers, device
+        self._rate, self._event = rate, on_event
+        self._seed, self._clip = config.run.seed, config.optim.max_grad_norm
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self._names, self._parameters = [name for name, _ in named], [parameter for _, parameter in named]
+        self._inputs = input_names(model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model)
+        self._adapter: Adapter | None = None
+        dtype = PRECISION.get(config.optim.precision)
+        self._autocast: Callable[[], Any] = (lambda: torch.autocast(device.type, dtype)) if dtype else contextlib.nullcontext
+        self.scaler = torch.amp.GradScaler(device.type) if dtype is torch.float16 else None
+        self.split = 1
+
+    def weight(self, window: Window) -> float:
+        """The weight of this rank's part of the window, from the labels alone."""
+        parts = [self.loss.weight(batch) for batch, blank in zip(window.batches, window.blank, strict=True) if not blank]
+        return float(sum(parts[1:], parts[0])) if parts else 0.0
+
+    def run(self, window: Window, weight: float, step: int) -> Outcome:
+        """Make the update for a window whose weight over all ranks is `weight`, after `step` finished updates.
+
+        Raises MemoryExhausted, NoRetryError (too many unhealthy gradients in a row), PeerError.
+        """
+        rate = self._rate(step)
+        if weight == 0.0:
+            return Outcome(EMPTY, 0.0, 0.0, 0.0, rate)
+        total = self._accumulate_in_memory(window, weight)
+        kind, loss, norm = self._update(total, rate)
+        if self.peers.world > 1:
+            loss, = self.peers.sum([loss])
+        if kind == UNHEALTHY:
+            self._event("unhealthy", window=window.shape.index, epoch=window.shape.epoch, loss=loss / weight, grad_norm=norm)
+        return Outcome(kind, loss / weight, weight, norm, rate)
+
+    def _accumulate_in_memory(self, window: Window, weight: float) -> torch.Tensor:
+        """Accumulate; when memory runs out, start the window again with micro-batches half as large. The sums, and so the gradient, are the
+        same, for every piece is divided by the weight of the whole window."""
+        while True:
+            rng.seed_window(self._seed, window.shape.index, self.peers.rank)
+            try:
+                return self._accumulate(window, weight)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._split_further(window, error)
+
+    def _split_further(self, window: Window, error: RuntimeError) -> None:
+        largest = max(len(next(iter(batch.values()))) for batch in window.batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.peers.world > 1:
+            raise MemoryExhausted(f"out of memory with {self.peers.world} ranks, where a single rank cannot split its batch alone; lower "
+                                  f"batch_size and raise gradient_accumulation_steps by the same factor. {error}") from error
+        if self.split >= largest:
+            raise MemoryExhausted(f"out of memory with micro-batches of one sample; use a smaller model, shorter sequences or another "
+                                  f"precision. {error}") from error
+        self.split *= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._event("oom_split", window=window.shape.index, split=self.split)
+
+    def _accumulate(self, window: Window, weight: float) -> torch.Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        factor = self.peers.world / weight  # DistributedDataParallel averages over the ranks; the mean is over all of them
+        total = torch.zeros((), device=self.device)
+        pieces = [(piece, blank) for batch, blank in zip(window.batches, window.blank, strict=True)
+                  for piece in (split_batch(batch, self.split) if self.split > 1 else [batch])]
+        for number, (batch, blank) in enumerate(pieces):
+            with self._without_sync(number + 1 < len(pieces)):
+                total += self._forward_backward(batch, 0.0 if blank else factor, blank)
+        return total
+
+    def _without_sync(self, inner: bool) -> Any:
+        """Only the last backward pass of a window sends gradients to the other ranks."""
+        return self.model.no_sync() if inner and isinstance(self.model, nn.parallel.DistributedDataParallel) else contextlib.nullcontext()
+
+    def _forward_backward(self, batch: Batch, factor: float, blank: bool) -> torch.Tensor:
+        if self.device.type != "cpu":
+            batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        with self._autocast():
+            raw = self.model(**self._inputs(batch))
+            if self._adapter is None:
+                self._adapter = adapter_for(raw)
+                self._adapter(raw).validate(batch=len(batch["labels"]), device=batch["labels"].device)
+            result = self.loss.compute_loss(batch, self._adapter(raw))
+        scaled = result.total * factor
+        (self.scaler.scale(scaled) if self.scaler else scaled).backward()  # type: ignore[no-untyped-call]
+        return torch.zeros_like(result.total) if blank else result.total.detach()
+
+    def _update(self, total: torch.Tensor, rate: float) -> tuple[str, float, float]:
+        """(what happened, summed loss of this rank, total gradient norm)."""
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if not gradients:
+            raise NoRetryError("no parameter has a gradient after the backward pass; the logits do not depend on the trainable parameters")
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+        norms = layer_norms(gradients)
+        loss, norm = torch.stack([total.to(norms.dtype), torch.linalg.vector_norm(norms)]).tolist()
+        if self.scaler and norm - norm != 0.0 and self.scaler.get_scale() > 1.0:
+            self.scaler.update(self.scaler.get_scale() * 0.5)
+            return RESCALED, loss, norm  # normal while the scale of fp16 is being found; neither an update nor a failure
+        if not self.monitor.observe(norms, norm, self._named(gradients)):
+            return UNHEALTHY, loss, norm
+        if self._clip and norm > self._clip:
+            scale_gradients(gradients, self._clip / (norm + 1e-6))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+        return UPDATED, loss, norm
+
+    def _named(self, gradients: list[torch.Tensor]) -> list[str]:
+        if len(gradients) == len(self._names):
+            return self._names
+        return [name for name, parameter in zip(self._names, self._parameters, strict=True) if parameter.grad is not None]

@@ -1,0 +1,306 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trainer: wires the parts, chooses where to resume, decides when to log, evaluate, save and stop. The work is done elsewhere."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import rng
+from .checkpoint import layout
+from .checkpoint.manager import load_model, unwrap
+from .checkpoint.store import Checkpoint
+from .config import TrainingConfig
+from .data.loader import DataModule, Window
+from .data.plan import WindowPlan
+from .errors import DataError, NoRetryError
+from .evaluation import evaluate
+from .exitcodes import ExitCode
+from .health import GradientMonitor
+from .hooks import Hook
+from .loop import EpochResult, TrainingLoop, Wish
+from .loss import LossStrategy, check_trainable
+from .metrics import MetricsEngine
+from .peers import Peers, Place
+from .run_folder import RunFolder
+from .schedule import schedule
+from .setup import make_optimizer, pick_device, wrap_model
+from .state import Stateful, TrainState
+from .step import UPDATED, Outcome, TrainStep
+from .stopping import Deadline, StopFlag
+from .tree import flatten, serialize
+
+GC_EVERY = 100  # steps between collections; automatic ones would hit the ranks at different times
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended. checkpoint: the folder of the newest checkpoint, verified after it was written."""
+
+    exit_code: ExitCode
+    reason: str
+    step: int
+    epoch: int
+    checkpoint: Path | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    epochs: tuple[EpochResult, ...] = ()
+
+
+class Trainer:
+    """Trains `model` on `data` as `config` says, resuming from the run folder's newest whole checkpoint.
+
+    stateful: further objects whose state belongs to the run, by name. hooks: see hooks.Hook. stop: the flag that signals set.
+    train() returns how it ended; errors with a verdict are raised as EngineError, with the exit code in them.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, *, data: DataModule, loss: LossStrategy,
+                 optimizer: torch.optim.Optimizer | None = None, hooks: Sequence[Hook] = (), stateful: Mapping[str, Stateful] | None = None,
+                 peers: Peers | None = None, stop: StopFlag | None = None, deadline: float | None = None,
+                 metric_names: tuple[str, ...] | None = None, place: Place | None = None) -> None:
+        self.config, self.data, self.loss, self.hooks = config, data, loss, list(hooks)
+        self.device = pick_device(config.optim.device, place or Place())
+        self.peers = peers or Peers(place or Place(), self.device)
+        self.folder = RunFolder(config, self.peers)
+        self.stop = stop or StopFlag()
+        self.deadline = Deadline(deadline, config.checkpoint.deadline_margin)
+        self.state = TrainState(horizon=config.optim.schedule_steps or config.run.max_steps)
+        self.metrics = MetricsEngine(self.folder.event)
+        self._names = metric_names
+        self._stateful = dict(stateful or {})
+        self._model, self._optimizer = model, optimizer
+        self._last_eval: dict[str, float] = {}
+        self._saved_at = time.monotonic()
+        self._save_due = False
+
+    # -- the run
+
+    def train(self) -> TrainResult:
+        """Start or go on, until the goal, a stop or an error."""
+        checkpoint = self.folder.open()
+        try:
+            if checkpoint is not None:
+                self._check_resumable(checkpoint)
+            self._build(checkpoint)
+            return self._finished_before(checkpoint) or self._train()
+        finally:
+            self.folder.close()
+
+    def _build(self, checkpoint: Checkpoint | None) -> None:
+        config, threads = self.config, self.config.optim.threads
+        recorded = checkpoint.manifest["num_threads"] if checkpoint else 0
+        torch.set_num_threads(threads or recorded or torch.get_num_threads())
+        if checkpoint is None:
+            self._model.to(self.device)
+        else:
+            load_model(self._model.to(self.device), checkpoint)
+            self.state = TrainState.from_dict(checkpoint.state()["train"])
+        check_trainable(self._model)
+        self.optimizer = self._optimizer or make_optimizer(self._model, config.optim)
+        self.monitor = GradientMonitor(config.health.vanishing_threshold, config.health.explosion_threshold,
+                                       config.health.max_consecutive_failures, check_interval=config.health.health_every,
+                                       relative_limit=config.health.relative_limit,
+                                       on_issue=lambda **what: self.folder.event("gradient_issue", step=self.state.step, **what))
+        self.model = wrap_model(self._model, config.optim, self.peers, self.device)
+        self.step = TrainStep(self.model, self.optimizer, self.loss, config, rate=schedule(config.optim, self.state.horizon),
+                              monitor=self.monitor, peers=self.peers, device=self.device, on_event=self.folder.event)
+        self.plan = WindowPlan(self.data.train_size, batch_size=config.data.batch_size,
+                               accumulation=config.optim.gradient_accumulation_steps, world=self.peers.world, rank=self.peers.rank,
+                               seed=config.run.seed, shuffle=config.data.shuffle, drop_last=config.data.drop_last)
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        else:
+            rng.seed_all(config.run.seed, self.peers.rank)
+
+    def _train(self) -> TrainResult:
+        loop = TrainingLoop(self.step, self.state, self.metrics, wishes=self._wishes, on_save=self._save_now,
+                            on_batch_end=self._batch_end, reached=self._reached)
+        windows = self.data.train_dataloader(self.plan, self.state.window)
+        epochs: list[EpochResult] = []
+        self.model.train()
+        gc.collect()
+        gc.disable()
+        try:
+            while not self._reached():
+                self._call("on_epoch_start", self.state.window // self.plan.windows_per_epoch)
+                epochs.append(loop.train_epoch(windows))
+                if epochs[-1].ended == "stop":
+                    return self._preempted(tuple(epochs))
+                self._epoch_end(epochs[-1])
+        finally:
+            gc.enable()
+        return self._done(tuple(epochs))
+
+    def _reached(self) -> bool:
+        run = self.config.run
+        return (0 < run.max_steps <= self.state.step or 0 < run.n_epochs * self.plan.windows_per_epoch <= self.state.window
+                or 0 < self.config.evaluation.early_stopping_patience <= self.state.stale)
+
+    def _wishes(self) -> Wish:
+        minutes = self.config.checkpoint.checkpoint_minutes
+        by_clock = self.peers.first and minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
+        if self.deadline.reached():
+            self.stop.request("time limit")
+        return Wish(self.stop.stop_requested, self.stop.take_save_request() or by_clock)
+
+    # -- boundaries
+
+    def _batch_end(self, window: Window, outcome: Outcome, seconds: float) -> None:
+        state, config = self.state, self.config
+        self.deadline.saw_step(seconds)
+        self.folder.heartbeat(state.step)
+        if outcome.kind == UPDATED and state.step % config.run.log_every == 0:
+            self.folder.log({"step": state.step, "epoch": window.shape.epoch, "loss": outcome.loss, "weight": outcome.weight,
+                             "lr": outcome.learning_rate, "grad_norm": outcome.grad_norm})
+        self._call("on_batch_end", state, outcome)
+        if outcome.kind != UPDATED:
+            return
+        every = config.evaluation.eval_every
+        if every and state.step % every == 0:
+            self._evaluate()
+        if config.checkpoint.checkpoint_every and state.step % config.checkpoint.checkpoint_every == 0:
+            # The last window of an epoch is not over before the epoch's sums are closed; _epoch_end saves for it.
+            self._save_due = window.shape.last_of_epoch
+            if not self._save_due:
+                self._save(blocking=not config.checkpoint.async_save)
+        if state.step % GC_EVERY == 0:
+            gc.collect()
+
+    def _epoch_end(self, result: EpochResult) -> None:
+        if result.ended != "epoch":
+            return
+        mean = self.metrics.end_epoch()
+        self.folder.log({"epoch_end": result.epoch, "step": self.state.step, "mean_loss": mean})
+        every = self.config.checkpoint.checkpoint_epochs
+        if self._save_due or (every and (result.epoch + 1) % every == 0):
+            self._save_due = False
+            self._save(blocking=not self.config.checkpoint.async_save)
+
+    def _evaluate(self) -> dict[str, float]:
+        evaluation, state = self.config.evaluation, self.state
+        batches = self.data.val_dataloader(limit=evaluation.eval_batches, rank=self.peers.rank, world=self.peers.world)
+        values = evaluate(self.model, batches, self.loss, device=self.device, peers=self.peers, names=self._names,
+                          precision=self.config.optim.precision)
+        self._last_eval = values if not math.isnan(values["val_loss"]) else {}
+        state.eval_step = state.step
+        if self._last_eval:
+            self.folder.log({"step": state.step, **values})
+            self.metrics.evaluated(values, state.step)
+            self._judge(values)
+            self._call("on_validation_end", state, values)
+        return self._last_eval
+
+    def _judge(self, values: Mapping[str, float]) -> None:
+        """Keep the best monitored value, and count the evaluations since."""
+        value = values.get(self.config.checkpoint.monitor)
+        if value is None or not math.isfinite(value):
+            return
+        sign = 1.0 if self.config.checkpoint.mode == "min" else -1.0
+        if self.state.best is None or sign * value < sign * self.state.best - self.config.evaluation.early_stopping_min_delta:
+            self.state.best, self.state.stale = value, 0
+        else:
+            self.state.stale += 1
+
+    def _call(self, name: str, *values: Any) -> None:
+        for hook in self.hooks:
+            getattr(hook, name)(self, *values)
+
+    # -- saving and resuming
+
+    def _save_now(self) -> None:
+        self._save(blocking=True)
+
+    def _save(self, *, blocking: bool) -> None:
+        """Save the state after the last finished update, unless it is saved already. All ranks call it together."""
+        self._saved_at = time.monotonic()
+        if self.monitor.consecutive:
+            self.folder.event("save_skipped", step=self.state.step, reason="the last gradients were not finite")
+            return
+        if self.peers.first:
+            self.state.log_bytes = self.folder.log_bytes()
+        ranks = self.peers.gather(b"".join(bytes(part) for part in serialize(flatten({"rng": rng.capture()}))))
+        if not self.peers.first:
+            return
+        model = unwrap(self.model).state_dict()
+        optim = {"optimizer": self.optimizer.state_dict(), "scaler": self.step.scaler.state_dict() if self.step.scaler else None,
+                 "monitor": self.monitor.state_dict(), "stateful": {name: item.state_dict() for name, item in self._stateful.items()}}
+        state = {"train": self.state.to_dict(), "plan": self.plan.state_dict(), "metrics": self.metrics.state_dict(),
+                 "split": self.step.split, "data": self.data.fingerprint()}
+        facts = {"epoch": self.state.window // self.plan.windows_per_epoch, "metrics": self._current_metrics(),
+                 "world_size": self.peers.world, "run_id": self.folder.run_id, "config_sha256": self.config.fingerprint(),
+                 "trajectory": self.config.trajectory()}
+        stall = self.folder.save(self.state.step, {layout.MODEL: model, layout.OPTIM: optim}, ranks, state, facts, blocking=blocking)
+        self.deadline.saw_save(stall if blocking else 2 * stall)
+
+    def _current_metrics(self) -> dict[str, float]:
+        """The evaluation of this very step: an older one must not rank a newer checkpoint."""
+        return dict(self._last_eval) if self.state.eval_step == self.state.step else {}
+
+    def _check_resumable(self, checkpoint: Checkpoint) -> None:
+        """Raise NoRetryError or DataError where going on would not continue the run of the checkpoint."""
+        then, now = checkpoint.manifest["trajectory"], self.config.trajectory()
+        changed = [f"{leaf}: {then.get(leaf)!r} then, {value!r} now" for leaf, value in now.items() if then.get(leaf) != value]
+        if changed:
+            raise NoRetryError(f"the configuration differs from that of {checkpoint.path}: {'; '.join(changed)}; go back to the old "
+                               "values, or start a new run folder")
+        if checkpoint.metadata.world_size != self.peers.world:
+            raise NoRetryError(f"{checkpoint.path} was made by {checkpoint.metadata.world_size} ranks, now there are {self.peers.world}; "
+                               "start as many, or start a new run folder")
+        if checkpoint.state()["data"] != self.data.fingerprint():
+            raise DataError(f"the data is not that of {checkpoint.path} (its hash differs); restore it, or start a new run folder")
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state, optim = checkpoint.state(), checkpoint.optim()
+        self.plan.check(state["plan"])
+        self.optimizer.load_state_dict(optim["optimizer"])
+        if self.step.scaler:
+            self.step.scaler.load_state_dict(optim["scaler"])
+        self.monitor.load_state_dict(optim["monitor"])
+        self.metrics.load_state_dict(state["metrics"])
+        self.step.split = state["split"]
+        for name, item in self._stateful.items():
+            item.load_state_dict(optim["stateful"][name])
+        rng.restore(checkpoint.rank(self.peers.rank)["rng"])
+        self._last_eval = dict(checkpoint.metadata.metrics)  # those of this very step, or none
+        self.folder.resumed(self.state.log_bytes, checkpoint)
+
+    # -- endings
+
+    def _finished_before(self, checkpoint: Checkpoint | None) -> TrainResult | None:
+        """The result of a run that had reached this goal before; starting it again changes nothing."""
+        if checkpoint is None or not self.state.finished or not self._reached():
+            self.state.finished = False
+            return None
+        return self._result(ExitCode.DONE, "finished before", ())
+
+    def _done(self, epochs: tuple[EpochResult, ...]) -> TrainResult:
+        if self.state.eval_step != self.state.step:
+            self._evaluate()
+        self.state.finished = True
+        self._save(blocking=True)
+        return self._result(ExitCode.DONE, "target reached", epochs)
+
+    def _preempted(self, epochs: tuple[EpochResult, ...]) -> TrainResult:
+        """Save what is not saved yet, and say so. All ranks stopped before the same window."""
+        reason = self.stop.reason or "another rank was asked to stop"
+        self.folder.event("stop", reason=reason, step=self.state.step)
+        self.folder.wait()
+        if not self.folder.is_saved(self.state.step):
+            self._save(blocking=True)
+        self.peers.barrier()
+        return self._result(ExitCode.PREEMPTED, reason, epochs)
+
+    def _result(self, code: ExitCode, reason: str, epochs: tuple[EpochResult, ...]) -> TrainResult:
+        self.folder.wait()
+        self.folder.end(code, reason, self.state.step)
+        return TrainResult(code, reason, self.state.step, self.state.window // self.plan.windows_per_epoch, self.folder.newest(),
+                           dict(self._last_eval), epochs)
