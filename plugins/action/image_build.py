@@ -13,11 +13,12 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.mad.engine.plugins.module_utils import build_host, build_source, image_archive, manifest
+from ansible_collections.mad.engine.plugins.module_utils import build_host, build_source, image_archive, manifest, plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
 from ansible_collections.mad.engine.plugins.module_utils.canonical import hash_file
 from ansible_collections.mad.engine.plugins.module_utils.errors import ImageError, MadError
 from ansible_collections.mad.engine.plugins.plugin_utils import host_builds
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
 
 Result = t.Dict[str, t.Any]
 
@@ -34,14 +35,26 @@ class ActionModule(ActionBase):
         self._vars = task_vars or {}
         dummy, self._options = self.validate_argument_spec(host_builds.ARGUMENTS)
         host = self._options["build_host"] or str(self._vars["inventory_hostname"])
+        campaign = Campaign(self._options["campaign_dir"])
+        if self._task.check_mode and not campaign.exists():  # planned in check mode: the flight plan has said what would be built
+            return dict(host_builds.shown([]), changed=False, campaign=campaign.name, campaign_dir=campaign.folder)
         try:
-            self._mine = host_builds.HostBuilds(Campaign(self._options["campaign_dir"]), host, self._options)
+            self._mine = host_builds.HostBuilds(campaign, host, self._options, self._build_arguments)
             result = self._built() if self._options["state"] == "built" else self._manifest(self._options["unreachable"])
         except MadError as error:
             raise AnsibleActionFail(error.message) from error
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return dict(result, campaign=self._mine.campaign.name, campaign_dir=self._mine.campaign.folder)
+
+    def _build_arguments(self, hosts: t.Sequence[str]) -> dict[str, t.Any]:
+        """docker_build_arg of these hosts' contexts, secrets included; the first host's value wins."""
+        inputs = PlayInputs(self._vars, self._templar)
+        made, dummy = plan_hosts.make_hosts(inputs.by_host(hosts, ""), load_context_file)
+        arguments: dict[str, t.Any] = {}
+        for name in reversed(list(made)):
+            arguments.update(made[name]["context"].get("docker_build_arg") or {})
+        return arguments
 
     # -- states ------------------------------------------------------------------------------------------------------------------
 
@@ -54,8 +67,8 @@ class ActionModule(ActionBase):
             "changed": changed,
             "manifest": self._mine.campaign.manifest_path,
             "exit_code": manifest.exit_code(document),
-            "failed_builds": host_builds.in_brief(document["summary"]["failed_builds"]),
-            "failed_pushes": host_builds.in_brief(document["summary"]["failed_pushes"]),
+            "failed_builds": host_builds.in_brief(document["summary"].get("failed_builds", ())),
+            "failed_pushes": host_builds.in_brief(document["summary"].get("failed_pushes", ())),
         }
 
     def _built(self) -> Result:

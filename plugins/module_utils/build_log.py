@@ -21,6 +21,16 @@ from .secret_names import mask
 
 TAIL_LINES = 20  # how many last lines of a log go into an error
 _LONGEST_IN_ERRORS = 500
+# What docker's client says before every classic build, and we ourselves: it explains no failure.
+_NOISE = (
+    "mad.engine: docker build ",
+    "mad.engine: podman build ",
+    "DEPRECATED: The legacy builder",
+    "BuildKit is currently disabled; enable it",
+    "environment-variable.",
+    "Install the buildx component",
+    "https://docs.docker.com/go/buildx/",
+)
 _CONTROL = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f-\x9f]")
 _LONGEST_LINE = 64 * 1024  # progress bars without newlines must not fill the memory
 
@@ -106,7 +116,8 @@ class BuildLog:
 
     def tail(self) -> List[str]:
         """The last lines that say something, as they can stand in an error: of readable length, without colours and control characters."""
-        return [_CONTROL.sub("", line.replace("\t", "    "))[:_LONGEST_IN_ERRORS] for line in self._last]
+        lines = [line for line in self._last if not line.strip().startswith(_NOISE)]
+        return [_CONTROL.sub("", line.replace("\t", "    "))[:_LONGEST_IN_ERRORS] for line in lines]
 
     def run(
         self,

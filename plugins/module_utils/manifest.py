@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
@@ -72,7 +72,8 @@ def write(path: str, document: Mapping[str, Any]) -> bool:
             return False
     except InvalidInput:
         pass  # absent or broken: replaced
-    files.write_json(os.path.abspath(path), document)
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"  # not sorted: images stand in the order of the plan
+    files.write_atomic(path, text.encode("utf-8", "surrogateescape"))
     return True
 
 
@@ -109,10 +110,12 @@ def _cards(plan: Mapping[str, Any]) -> Dict[str, Mapping[str, Any]]:
 
 def _model(card: Mapping[str, Any], record: Mapping[str, Any]) -> Dict[str, Any]:
     """The card as madengine's manifest has it: whole; a pushed image's name also stands in its env_vars. Secret values stay out."""
-    model = without_secrets(card)
+    model = {key: value for key, value in without_secrets(card).items() if key != "source"}  # where it was found means nothing elsewhere
+    if isinstance(model.get("skip_gpu_arch"), list):
+        model["skip_gpu_arch"] = ",".join(model["skip_gpu_arch"])
     if record.get("registry_image"):
         model["env_vars"] = dict(model.get("env_vars") or {}, DOCKER_IMAGE_NAME=record["registry_image"])
-    return dict(model)
+    return model
 
 
 def _executions(plan: Mapping[str, Any], context: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
@@ -255,12 +258,12 @@ def read(path: str) -> Dict[str, Any]:
         "path": path,
         "images": records,
         "models": {name: dict(card) for name, card in models.items() if name in images},
-        "context": dict(document.get("context") or {}),
+        "context": _optional(document, "context", path),
         "registry": registry,
         "deployment": _read_deployment(document, path),
-        "credentials_required": list(document.get("credentials_required") or ()),
-        "secrets_required": list(document.get("secrets_required") or ()),
-        "summary": dict(document.get("summary") or {}),
+        "credentials_required": _names(document, "credentials_required", path),
+        "secrets_required": _names(document, "secrets_required", path),
+        "summary": _optional(document, "summary", path),
     }
 
 
@@ -275,6 +278,20 @@ def _mapping(value: Any, path: str, what: str) -> Mapping[str, Any]:
         kind = "nothing" if value is None else type(value).__name__
         raise InvalidInput("the build manifest %s: %s must be an object, not %s" % (path, what, kind))
     return value
+
+
+def _optional(document: Mapping[str, Any], key: str, path: str) -> Dict[str, Any]:
+    """An object that may be absent or null."""
+    value = document.get(key)
+    return {} if value is None else dict(_mapping(value, path, key))
+
+
+def _names(document: Mapping[str, Any], key: str, path: str) -> List[str]:
+    """A list of names that may be absent or null."""
+    value = document.get(key)
+    if value is not None and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+        raise InvalidInput("the build manifest %s: %s must be a list of names" % (path, key))
+    return list(value or ())
 
 
 def _read_record(name: str, record: Mapping[str, Any], path: str) -> Dict[str, Any]:
@@ -317,6 +334,6 @@ def _read_deployment(document: Mapping[str, Any], path: str) -> Dict[str, Any]:
         return dict(
             given, target=given.get("target") or "local", config=dict(_mapping(given.get("config") or {}, path, "deployment.config"))
         )
-    flat = dict(_mapping(document.get("deployment_config") or {}, path, "deployment_config"))
+    flat = _optional(document, "deployment_config", path)
     target = flat.pop("target", "") or "local"
     return {"target": {"docker": "local", "kubernetes": "k8s"}.get(target, target), "config": flat}

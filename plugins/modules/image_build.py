@@ -76,7 +76,8 @@ options:
     default: ""
   secrets:
     description:
-      - Values of build secrets by name. What is not here is taken from the model's credential or from the controller's environment.
+      - Values of build secrets by name. What is not here is taken from the model's credential, from C(docker_build_arg) of the context of
+        the hosts that need the image, or from the controller's environment.
       - They travel in the module's arguments and stand in no command line, file, log or result.
     type: dict
     default: {}

@@ -8,14 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import typing as t
 
 from ansible_collections.mad.engine.plugins.module_utils import build_host, build_source, files, manifest, registry
 from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.plan_env import GUEST_OS
 
 Request = t.Dict[str, t.Any]
 Outcome = t.Dict[str, t.Any]
+ArgumentsOf = t.Callable[[t.Sequence[str]], t.Mapping[str, t.Any]]
 
 # Arguments of the action; the module file documents them.
 ARGUMENTS: dict[str, t.Any] = {
@@ -42,8 +45,10 @@ _CREDENTIAL_FILE = "credential.json"  # in the model repository, as madengine ha
 class HostBuilds:
     """What one build host has to build in one campaign."""
 
-    def __init__(self, campaign: Campaign, host: str, options: t.Mapping[str, t.Any]) -> None:
+    def __init__(self, campaign: Campaign, host: str, options: t.Mapping[str, t.Any], arguments_of: ArgumentsOf | None = None) -> None:
+        """`arguments_of` gives docker_build_arg of hosts' contexts; asked only when a secret needs it."""
         self.campaign, self.host, self.options = campaign, host, options
+        self._arguments_of = arguments_of or (lambda hosts: {})
         self.plan = campaign.plan()
         self.repo = str((self.plan.get("repo") or {}).get("path") or ".")
         self.registry = registry.normalise(options["registry"] or str((self.plan.get("options") or {}).get("registry") or ""))
@@ -76,14 +81,19 @@ class HostBuilds:
         return registry.load_credentials(path or (usual if os.path.exists(usual) else ""), os.environ)
 
     def _values(self, request: Request, credentials: t.Mapping[str, t.Any]) -> dict[str, str]:
-        """Of one request: given by the play, else a field of its credential, else the controller's environment."""
+        """Of one request: given to the task, else a field of its credential, else out of its hosts' contexts, else of the environment."""
         values = registry.build_secrets(str(request.get("cred") or ""), credentials)
-        for name in request.get("secret_build", ()):
-            value = self.options["secrets"].get(name, values.get(name, os.environ.get(name)))
+        values.update(
+            {name: str(self.options["secrets"][name]) for name in request.get("secret_build", ()) if name in self.options["secrets"]}
+        )
+        missing = [name for name in request.get("secret_build", ()) if name not in values]
+        arguments = self._arguments_of(request.get("hosts", ())) if missing else {}
+        for name in missing:
+            value = arguments.get(name, os.environ.get(name))
             if value is None:
                 raise InvalidInput(
-                    "model %s: the build secret %s has no value here: give it in the task's `secrets`, in the credential file or in the "
-                    "controller's environment" % (request["model"], name)
+                    "model %s: the build secret %s has no value here: give it in docker_build_arg of mad_context, in the credential file or in "
+                    "the controller's environment" % (request["model"], name)
                 )
             values[name] = str(value)
         return values
@@ -139,37 +149,60 @@ class HostBuilds:
     def keep(self, outcomes: t.Iterable[Outcome]) -> None:
         """Write down what became of this host's builds; what an unchanged image once took to build stays known."""
         os.makedirs(self.logs_dir, exist_ok=True)
-        known = self._part(self.host)
+        requests = {request["image"]: request for request in self.requests}
+        known = self._part(self._part_path(self.host))["images"]
         for outcome in outcomes:
-            record, before = outcome.get("record"), (known.get(outcome["image"]) or {}).get("record")
+            record, before = outcome.get("record"), ((known.get(outcome["image"]) or {}).get("outcome") or {}).get("record")
             if record and before and outcome["status"] == "SKIPPED" and before.get("digest") == record["digest"]:
                 record["build_duration"] = before.get("build_duration", 0.0)
-            known[outcome["image"]] = outcome
-        files.write_json(self._part_path(self.host), {"schema": 1, "host": self.host, "outcomes": known})
+            known[outcome["image"]] = {"request": requests[outcome["image"]], "outcome": outcome, "time": time.time()}
+        files.write_json(self._part_path(self.host), {"schema": 1, "host": self.host, "images": known})
 
-    def _part(self, host: str) -> dict[str, Outcome]:
-        path = self._part_path(host)
-        if not os.path.exists(path):
-            return {}
-        document = files.read_json(path, "the outcomes of builds")
-        return dict(document.get("outcomes") or {})
+    @staticmethod
+    def _part(path: str) -> dict[str, t.Any]:
+        """What one build host has said in this campaign: {"host", "images": {name: {"request", "outcome", "time"}}}."""
+        document = files.read_json(path, "the outcomes of builds") if os.path.exists(path) else {}
+        return {"host": document.get("host", ""), "images": dict(document.get("images") or {})}
+
+    def _parts(self) -> list[dict[str, t.Any]]:
+        names = sorted(os.listdir(self.logs_dir)) if os.path.isdir(self.logs_dir) else []
+        return [self._part(os.path.join(self.logs_dir, name)) for name in names if name.endswith(".json")]
+
+    def _all_builds(self) -> tuple[list[Request], dict[str, Outcome]]:
+        """Every build of the campaign with what became of it: those of this plan, and those that earlier plays of the campaign wanted."""
+        found: dict[str, dict[str, t.Any]] = {}
+        wanted = {build["image"]: build for build in self.plan.get("builds", ())}
+        for part in self._parts():
+            for image, entry in part["images"].items():
+                mine = image not in wanted or wanted[image].get("build_host") == part["host"]
+                if mine and entry["time"] >= found.get(image, entry)["time"]:
+                    found[image] = entry
+        earlier = [entry["request"] for image, entry in found.items() if image not in wanted]
+        return [*wanted.values(), *earlier], {image: entry["outcome"] for image, entry in found.items()}
 
     def write_manifest(self, reasons: t.Mapping[str, str]) -> tuple[bool, dict[str, t.Any]]:
         """Compose the manifest from what every build host has said so far, and write it; `reasons` say why a host said nothing.
 
-        Returns whether it changed, and the manifest.
+        Returns whether it changed, and the manifest. A campaign that runs from a given manifest builds nothing and has none of its own.
         """
+        given = str((self.plan.get("options") or {}).get("manifest") or "")
+        output = os.path.abspath(self.options["manifest_output"]) if self.options["manifest_output"] else ""
+        if given and output and os.path.realpath(given) == os.path.realpath(output):
+            raise InvalidInput("mad_manifest_output %s is the given mad_manifest, which is never written" % output)
         with self.campaign.lock():
-            hosts = {str(build.get("build_host") or "") for build in self.plan.get("builds", ())} - {""}
-            outcomes = {image: outcome for host in sorted(hosts) for image, outcome in self._part(host).items()}
-            document = manifest.compose(self.plan, outcomes, self.registry, self._context(), reasons)
-            changed = [manifest.write(path, document) for path in (self.campaign.manifest_path, self.options["manifest_output"]) if path]
+            if given:
+                document = dict(files.read_json(given, "the build manifest"))
+                return bool(output) and manifest.write(output, document), dict(document, summary={})
+            builds, outcomes = self._all_builds()
+            document = manifest.compose(dict(self.plan, builds=builds), outcomes, self.registry, self._context(), reasons)
+            changed = [manifest.write(path, document) for path in (self.campaign.manifest_path, output) if path]
         return any(changed), document
 
     def _context(self) -> dict[str, t.Any]:
-        """The normalised context of the first host that has one."""
-        hosts = self.plan.get("hosts") or {}
-        return next((dict(host["context"]) for host in hosts.values() if host.get("context")), dict(self.plan.get("context") or {}))
+        """The normalised context of the first host, with what was detected where it is silent."""
+        host: dict[str, t.Any] = next(iter((self.plan.get("hosts") or {}).values()), {})
+        detected = ((host.get("facts") or {}).get("gpu") or {}).get("vendor") or ""
+        return dict({"gpu_vendor": detected, "guest_os": GUEST_OS}, **(host.get("context") or {}))
 
 
 def _failure(request: Request, reason: str, failure_class: str = "image") -> Outcome:
