@@ -92,18 +92,18 @@ class ActionModule(ActionBase):
     def _staged(self) -> Result:
         runs = self._mine.open_runs()
         if not runs:
-            return {"changed": False, "runs": 0, "images": [], "finished": [], "counts": self._mine.counts()}
+            return {"changed": False, "runs": 0, "images": [], "ended": [], "counts": self._mine.counts()}
         runs, records = self._mine.resolve(runs)
         if self._task.check_mode:
             answer = self._on_host(self._mine.wanted(runs))
-            return {"changed": answer["changed"], "runs": len(runs), "images": [], "finished": [], "counts": self._mine.counts()}
+            return {"changed": answer["changed"], "runs": len(runs), "images": [], "ended": [], "counts": self._mine.counts()}
         finished = self._mine.save(records)
         if not runs:
-            return {"changed": bool(finished), "runs": 0, "images": [], "finished": finished, "counts": self._mine.counts()}
+            return {"changed": bool(finished), "runs": 0, "images": [], "ended": finished, "counts": self._mine.counts()}
         answer = self._stage(runs)
         finished += self._mine.save(answer["results"]) + self._mine.give_up(answer["unknown"])
         changed = bool(answer["changed"] or finished)
-        told = {"folder": answer["folder"], "runs": len(runs), "images": answer["images"], "finished": finished, "counts": self._mine.counts()}
+        told = {"folder": answer["folder"], "runs": len(runs), "images": answer["images"], "ended": finished, "counts": self._mine.counts()}
         return dict(told, changed=changed)
 
     def _stage(self, runs: list[host_runs.Run]) -> Result:
@@ -140,7 +140,7 @@ class ActionModule(ActionBase):
     def _started(self) -> Result:
         runs = self._mine.open_runs()
         if not runs:
-            return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
+            return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
         settings = {
             "lock": self._options["host_lock"], "parallel": self._options["host_parallel"],
             "min_free_bytes": self._options["min_free_bytes"], "boot_id_file": self._options["boot_id_file"],
@@ -153,7 +153,7 @@ class ActionModule(ActionBase):
     def _polled(self) -> Result:
         runs = self._mine.open_runs()
         if not runs:
-            return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
+            return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
         live = self._mine.live_offsets() if self._options["live"] else None
         answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], live=live, stop=self._options["stop"])
         return self._followed(answer)
@@ -163,12 +163,12 @@ class ActionModule(ActionBase):
         running, queued = answer["running"], answer["queued"]
         if self._task.check_mode:
             changed = bool(answer["changed"] or answer["results"])
-            return {"changed": changed, "running": running, "finished": [], "counts": self._mine.counts(len(running), queued), "more": False}
+            return {"changed": changed, "running": running, "ended": [], "counts": self._mine.counts(len(running), queued), "more": False}
         for entry in answer["live"]:
             self._show(entry)
         finished = self._mine.save(answer["results"] + self._fetch_large(answer["large"])) + self._mine.give_up(answer["unknown"])
         counts = self._mine.counts(len(running), queued)
-        return {"changed": bool(answer["changed"] or finished), "running": running, "finished": finished, "counts": counts, "more": answer["more"]}
+        return {"changed": bool(answer["changed"] or finished), "running": running, "ended": finished, "counts": counts, "more": answer["more"]}
 
     def _fetch_large(self, entries: list[Result]) -> list[Result]:
         """Records that do not fit into an answer."""
@@ -216,7 +216,7 @@ class ActionModule(ActionBase):
     def _cancelled(self) -> Result:
         runs = self._mine.open_runs()
         if not runs:
-            return {"changed": False, "running": [], "finished": [], "counts": self._mine.counts()}
+            return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
         wanted = self._mine.wanted(runs)
         return self._followed(self._on_host(wanted, core=zipapp.build()[0], reason=self._options["stop"], wait=self._options["wait"]))
 

@@ -166,7 +166,8 @@ class CallbackModule(CallbackBase):
         self._say("%s after %s" % (progress.summary(time.time()), duration(time.time() - self._begun)))
         if progress.table:
             self._say("results: %s" % progress.table)
-        self._say(self._how_to_resume())
+        for line in self._how_to_resume():
+            self._say(line)
 
     # -- what is made of it -----------------------------------------------------------------------------------------------------
 
@@ -183,7 +184,7 @@ class CallbackModule(CallbackBase):
         campaign = self._progress.campaign
         if campaign and campaign != self._announced and not context.CLIARGS.get("check"):
             self._announced = campaign
-            self._say("campaign %s; %s" % (campaign, self._how_to_resume()))
+            self._say("; ".join(["campaign " + campaign, *self._how_to_resume()]))
 
     def _tell(self, at_once=False):
         """Report the changes, not more often than the interval says."""
@@ -219,8 +220,10 @@ class CallbackModule(CallbackBase):
     # -- going on, and stopping -------------------------------------------------------------------------------------------------
 
     def _how_to_resume(self):
+        """At most one line: the campaign's own steps say the command."""
         hint = progress_command.job_hint(os.environ, self._announced)
-        return hint or "to resume: " + progress_command.resume_command(sys.argv, self._announced)
+        command = self._progress.resume_command
+        return [hint] if hint else ["to resume: " + command] if command else []
 
     def _watch_signals(self):
         """Stand before Ansible's own handlers; each fork of Ansible sets its own."""
@@ -257,12 +260,14 @@ class CallbackModule(CallbackBase):
     def _last_words(self):
         if not self._announced:
             return []
-        running = self._progress.running()
         if not self._progress.started:
-            return ["interrupted before anything was started on a host", self._how_to_resume()]
-        lines = ["interrupted; what runs on the hosts goes on (%d running when last heard of)" % len(running), self._how_to_resume()]
-        playbooks = context.CLIARGS.get("args") or ()
-        return [*lines, "to stop it: " + progress_command.cancel_command(sys.argv, playbooks, self._announced)]
+            return ["interrupted before anything was started on a host", *self._how_to_resume()]
+        running = len(self._progress.running())
+        lines = ["interrupted; what runs on the hosts goes on (%d running when last heard of)" % running, *self._how_to_resume()]
+        if self._progress.resume_command:
+            playbooks = context.CLIARGS.get("args") or ()
+            lines.append("to stop it: " + progress_command.cancel_command(self._progress.resume_command, playbooks))
+        return lines
 
 
 def _task(result):

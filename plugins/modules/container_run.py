@@ -145,7 +145,7 @@ running:
   elements: dict
   returned: success, states started, polled and cancelled
   sample: [{run: 0123456789abcdef, model: dummy, attempt: 1, phase: model, seconds: 12.5}]
-finished:
+ended:
   description: Runs whose record is new on the controller since the last return.
   type: list
   elements: dict

@@ -69,6 +69,7 @@ class Progress:
     def __init__(self) -> None:
         self.campaign = ""
         self.campaign_dir = ""
+        self.resume_command = ""
         self.hosts: dict[str, Host] = {}
         self.events: list[Event] = []
         self.whole: dict[str, int] = {}  # counts of the whole campaign, from a controller step
@@ -81,7 +82,7 @@ class Progress:
 
     def take(self, step: str, host: str, result: Mapping[str, Any], now: float) -> None:
         """A result of the step ("container_run") for a host; keys of an unexpected form are as if they were not there."""
-        for name in ("campaign", "campaign_dir"):
+        for name in ("campaign", "campaign_dir", "resume_command"):
             if isinstance(result.get(name), str) and result[name]:
                 setattr(self, name, result[name])
         counts = _counts(result.get("counts"))
@@ -90,11 +91,11 @@ class Progress:
             return
         if isinstance(result.get("built"), Sequence):
             self._take_built(host, result["built"])
-        if "counts" in result or "running" in result or "finished" in result:
+        if "counts" in result or "running" in result or "ended" in result:
             known = self.hosts.setdefault(host, Host())
             known.counts = counts or known.counts
             self._heard(known, host)
-            self._take_finished(known, host, _entries(result.get("finished")), now)
+            self._take_finished(known, host, _entries(result.get("ended")), now)
             self._take_running(known, host, result.get("running"), now)
 
     def unreachable(self, host: str, message: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,7 +42,6 @@ class Recorder:
 
 @pytest.fixture
 def callback(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(sys, "argv", ["ansible-playbook", "mad.engine.run", "-e", "mad_tags=a", "-e", "hf_token=abcdefgh"])
     monkeypatch.setattr(context, "CLIARGS", ImmutableDict(args=("mad.engine.run",), check=False))
     plugin = progress.CallbackModule()
     plugin._interval, plugin._lines, plugin._live = 0.0, 12, False  # set_options, through Ansible's loader, is tried in tests/integration
@@ -61,17 +59,21 @@ def result(step: str, host: str, values: dict[str, Any], old: bool = False) -> S
     return SimpleNamespace(result=values, task=task, host=inventory_host, _result=values, _task=task, _host=inventory_host)
 
 
+COMMAND = "ansible-playbook mad.engine.run -e mad_tags=a -e 'hf_token=********' -e mad_campaign=c1"
+RESUME = "to resume: " + COMMAND
+PLAN = {"campaign": "c1", "campaign_dir": "/r/c1", "counts": {"total": 2}, "resume_command": COMMAND}
+
+
 def plan(callback: Any, **values: Any) -> None:
-    callback.v2_runner_on_ok(result("campaign_plan", "n1", {"campaign": "c1", "campaign_dir": "/r/c1", "counts": {"total": 2}, **values}))
+    callback.v2_runner_on_ok(result("campaign_plan", "n1", {**PLAN, **values}))
 
 
-RUNNING = {"counts": {"total": 2, "done": 0, "queued": 1}, "running": [{"run": "1f", "model": "a", "seconds": 3}], "finished": []}
+RUNNING = {"counts": {"total": 2, "done": 0, "queued": 1}, "running": [{"run": "1f", "model": "a", "seconds": 3}], "ended": []}
 FINISHED = {
     "counts": {"total": 2, "done": 1, "success": 1},
     "running": [],
-    "finished": [{"run": "1f", "model": "a", "status": "SUCCESS", "failure_class": "", "metric": "5 x"}],
+    "ended": [{"run": "1f", "model": "a", "status": "SUCCESS", "failure_class": "", "metric": "5 x"}],
 }
-RESUME = "to resume: ansible-playbook mad.engine.run -e mad_tags=a -e 'hf_token=********' -e mad_campaign=c1"
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -94,7 +96,8 @@ def test_first_and_last_line_say_how_to_resume(callback: Any, old: bool) -> None
 
 def test_the_results_file_is_named(callback: Any) -> None:
     plan(callback)
-    callback.v2_runner_on_ok(result("perf_store", "n1", {"counts": {"total": 2, "done": 2, "success": 2}, "exit_code": 0, "table": "/r/c1/perf.csv"}))
+    judged = {"counts": {"total": 2, "done": 2, "success": 2}, "exit_code": 0, "table": "/r/c1/perf.csv"}
+    callback.v2_runner_on_ok(result("perf_store", "n1", judged))
     callback.v2_playbook_on_stats(None)
     assert "results: /r/c1/perf.csv" in callback._display.take()
 

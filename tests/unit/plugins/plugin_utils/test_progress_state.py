@@ -21,7 +21,7 @@ def poll(running: list[tuple[str, float]] = (), finished: list[tuple[str, str]] 
     return {
         "counts": {**dict.fromkeys(progress_state.COUNTS, 0), **counts},
         "running": [{"run": "r-" + model, "model": model, "seconds": seconds} for model, seconds in running],
-        "finished": [
+        "ended": [
             {
                 "run": "r-" + model,
                 "model": model,
@@ -45,7 +45,8 @@ def test_the_life_of_a_run() -> None:
     assert progress.summary(NOW + 3725) == "1 of 3 runs done (1 ok, 0 failed, 0 skipped), 1 running on 1 host; longest: b on n1 for 1h01m"
     progress.take("container_run", "n1", poll(finished=[("b", "FAILURE")], total=2, done=2, success=1, failure=1), NOW + 4000)
     assert progress.tell(10) == ["n1: FAILURE b in 1h05m: oom (run r-b)"]
-    progress.take("perf_store", "n1", {"counts": {"total": 3, "done": 3, "success": 1, "failure": 1, "skipped": 1}, "exit_code": 3, "table": "/r/perf.csv"}, NOW)
+    judged = {"total": 3, "done": 3, "success": 1, "failure": 1, "skipped": 1}
+    progress.take("perf_store", "n1", {"counts": judged, "exit_code": 3, "table": "/r/perf.csv"}, NOW)
     assert progress.summary(NOW) == "3 of 3 runs done (1 ok, 1 failed, 1 skipped)"
     assert (progress.exit_code, progress.table, progress.campaign_dir) == (3, "/r/perf.csv", "/r/c1")
 
@@ -122,10 +123,12 @@ def test_small_words() -> None:
     assert utc(NOW) == "2026-11-22T10:15:02Z" and plain(None) == "" and plain(5) == "5"
 
 
-ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6), lambda i: st.lists(i, max_size=3), max_leaves=6)
-ENTRY = st.dictionaries(st.sampled_from(["run", "model", "seconds", "status", "metric", "total", "done", "queued", "image"]), ANY, max_size=5)
+SCALAR = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
+ANY = st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=3), max_leaves=6)
+KEYS = ["run", "model", "seconds", "status", "metric", "total", "done", "queued", "image"]
+ENTRY = st.dictionaries(st.sampled_from(KEYS), ANY, max_size=5)
 RESULT = st.dictionaries(
-    st.sampled_from(["campaign", "campaign_dir", "counts", "running", "finished", "built", "exit_code", "table"]),
+    st.sampled_from(["campaign", "campaign_dir", "counts", "running", "ended", "built", "exit_code", "table"]),
     ANY | ENTRY | st.lists(ENTRY | ANY, max_size=3),
 )
 
