@@ -72,15 +72,14 @@ class ActionModule(ActionBase):
         self._given = given  # also for a refusal: it says where results and summary go
         options = planning.parse_options(given)
         repo = _first(arguments["repo"], inputs.value("repo"), default_repo())
-        hosts = self._hosts(arguments, inputs)
         return planning.Request(
             repo=os.path.abspath(os.path.expanduser(scalars.to_text(repo, "mad_repo"))),
             tags=scalars.to_list(_first(arguments["tags"], inputs.value("tags"), []), "mad_tags"),
             manifest=os.path.expanduser(scalars.to_text(_first(arguments["manifest"], inputs.value("manifest"), ""), "mad_manifest")),
-            hosts=hosts,
+            hosts=self._hosts(arguments, inputs),
             options=options,
             environ=dict(os.environ),
-            command=self._command(hosts),
+            command=command_line.for_resuming(command_line.without_secrets(command_line.spoken(sys.argv))),
             version=collection_version(),
             cache_dir=_first(arguments["cache_dir"], default_cache()),
             check=bool(self._task.check_mode),
@@ -94,12 +93,6 @@ class ActionModule(ActionBase):
         if given is not None and not isinstance(given, (list, tuple)):
             raise scalars.wrong("hosts", "a dict of hosts or a list of their names", given)
         return inputs.by_host(given or inputs.hosts(), arguments["facts"])
-
-    @staticmethod
-    def _command(hosts: dict[str, t.Any]) -> list[str]:
-        """How this play was called, to be written down: without secrets and without a campaign's name."""
-        words = [os.path.basename(sys.argv[0]) or "ansible-playbook", *sys.argv[1:]]
-        return command_line.for_resuming(command_line.without_secrets(words))
 
     # -- out ---------------------------------------------------------------------------------------------------------------------
 
@@ -141,7 +134,7 @@ class ActionModule(ActionBase):
     @staticmethod
     def _play_warnings(made: dict[str, t.Any], inputs: PlayInputs) -> list[str]:
         """What is wrong with the play itself, not with a model."""
-        warnings = plan_options.slips(inputs.names()) + other_copies()
+        warnings = plan_options.slips(inputs.said()) + other_copies()
         forks, hosts = int(cli.CLIARGS.get("forks") or 0), len(made["hosts"])
         if 0 < forks < hosts:
             warnings.append("%d forks for %d hosts: hosts wait for one another; run with --forks %d" % (forks, hosts, hosts))

@@ -136,7 +136,8 @@ def check_nodes(name: str, nnodes: int) -> None:
     if nnodes < row.fewest_nodes:
         raise InvalidInput(
             "launcher %s requires at least %d nodes (1 proxy, 1 prefill, 1 decode), got %d; set distributed.nnodes"
-            % (row.name, row.fewest_nodes, nnodes)
+            % (row.name, row.fewest_nodes, nnodes),
+            "placement",
         )
 
 

@@ -237,8 +237,7 @@ class _Planner:
             return draft.run
         key = (id(draft.run), len(draft.variant.choices), host.facts_key)
         if key not in self._filled:
-            choices = [] if host.options["runtime"] == "host" else draft.variant.choices
-            self._filled[key] = plan_fill.fill_host(draft.run, choices, host.context, host.facts, self.builds)
+            self._filled[key] = plan_fill.fill_host(draft.run, draft.variant.choices, host.context, host.facts, self.builds)
         return self._filled[key]
 
     # -- what concerns several runs ----------------------------------------------------------------------------------------------

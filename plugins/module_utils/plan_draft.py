@@ -22,7 +22,7 @@ from .unresolved import unresolved
 SCHEMA = 1
 _INTERPRETERS = {".sh": "bash", ".slurm": "bash", ".py": "python3"}
 _DIRECTORY_SCRIPT = "run.sh"
-_OPERATORS = re.compile(r"[|&;<>()]+\Z|.*;\Z")  # words that only a shell would understand
+_OPERATORS = re.compile(r"[|&;<>()]+\Z|.*;\Z|\(")  # words that only a shell would understand
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 # Card keys that only later releases act on.
 _LATER = {"data": "data providers come in a later release; mount what it needs with docker_mounts in mad_context"}

@@ -79,9 +79,9 @@ OPTIONS: Dict[str, Option] = {
 
 # Read by other steps; the plan only has to know that they are no slips.
 ELSEWHERE: Tuple[str, ...] = tuple(
-    """allow_secret_build_args baseline cancel_on_failure candidate clean_docker_cache contact_timeout context context_file database_url
-    fail_on host_lock host_parallel hosts keep_days live_output manifest manifest_output max_failures output perf_output repo skip
-    stage_parallel summary_output tags wait work_dir""".split()
+    """allow_secret_build_args baseline build_parallel build_secrets build_timeout cancel_on_failure candidate clean_docker_cache
+    contact_timeout context context_file database_url fail_on host_lock host_parallel hosts keep_days live_output manifest manifest_output
+    max_failures output perf_output pull repo skip stage_parallel summary_output tags wait work_dir""".split()
 )
 
 # Refused when set; false and empty are fine.

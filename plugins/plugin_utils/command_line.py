@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import typing as t
 
@@ -26,6 +27,15 @@ def _hide_assignment(match: t.Match[str]) -> str:
 def _hide_member(match: t.Match[str]) -> str:
     quote, name, colon, _value = match.groups()
     return quote + name + quote + colon + '"%s"' % _HIDDEN if is_secret_name(name) else match.group(0)
+
+
+def spoken(argv: t.Sequence[str]) -> list[str]:
+    """The words as a person would type them: `python -m ansible playbook x` is `ansible-playbook x`."""
+    words = [str(word) for word in argv]
+    name = os.path.basename(words[0]) if words else ""
+    if name == "__main__.py" and len(words) > 1:
+        return ["ansible-" + words[1], *words[2:]]
+    return [name or "ansible-playbook", *words[1:]]
 
 
 def without_secrets(words: t.Iterable[str], values: t.Iterable[str] = ()) -> list[str]:
