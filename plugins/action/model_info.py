@@ -13,6 +13,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
 from ansible_collections.mad.engine.plugins.module_utils import discovery
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.files import write_atomic

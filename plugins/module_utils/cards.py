@@ -134,7 +134,7 @@ def _words(value: Any, place: Place) -> List[str]:
         value = value.split(",")
     if not isinstance(value, list):
         raise place.wrong("a list of texts or one text with commas", value)
-    words = [word.strip() if type(word) is str else _text(word, place).strip() for word in value]
+    words = [(word if isinstance(word, str) else _text(word, place)).strip() for word in value]
     return [word for word in words if word]
 
 

@@ -10,6 +10,7 @@ scripts/*/get_models_json.py, in this order: the root's, then the directories' b
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Set, Tuple
 
@@ -40,7 +41,7 @@ def discover(repo: str, tags: Any, cache_dir: str = "", timeout: float = 60.0, j
     limits each get_models_json.py, `jobs` how many run at a time (0: as many as there are CPUs); their answers are
     kept in `cache_dir`, if given. InvalidInput names the file, the model and the key, or the tag and what resembles it.
     """
-    if not timeout > 0:
+    if math.isnan(timeout) or timeout <= 0:
         raise InvalidInput("timeout: expected a number of seconds above 0, got %s" % cards.described(timeout))
     wanted = parse_all(tags)
     root = _repository(repo)

@@ -120,7 +120,11 @@ def test_check_mode_writes_nothing(repo: Path, tmp_path: Path) -> None:
 
 def test_output_where_it_cannot_be(repo: Path, tmp_path: Path) -> None:
     """A directory, a device, a directory that isn't there: refused by name."""
-    for output, said in ((tmp_path, "is not a regular file"), (Path("/dev/null"), "is not a regular file"), (tmp_path / "no/where.json", "does not exist")):
+    for output, said in (
+        (tmp_path, "is not a regular file"),
+        (Path("/dev/null"), "is not a regular file"),
+        (tmp_path / "no/where.json", "does not exist"),
+    ):
         with pytest.raises(AnsibleActionFail, match=said):
             run(repo=str(repo), tags=["m"], output=str(output))
 

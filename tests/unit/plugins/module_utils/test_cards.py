@@ -103,7 +103,7 @@ def test_null_means_unset(key: str) -> None:
         ("owner", {}, "expected a text, got the object {}"),
         ("env_vars", ["A=1"], "expected an object"),
         ("env_vars", {"A B": "1"}, "key 'env_vars.A B': expected a name of letters"),
-        ("env_vars", {"A": True}, "key 'env_vars.A': expected a text (write \"1\" or \"true\" in quotes), got true"),
+        ("env_vars", {"A": True}, 'key \'env_vars.A\': expected a text (write "1" or "true" in quotes), got true'),
         ("env_vars", {"A": None}, "got null"),
         ("deprecated", "perhaps", "expected true or false"),
         ("resumable", 1, "expected true or false, got the number 1"),
@@ -162,7 +162,8 @@ def test_args_of_the_tag_follow_those_of_the_card() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "expected"), [({"is_deprecated": True}, True), ({"deprecated": True, "is_deprecated": False}, True), ({"deprecated": False}, False), ({}, None)]
+    ("keys", "expected"),
+    [({"is_deprecated": True}, True), ({"deprecated": True, "is_deprecated": False}, True), ({"deprecated": False}, False), ({}, None)],
 )
 def test_both_names_of_deprecated(keys: dict[str, bool], expected: bool | None) -> None:
     """Either makes a model deprecated."""
@@ -170,7 +171,15 @@ def test_both_names_of_deprecated(keys: dict[str, bool], expected: bool | None) 
 
 
 @pytest.mark.parametrize(
-    ("key", "near"), [("script", "scripts"), ("Tags", "tags"), ("time-out", "timeout"), ("skip_gpu_archs", "skip_gpu_arch"), ("colour", ""), ("x" * 5000, "")]
+    ("key", "near"),
+    [
+        ("script", "scripts"),
+        ("Tags", "tags"),
+        ("time-out", "timeout"),
+        ("skip_gpu_archs", "skip_gpu_arch"),
+        ("colour", ""),
+        ("x" * 5000, ""),
+    ],
 )
 def test_near_misses_of_keys_are_warned_about(key: str, near: str) -> None:
     """And kept all the same."""
@@ -186,7 +195,10 @@ def test_a_key_that_is_ours_is_replaced_aloud() -> None:
     assert "the key 'source' is replaced" in warnings[0]
 
 
-@pytest.mark.parametrize("name", ["a", "A.b-c_d+1", "a/b.c/D", "name with blanks", "é模型", "$(touch pwned)", "it's \"quoted\"; *", "-rf", ".hidden", "a:b", "x" * 200])
+@pytest.mark.parametrize(
+    "name",
+    ["a", "A.b-c_d+1", "a/b.c/D", "name with blanks", "é模型", "$(touch pwned)", 'it\'s "quoted"; *', "-rf", ".hidden", "a:b", "x" * 200],
+)
 def test_names_that_work_literally(name: str) -> None:
     """Everything that can be a file's name and a table's cell."""
     assert complete(name=name)["name"] == name
@@ -258,14 +270,16 @@ def test_the_input_is_not_changed() -> None:
     """A card can be completed for each of its tags."""
     raw = {**MINIMAL, "tags": ["a"], "timeout": "5"}
     entry = cards.entry(raw, "models.json", "", 0)
-    first, _ = cards.complete(entry, " --a")
-    second, _ = cards.complete(entry, " --b")
+    first, _warnings = cards.complete(entry, " --a")
+    second, _warnings = cards.complete(entry, " --b")
     assert raw == {**MINIMAL, "tags": ["a"], "timeout": "5"}
     assert (first["args"], second["args"]) == (" --a", " --b")
 
 
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
     max_leaves=6,
 )
@@ -281,7 +295,10 @@ def test_any_json_is_a_card_in_normal_form_or_one_sentence(keys: dict[str, Any],
     except InvalidInput as error:
         assert "\n" not in error.message
         return
-    assert all(isinstance(card[key], str) for key in ("name", "dockerfile", "scripts", "args", "n_gpus", "multiple_results", "additional_docker_run_options"))
+    assert all(
+        isinstance(card[key], str)
+        for key in ("name", "dockerfile", "scripts", "args", "n_gpus", "multiple_results", "additional_docker_run_options")
+    )
     assert all(isinstance(word, str) for key in ("tags", "skip_gpu_arch") for word in card[key])
     assert all(isinstance(value, str) for value in card["env_vars"].values())
     assert isinstance(card.get("timeout", 0), int)

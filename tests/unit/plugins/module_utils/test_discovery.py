@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.mad.engine.plugins.module_utils import discovery
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
 
-CUSTOM = '''
+CUSTOM = """
 from madengine.utils.discover_models import CustomModel
 
 class Computed(CustomModel):
@@ -27,12 +27,20 @@ class Computed(CustomModel):
 def list_models():
     plain = CustomModel(name="model3", dockerfile="../../docker/dummy", scripts="run.sh", tags=["dummies", "dummy_test_group_3"])
     return [plain, Computed(name="model4", tags=["dummies", "dummy_test_group_3"])]
-'''
+"""
 
 
 def card(name: str, *words: str, **more: Any) -> dict[str, Any]:
     """A root card as people write it."""
-    return {"name": name, "dockerfile": "docker/dummy", "scripts": "scripts/dummy/run.sh", "n_gpus": "1", "tags": list(words), "args": "", **more}
+    return {
+        "name": name,
+        "dockerfile": "docker/dummy",
+        "scripts": "scripts/dummy/run.sh",
+        "n_gpus": "1",
+        "tags": list(words),
+        "args": "",
+        **more,
+    }
 
 
 class Repo:
@@ -73,8 +81,16 @@ def repo(tmp_path: Path) -> Repo:
 @pytest.fixture
 def mad(repo: Repo) -> Repo:
     """The shape of madengine's own fixture: 34 root models, two in a static directory, two in a custom one; 36 dummies."""
-    root = [card("dummy", "dummies", "dummy_group_1", "dummy_test_group_1"), card("dummy2", "dummies", "dummy_group_1", "dummy_group_2", timeout=360)]
-    root += [card("dummy3", "dummies", "dummy_group_2"), card("dummy_commas", tags="dummies, odd"), card("bert", "nlp"), card("gpt2", "nlp")]
+    root = [
+        card("dummy", "dummies", "dummy_group_1", "dummy_test_group_1"),
+        card("dummy2", "dummies", "dummy_group_1", "dummy_group_2", timeout=360),
+    ]
+    root += [
+        card("dummy3", "dummies", "dummy_group_2"),
+        card("dummy_commas", tags="dummies, odd"),
+        card("bert", "nlp"),
+        card("gpt2", "nlp"),
+    ]
     root += [card("dummy_more_%d" % number, "dummies") for number in range(28)]
     repo.write("models.json", root)
     repo.write("scripts/dummy/run.sh", "")
@@ -136,7 +152,11 @@ def test_reference_cases_about_many(mad: Repo) -> None:
 def test_case_5_paths_of_a_directory_model(mad: Repo) -> None:
     """Seen from the repository."""
     (model,) = mad.discover("dummy2/model2")["models"]
-    assert (model["dockerfile"], model["scripts"], model["source"]) == ("docker/dummy", "scripts/dummy2/run.sh", "scripts/dummy2/models.json")
+    assert (model["dockerfile"], model["scripts"], model["source"]) == (
+        "docker/dummy",
+        "scripts/dummy2/run.sh",
+        "scripts/dummy2/models.json",
+    )
 
 
 def test_case_13_nothing(mad: Repo) -> None:
@@ -344,7 +364,10 @@ def test_a_time_limit_must_be_one(mad: Repo, timeout: float) -> None:
 def test_the_repository_stays_as_it_was(mad: Repo, snapshot: Callable[[Path], dict[str, tuple[int, bytes]]]) -> None:
     """No bytecode, no cache, no other file; not even times of directories change."""
     mad.write("scripts/dummy3/helper.py", "X = 1\n")
-    mad.write("scripts/dummy3/get_models_json.py", "import helper\nimport subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import helper'])\n" + CUSTOM)
+    mad.write(
+        "scripts/dummy3/get_models_json.py",
+        "import helper\nimport subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import helper'])\n" + CUSTOM,
+    )
     before = snapshot(mad.root)
     mad.discover("all")
     mad.discover("dummy3/all", cache_dir=str(mad.root.parent / "cache"))

@@ -157,7 +157,10 @@ def test_listings_count(repo: Repo) -> None:
     run_again(repo, "2")
 
 
-@pytest.mark.parametrize("read", ["os.environ['MAD_TEST_SIZE']", "os.environ.get('MAD_TEST_SIZE')", "os.getenv('MAD_TEST_SIZE')", "dict(os.environ)['MAD_TEST_SIZE']"])
+@pytest.mark.parametrize(
+    "read",
+    ["os.environ['MAD_TEST_SIZE']", "os.environ.get('MAD_TEST_SIZE')", "os.getenv('MAD_TEST_SIZE')", "dict(os.environ)['MAD_TEST_SIZE']"],
+)
 def test_environment_variables_count_if_they_were_read(repo: Repo, monkeypatch: pytest.MonkeyPatch, read: str) -> None:
     """Their values are kept as hashes only."""
     repo.code("VALUE = " + read)
@@ -212,8 +215,21 @@ def test_another_python_asks_again(repo: Repo, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b'{"protocol": 1}', b'{"protocol": 1, "models": [{}], "paths": {}, "variables": {}}', b"[" * 100_000]
-    + [json.dumps({"protocol": 1, "models": models, "paths": paths, "variables": {}}).encode() for models, paths in ((5, {}), ([5], {}), ([], []))],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"{}",
+        b'{"protocol": 1}',
+        b'{"protocol": 1, "models": [{}], "paths": {}, "variables": {}}',
+        b"[" * 100_000,
+    ]
+    + [
+        json.dumps({"protocol": 1, "models": models, "paths": paths, "variables": {}}).encode()
+        for models, paths in ((5, {}), ([5], {}), ([], []))
+    ],
 )
 def test_a_corrupt_entry_is_ignored(repo: Repo, content: bytes) -> None:
     """And replaced."""
@@ -230,7 +246,7 @@ def test_an_answer_about_some_models_is_kept_by_itself(repo: Repo) -> None:
     lazy = "VALUE = 1\nclass C(CustomModel):\n    def update_model(self):\n        self.args = self.name\n"
     repo.code(lazy)
     path = repo.root / "scripts/d/get_models_json.py"
-    path.write_text(path.read_text().replace("[CustomModel(name=\"m\"", "[C(name='n'), C(name=\"m\""))
+    path.write_text(path.read_text().replace('[CustomModel(name="m"', "[C(name='n'), C(name=\"m\""))
     assert repo.value() == "d/m"
     assert repo.runs() == 2
     same(repo, "d/m")

@@ -77,7 +77,8 @@ def gone(pid: int, within: float = 3.0) -> bool:
         "from madengine.tools.discover_models import CustomModel",
         "import madengine.utils.discover_models as d; CustomModel = d.CustomModel",
         "import madengine.tools.discover_models; CustomModel = madengine.tools.discover_models.CustomModel",
-        "from madengine.utils import discover_models; import madengine.tools.discover_models as t\nCustomModel = discover_models.CustomModel; assert CustomModel is t.CustomModel",
+        "from madengine.utils import discover_models as u; import madengine.tools.discover_models as t\n"
+        "CustomModel = u.CustomModel; assert CustomModel is t.CustomModel",
     ],
 )
 def test_both_import_names(repo: Repo, head: str) -> None:
@@ -151,7 +152,11 @@ def test_only_the_selected_are_updated(repo: Repo, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("UPDATED", str(log))
     repo.put(SUBCLASS.replace("HOW", poison))
     models = repo.models("sized,d/two:x=1,d/one")
-    assert [(model["name"], model["args"]) for model in models] == [("d/one", "--size 1"), ("d/two", "--size 2"), ("d/two", "--size 2 --x 1")]
+    assert [(model["name"], model["args"]) for model in models] == [
+        ("d/one", "--size 1"),
+        ("d/two", "--size 2"),
+        ("d/two", "--size 2 --x 1"),
+    ]
     assert [model["scripts"] for model in models] == ["scripts/d/run.sh"] * 3
     assert models[0]["env_vars"] == {"SIZE": "1"}
     assert models[0]["additional_docker_run_options"] == "--shm-size 8g"
@@ -194,10 +199,16 @@ def test_an_update_cannot_rename(repo: Repo) -> None:
         ("def broken(:\n", "SyntaxError"),
         ("import not_there_at_all\n", "ModuleNotFoundError: No module named 'not_there_at_all'"),
         ("def list_models():\n    raise RuntimeError('no luck')\n", "RuntimeError: no luck"),
-        ("print('before'); raise SystemExit(3)\n", "its Python ended with exit code 3 before it listed its models; its last lines:\n  before"),
+        (
+            "print('before'); raise SystemExit(3)\n",
+            "its Python ended with exit code 3 before it listed its models; its last lines:\n  before",
+        ),
         ("import os\nos._exit(0)\n", "its Python ended with exit code 0 before it listed its models; it printed nothing"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "its Python was killed by signal 11"),
-        (ONE.replace("return [", "import itertools\n    return (").replace("]", " for _ in itertools.count())"), "returned more than 100000 models"),
+        (
+            ONE.replace("return [", "import itertools\n    return (").replace("]", " for _ in itertools.count())"),
+            "returned more than 100000 models",
+        ),
     ],
 )
 def test_what_goes_wrong_is_named(repo: Repo, text: str, said: str) -> None:
@@ -297,7 +308,10 @@ def test_the_death_of_the_starter_ends_all(repo: Repo, tmp_path: Path) -> None:
 
 def test_directories_run_side_by_side(repo: Repo) -> None:
     """Three that wait for each other end only if all run at a time; the answers keep their order."""
-    waits = "import os, time\nopen('../%d.here', 'w')\nend = time.time() + 20\nwhile len([n for n in os.listdir('..') if n.endswith('.here')]) < 3:\n    assert time.time() < end\n    time.sleep(.02)\n"
+    waits = (
+        "import os, time\nopen('../%d.here', 'w')\nend = time.time() + 20\n"
+        "while len([n for n in os.listdir('..') if n.endswith('.here')]) < 3:\n    assert time.time() < end\n    time.sleep(.02)\n"
+    )
     for number in range(3):
         repo.put(waits % number + ONE, "d%d" % number)
     assert [model["name"] for model in repo.models(jobs=3)] == ["d0/m", "d1/m", "d2/m"]

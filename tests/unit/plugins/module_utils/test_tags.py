@@ -66,7 +66,8 @@ def test_selection(tag: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "tag", ["nothing", "model1", "Dummy", "/dummy", "dummy/", "//", "lonely/model1", "dummy2/nothing", "empty/all", "nowhere/all", "empty:model1"]
+    "tag",
+    ["nothing", "model1", "Dummy", "/dummy", "dummy/", "//", "lonely/model1", "dummy2/nothing", "empty/all", "nowhere/all", "empty:model1"],
 )
 def test_what_selects_nothing_is_an_error_that_names_the_tag(tag: str) -> None:
     """Also with arguments."""
@@ -117,7 +118,9 @@ def test_lists_and_texts_with_commas(value: Any, texts: list[str]) -> None:
     assert [tag.text for tag in tags.parse_all(value)] == texts
 
 
-@pytest.mark.parametrize(("value", "named"), [({"a": 1}, "the object"), (5, "the number 5"), ([True], "true"), ([None], "null"), (":", "':'"), ("a\0b", "NUL")])
+@pytest.mark.parametrize(
+    ("value", "named"), [({"a": 1}, "the object"), (5, "the number 5"), ([True], "true"), ([None], "null"), (":", "':'"), ("a\0b", "NUL")]
+)
 def test_no_tags_at_all(value: Any, named: str) -> None:
     """Other types, and a tag of nothing but colons, are refused by name."""
     with pytest.raises(InvalidInput, match="tag") as caught:
@@ -182,7 +185,16 @@ def test_every_tag_without_a_match_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("texts", "expected"),
-    [("a/b,c/d:x=1", {"a", "c"}), ("a/b,c", set()), ("", set()), ("a/b/c", set()), ("/a", set()), ("a/", set()), ("a/all:k=v", {"a"}), ("a:b", set())],
+    [
+        ("a/b,c/d:x=1", {"a", "c"}),
+        ("a/b,c", set()),
+        ("", set()),
+        ("a/b/c", set()),
+        ("/a", set()),
+        ("a/", set()),
+        ("a/all:k=v", {"a"}),
+        ("a:b", set()),
+    ],
 )
 def test_scopes(texts: str, expected: set[str]) -> None:
     """Only if all tags are scoped can directories be left out."""
@@ -191,7 +203,11 @@ def test_scopes(texts: str, expected: set[str]) -> None:
 
 WORDS = st.sampled_from(["a", "b", "ab", "all", "d", "e", "A"])
 NAMES = st.one_of(WORDS, st.tuples(WORDS, WORDS).map("/".join))
-RAW_MODELS = st.lists(st.tuples(st.sampled_from(["", "d", "e"]), NAMES, st.lists(st.one_of(WORDS, NAMES), max_size=3)), max_size=6, unique_by=lambda raw: raw[:2])
+RAW_MODELS = st.lists(
+    st.tuples(st.sampled_from(["", "d", "e"]), NAMES, st.lists(st.one_of(WORDS, NAMES), max_size=3)),
+    max_size=6,
+    unique_by=lambda raw: raw[:2],
+)
 PIECES = st.one_of(WORDS, NAMES, st.sampled_from(["k=v", "x", " ", "", "=", "a=b=c", "/a", "d/", "d/b/a", "--x"]))
 TAGS = st.lists(st.lists(PIECES, min_size=1, max_size=4).map(":".join), min_size=1, max_size=3)
 
