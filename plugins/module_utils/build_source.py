@@ -139,9 +139,8 @@ def unpack(path: str, folder: str) -> None:
             archives.unpack(stream, temporary, links=True)
         with contextlib.suppress(OSError):
             os.rename(temporary, folder)
-    except (OSError, MadError) as error:
-        reason = error.message if isinstance(error, MadError) else error.strerror
-        raise ImageError("the build sources cannot be unpacked to %s: %s" % (folder, reason)) from error
+    except (OSError, EOFError, tarfile.TarError, MadError) as error:
+        raise ImageError("the build sources cannot be unpacked to %s: %s" % (folder, getattr(error, "strerror", None) or error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     if not os.path.isdir(folder):
