@@ -9,8 +9,10 @@ import contextlib
 import io
 import os
 import posixpath
+import shutil
 import stat
 import tarfile
+import zlib
 from typing import IO, Callable, Dict, Iterator, List, Optional, Tuple
 
 from .errors import MadError
@@ -63,19 +65,20 @@ def unpack(stream: IO[bytes], folder: str, links: bool, wanted: Optional[Callabl
     """
     names: List[str] = []
     kept: Dict[str, str] = {}
-    for member, short in _members(stream):
-        if wanted is not None and not wanted(short):
-            continue
-        path = os.path.join(folder, short)
-        if member[0].isdir():
-            os.makedirs(path, exist_ok=True)
-        elif member[0].isreg():
-            _write_member(member, path)
-            names.append(short)
-        elif member[0].issym() and links:
-            kept[short] = member[0].linkname
-        else:
-            raise MadError("the archive holds %r, which is neither a file nor a folder" % short[:200])
+    with _readable():
+        for info, archive, short in _members(stream):
+            if wanted is not None and not wanted(short):
+                continue
+            path = os.path.join(folder, short)
+            if info.isdir():
+                os.makedirs(path, exist_ok=True)
+            elif info.isreg():
+                _write_member(archive, info, path)
+                names.append(short)
+            elif info.issym() and links:
+                kept[short] = info.linkname
+            else:
+                raise MadError("the archive holds %r, which is neither a file nor a folder" % short[:200])
     for short in sorted(kept):
         path = os.path.join(folder, short)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -85,34 +88,35 @@ def unpack(stream: IO[bytes], folder: str, links: bool, wanted: Optional[Callabl
 
 def read_first(stream: IO[bytes], name: str) -> bytes:
     """The content of the archive's first member, which must be a file of this name."""
-    for (info, archive), short in _members(stream):
-        source = archive.extractfile(info) if short == name and info.isreg() else None
-        if source is None:
-            break
-        return source.read()
+    with _readable():
+        for info, archive, short in _members(stream):
+            source = archive.extractfile(info) if short == name and info.isreg() else None
+            if source is None:
+                break
+            return source.read()
     raise MadError("the archive does not begin with %s" % name)
 
 
-def _members(stream: IO[bytes]) -> Iterator[Tuple[Tuple[tarfile.TarInfo, tarfile.TarFile], str]]:
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """What tarfile and zlib say about damaged bytes, in a person's words. Errors of the disk stay what they are."""
     try:
-        with tarfile.open(fileobj=stream, mode="r|gz") as archive:
-            for info in archive:
-                yield (info, archive), check_member(info.name)
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        yield
+    except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise MadError("the archive cannot be unpacked: %s" % error) from error
 
 
-def _write_member(member: Tuple[tarfile.TarInfo, tarfile.TarFile], path: str) -> None:
-    info, archive = member
+def _members(stream: IO[bytes]) -> Iterator[Tuple[tarfile.TarInfo, tarfile.TarFile, str]]:
+    with tarfile.open(fileobj=stream, mode="r|gz") as archive:
+        for info in archive:
+            yield info, archive, check_member(info.name)
+
+
+def _write_member(archive: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     source = archive.extractfile(info)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as target:
         if source is not None:
-            with contextlib.closing(source):
-                while True:
-                    chunk = source.read(1 << 20)
-                    if not chunk:
-                        break
-                    target.write(chunk)
+            shutil.copyfileobj(source, target, 1 << 20)
         os.fchmod(target.fileno(), 0o755 if info.mode & 0o111 else 0o644)

@@ -92,6 +92,8 @@ class Ending:
                 times[name] = wall_clock(moment)
         self.outcome["times"] = times
         self.outcome["notes"] += progress.notes
+        if shutil.disk_usage(self.folder.path).free < RESERVE_BYTES:
+            self.outcome["notes"].append("the disk of the work folder was full when it ended")
 
     def _move_out(self) -> None:
         """Logs and artifacts leave the folder that the model could write to; only then are they read."""

@@ -204,7 +204,7 @@ def _check_option(name: str, value: str) -> None:
 
 
 def _csv(*fields: str) -> str:
-    """Fields for an option that engines read as one CSV line: commas, quotes and newlines in a path stay what they are."""
+    """Fields for an option that engines read as one CSV line: commas and quotes in a path stay what they are."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="").writerow(fields)
     return stream.getvalue()
@@ -214,8 +214,8 @@ def mount(source: str, target: str, read_only: bool = False) -> List[str]:
     """--mount words of a bind mount."""
     if not source.startswith("/") or not target.startswith("/"):
         raise InvalidInput("docker_mounts: %r to %r: both must be absolute paths" % (source, target))
-    if "\0" in source + target:
-        raise InvalidInput("docker_mounts: a path holds a NUL byte")
+    if any(character in source + target for character in "\0\r\n"):  # engines read the option as a line of CSV
+        raise InvalidInput("docker_mounts: %r to %r: a path with a line break or a NUL byte cannot be mounted" % (source, target))
     return ["--mount", _csv("type=bind", "source=" + source, "target=" + target, *(["readonly"] if read_only else []))]
 
 

@@ -76,7 +76,10 @@ def own_folder(path: str, mode: int) -> bool:
 
 def check_owner(path: str) -> None:
     """InvalidInput unless `path` is a folder (no link) of the user we are."""
-    info = os.lstat(path)
+    try:
+        info = os.lstat(path)
+    except OSError as error:
+        raise MadError("%s cannot be looked at: %s; set mad_work_dir to a place on a local disk" % (path, error.strerror)) from error
     if not stat.S_ISDIR(info.st_mode):
         raise InvalidInput("%s is not a folder; remove it or set mad_work_dir" % path)
     if info.st_uid != os.geteuid():

@@ -153,8 +153,8 @@ def cpu_set(text: str) -> Set[int]:
     found: Set[int] = set()
     try:
         for part in text.split(","):
-            first, dummy, last = part.partition("-")
-            found.update(range(int(first), int(last or first) + 1))
+            first, dash, last = part.partition("-")
+            found.update(range(int(first), int(last if dash else first) + 1))
     except ValueError as error:
         raise MadError("docker_cpus %r: a list such as 0-3,8 was expected" % text, "placement") from error
     if not found:

@@ -1,0 +1,89 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The zipapp and the staged tree: the same bytes for the same sources, nothing outside the core, the repository's files win."""
+
+from __future__ import annotations
+
+import glob
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.plugin_utils import stage, zipapp
+
+
+def interpreters() -> list[str]:
+    """Every Python from 3.8 on that lies on this machine."""
+    found = {os.path.realpath(path) for path in glob.glob("/usr/bin/python3.[0-9]*") + glob.glob("/root/.pyenv/versions/3.*/bin/python3")}
+    named = {}
+    for path in sorted(found):
+        if os.access(path, os.X_OK) and not path.endswith("config"):
+            done = subprocess.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=False)
+            version = tuple(int(word) for word in done.stdout.strip().split(".")) if done.returncode == 0 else (0, 0)
+            if version >= (3, 8):
+                named.setdefault(version, path)
+    return [named[version] for version in sorted(named)]
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_every_python_runs_it(python: str, tmp_path: Path) -> None:
+    path = tmp_path / "core.pyz"
+    path.write_bytes(zipapp.build()[1])
+    done = subprocess.run([python, "-I", "-B", "-W", "error", str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, "usage: supervise FOLDER [DESCRIPTOR]\n")
+
+
+def test_same_sources_same_bytes() -> None:
+    assert zipapp.build() == zipapp.build()
+
+
+def test_it_holds_what_the_supervisor_needs_and_no_more() -> None:
+    names = set(zipapp.sources())
+    assert {"supervisor", "keeper", "bodies", "driver", "engine", "perf", "record", "status"} <= names
+    assert not {"discovery", "plan", "campaign", "host_steps", "builder"} & names
+
+
+def test_repository_wins_over_our_common(tmp_path: Path) -> None:
+    (tmp_path / "scripts" / "common").mkdir(parents=True)
+    (tmp_path / "scripts" / "common" / "test_echo.sh").write_text("mine")
+    (tmp_path / "scripts" / "m").mkdir()
+    (tmp_path / "scripts" / "m" / "run.sh").write_text("x")
+    (tmp_path / "scripts" / "m" / ".git").mkdir()
+    (tmp_path / "scripts" / "m" / ".git" / "config").write_text("secret")
+    tree = stage.tree_of(str(tmp_path), ["scripts/m"])
+    assert Path(tree["scripts/common/test_echo.sh"]).read_text() == "mine"
+    assert "scripts/common/pre_scripts/pre_test.sh" in tree and "scripts/m/run.sh" in tree
+    assert not [name for name in tree if ".git" in name]
+
+
+def test_tree_is_named_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "run.sh").write_text("x")
+    first = stage.tree_hash(stage.tree_of(str(tmp_path), ["m"]))
+    os.utime(tmp_path / "m" / "run.sh", (1, 1))
+    assert stage.tree_hash(stage.tree_of(str(tmp_path), ["m"])) == first
+    (tmp_path / "m" / "run.sh").chmod(0o755)
+    assert stage.tree_hash(stage.tree_of(str(tmp_path), ["m"])) != first
+
+
+def test_what_is_not_there_or_outside_is_refused(tmp_path: Path) -> None:
+    for path in ("scripts/nothing", "../x", "/etc"):
+        with pytest.raises(InvalidInput):
+            stage.tree_of(str(tmp_path), [path])
+
+
+def test_archive_is_private_and_begins_with_the_document(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "a\nb").write_text("x")
+    (tmp_path / "m" / "link").symlink_to("a")
+    made = stage.prepare(str(tmp_path), ["m"], {"runs": [], "secrets": {"1": {"T": "v"}}})
+    stage.write(made, str(tmp_path / "s.tar.gz"))
+    assert os.stat(tmp_path / "s.tar.gz").st_mode & 0o777 == 0o600
+    with tarfile.open(tmp_path / "s.tar.gz") as archive:
+        names = archive.getnames()
+    assert names[:2] == ["stage.json", "core.pyz"] and {"tree/m/a\nb", "tree/m/link"} <= set(names)
