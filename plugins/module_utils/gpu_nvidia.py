@@ -9,7 +9,6 @@ kernel module.
 
 from __future__ import annotations
 
-import csv
 import re
 from typing import Any, Dict, List, Tuple
 
@@ -71,8 +70,9 @@ def _query(system: System, tool: str, timeout: float) -> Answer:
 def _parse_list(text: str) -> Tuple[List[Dict[str, Any]], str, List[str]]:
     """(devices, driver version, problems) from the CSV; a line that is no GPU is a problem, not a GPU."""
     devices, driver, problems = [], "", []
-    for row in csv.reader(text.splitlines(), skipinitialspace=True):
-        if len(row) < len(_FIELDS) or not row[0].strip().isdigit():
+    for line in text.splitlines():
+        row = [value.strip() for value in line.split(",")]  # it quotes nothing
+        if len(row) < len(_FIELDS) or not row[0].isdigit():
             problems.append("nvidia-smi printed a line that is not a GPU: %s" % ", ".join(row)[:200])
             continue
         index, name, uuid, version, bus = (clean(value) for value in row[: len(_FIELDS)])
@@ -81,7 +81,7 @@ def _parse_list(text: str) -> Tuple[List[Dict[str, Any]], str, List[str]]:
             continue
         driver = driver or version
         entry = device(int(index), uuid=uuid, product=name, bus=_bus(bus))
-        entry["mig"] = len(row) > len(_FIELDS) and row[len(_FIELDS)].strip() == "Enabled"
+        entry["mig"] = len(row) > len(_FIELDS) and row[len(_FIELDS)] == "Enabled"
         devices.append(entry)
     return devices, driver, problems
 
