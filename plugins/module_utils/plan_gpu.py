@@ -45,17 +45,20 @@ def _has(indexes: Optional[List[int]]) -> str:
     return "" if indexes is None else "; the host has %s" % (",".join(map(str, indexes)) or "none")
 
 
+def _too_many(wanted: int, pool: List[int], present: List[int]) -> str:
+    text = "Too many gpus requested(%d). System has %d gpus." % (wanted, len(present))
+    if pool == present:
+        return text
+    return text + " docker_gpus in mad_context allows %d: %s" % (len(pool), ",".join(map(str, pool)))
+
+
 def _counted(gpus: Mapping[str, Any], present: Optional[List[int]]) -> Dict[str, Any]:
     """count and pool for a known pool; `present` are the host's indexes, None when the host is not known."""
     wanted, pool = int(gpus["count"]["requested"]), list(gpus["pool"])
     if not pool and gpus["vendor"] == NO_GPU and wanted in (-1, 0, 1):
         return {"count": 0, "pool": []}  # a card without n_gpus says 1: on a host without GPUs that is no GPU
     if wanted > len(pool):
-        raise MadError(
-            "Too many gpus requested(%d). System has %d gpus. docker_gpus in mad_context or the host's own GPUs limit it: %s%s"
-            % (wanted, len(pool), ",".join(map(str, pool)) or "none", _has(present)),
-            "placement",
-        )
+        raise MadError(_too_many(wanted, pool, pool if present is None else present), "placement")
     strange = [] if present is None else [index for index in pool if index not in present]
     if strange:
         raise MadError("docker_gpus names GPU %d%s" % (strange[0], _has(present)), "placement")

@@ -13,7 +13,6 @@ from .unresolved import is_unresolved
 _HEAD = ("state", "runs", "model", "hosts", "runtime", "image", "GPUs", "limit", "command")
 _SHOWN_HOSTS = 3
 _WIDEST = {"model": 60, "hosts": 60, "image": 80, "command": 100}
-_SHOWN_RUNS = 10  # of a person's ids in notes
 
 Row = Tuple[str, ...]
 
@@ -63,7 +62,7 @@ def _gpus(run: Mapping[str, Any]) -> str:
     gpus = run["gpus"]
     count, pool = gpus["count"], gpus["pool"]
     if is_unresolved(count):
-        return "all" if count.get("requested") == -1 else "%s?" % count.get("requested", "")
+        return "all" if count.get("requested") == -1 else str(count.get("requested", "?"))
     if not count:
         return "none"
     return str(count) if is_unresolved(pool) or len(pool) == count else "%d of %s" % (count, ranges(pool))
@@ -100,12 +99,13 @@ def _table(rows: Sequence[Row]) -> List[str]:
 
 def _notes(runs: Iterable[Mapping[str, Any]]) -> List[str]:
     """Why runs will not run, each reason once."""
-    reasons: Dict[str, List[str]] = {}
+    reasons: Dict[str, Dict[str, None]] = {}
     for run in runs:
         if run.get("outcome") and run.get("wanted", True):
-            reasons.setdefault(str(run["outcome"]["reason"]), []).append("%s on %s" % (run["model"], run["place"]["host"]))
+            reasons.setdefault(str(run["outcome"]["reason"]), {})["%s on %s" % (run["model"], run["place"]["host"])] = None
     notes = []
-    for reason, places in reasons.items():
+    for reason, found in reasons.items():
+        places = list(found)
         shown = ", ".join(places[:3]) + (" and %d more" % (len(places) - 3) if len(places) > 3 else "")
         notes.append("%s: %s" % (printable(shown), printable(reason[:1000])))
     return notes
