@@ -121,7 +121,7 @@ def _ask(system: System, root: str, name: str, timeout: float) -> Answer:
 def _topology(system: System) -> Tuple[List[Node], List[Node]]:
     """(GPUs, GPUs inside processors) that the kernel driver knows, in topology order. Nodes hidden by a cgroup cannot be read."""
     found: Tuple[List[Node], List[Node]] = ([], [])
-    for name in sorted((name for name in system.names(_NODES) if name.isdigit()), key=int):
+    for name in sorted((name for name in system.names(_NODES) if name.isdecimal()), key=int):
         gpu_id = _number(system.read("%s/%s/gpu_id" % (_NODES, name)))
         lines = (line.split() for line in system.read("%s/%s/properties" % (_NODES, name)).splitlines())
         values = {line[0]: _number(line[1]) for line in lines if len(line) == 2}

@@ -72,7 +72,7 @@ def _parse_list(text: str) -> Tuple[List[Dict[str, Any]], str, List[str]]:
     devices, driver, problems = [], "", []
     for line in text.splitlines():
         row = [value.strip() for value in line.split(",")]  # it quotes nothing
-        if len(row) < len(_FIELDS) or not row[0].isdigit():
+        if len(row) < len(_FIELDS) or not row[0].isdecimal():
             problems.append("nvidia-smi printed a line that is not a GPU: %s" % ", ".join(row)[:200])
             continue
         index, name, uuid, version, bus = (clean(value) for value in row[: len(_FIELDS)])

@@ -128,7 +128,7 @@ def cpu_limit(system: System) -> int:
     for text in _cgroup_values(system, "cpu", "cpu.max", "cpu.cfs_quota_us"):
         words = text.split()
         period = words[1] if len(words) > 1 else "100000"  # the v1 default; Docker and Kubernetes keep it
-        if words[0].isdigit() and period.isdigit() and int(period):
+        if words[0].isdecimal() and period.isdecimal() and int(period):
             limits.append(max(1, int(words[0]) // int(period)))
     return min(limits, default=0)
 
@@ -136,7 +136,7 @@ def cpu_limit(system: System) -> int:
 def memory_limit(system: System) -> int:
     """Bytes that cgroups allow; 0 without a limit."""
     texts = _cgroup_values(system, "memory", "memory.max", "memory.limit_in_bytes")
-    limits = [int(text) for text in texts if text.isdigit() and int(text) < 1 << 60]  # v1 writes 2^63 - 4096 for "none"
+    limits = [int(text) for text in texts if text.isdecimal() and int(text) < 1 << 60]  # v1 writes 2^63 - 4096 for "none"
     return min(limits, default=0)
 
 

@@ -16,7 +16,7 @@ description:
   - Returns what a benchmark needs to know about a host, and what explains its result later.
   - GPUs of AMD, NVIDIA and Intel are found by their drivers and tools. A host without GPUs has the vendor C(NONE). The graphics unit
     inside a desktop processor and the display chip of a management controller are not GPUs.
-  - It never fails because a tool is missing, broken or hangs. What could not be found out is empty, and RV(facts.gpu.problems),
+  - It never fails because a tool is missing, broken or hangs. What could not be found out is empty, and C(problems) in RV(facts.gpu),
     RV(facts.engines) and RV(facts.problems) say why.
   - Every tool is stopped with all its child processes after 30 seconds, a container engine after 10. The slow ones are asked side by side.
   - The facts are not set as C(ansible_facts); register the result.
