@@ -13,7 +13,7 @@ from ansible_collections.mad.engine.plugins.module_utils.secret_names import is_
 
 _HIDDEN = "********"
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)(=)(\"[^\"]*\"|'[^']*'|\S+)")
-_MEMBER = re.compile(r"""(["'])([A-Za-z_][A-Za-z0-9_-]*)\1(\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^,}\s]+)""")
+_MEMBER = re.compile(r"""(["'])([A-Za-z_][A-Za-z0-9_-]*)\1(\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,{}\[\]"']+)""")
 _CAMPAIGN = re.compile(r"mad_campaign=\S*\Z")
 _EXTRA = ("-e", "--extra-vars")
 _CHECK = ("-C", "--check")

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a play says: values, hosts, facts; the order of layers is tested under a real play in tests/integration/test_campaign_plan.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
+
+
+class Templar:
+    """Stands for Ansible's: gives what it gets."""
+
+    @staticmethod
+    def template(value: Any) -> Any:
+        return value
+
+
+def inputs(hostvars: dict, **task_vars: Any) -> PlayInputs:
+    return PlayInputs(dict(task_vars, hostvars=hostvars, inventory_hostname=next(iter(hostvars))), Templar())
+
+
+def test_options_and_hosts() -> None:
+    found = inputs({"n1": {}}, mad_timeout=5, mad_tags="x", other=1, ansible_play_hosts_all=["n1", "n2"])
+    assert found.options(["timeout", "repeats"]) == {"timeout": 5}
+    assert found.hosts() == ["n1", "n2"] and found.value("nothing") is None
+
+
+def test_each_host_has_its_own() -> None:
+    hostvars = {
+        "n1": {"mad_context": {"a": 1}, "mad_runtime": "podman", "mad_facts": {"facts": {"gpu": {}}}},
+        "n2": {"mad_facts": {"unreachable": True, "msg": "no route"}},
+        "n3": {"mad_skip": "yes"},
+        "n4": {"mad_facts": {"failed": True, "msg": "no python", "facts": {"old": 1}}},
+        "n5": {},
+    }
+    found = inputs(hostvars, mad_context={"a": 1}, mad_target="local").by_host(hostvars, "mad_facts")
+    assert list(found) == ["n1", "n2", "n4", "n5"]
+    assert found["n1"]["context"] == {"a": 1} and found["n1"]["play_context"] is None, "what the task sees is n1's own"
+    assert found["n1"]["runtime"] == "podman" and found["n1"]["target"] == "local" and found["n1"]["facts"] == {"gpu": {}}
+    assert (found["n2"]["unreachable"], found["n2"]["reason"], found["n2"]["facts"]) == (True, "no route", None)
+    assert (found["n4"]["unreachable"], found["n4"]["reason"], found["n4"]["facts"]) == (False, "no python", None)
+    assert found["n5"]["facts"] is None and found["n5"]["context"] is None
+
+
+def test_a_play_s_context_lies_below_all_hosts() -> None:
+    hostvars = {"n1": {"mad_context": {"a": 1}}, "n2": {}}
+    found = inputs(hostvars, mad_context={"play": 1}).by_host(hostvars, "")
+    assert [entry["play_context"] for entry in found.values()] == [{"play": 1}] * 2
+
+
+@pytest.mark.parametrize(
+    "name,text,expected",
+    [
+        ("c.json", '{"a": 1}', {"a": 1}),
+        ("c.txt", "{'a': True}", {"a": True}),
+        ("c.yml", "a: [1, x]\n", {"a": [1, "x"]}),
+        ("c.yaml", "", {}),
+        ("c.json", "", {}),
+    ],
+)
+def test_context_files(tmp_path: Path, name: str, text: str, expected: dict) -> None:
+    (tmp_path / name).write_text(text)
+    assert load_context_file(str(tmp_path / name)) == expected
+
+
+@pytest.mark.parametrize(
+    "name,data",
+    [("c.json", b"[1]"), ("c.json", b"{"), ("c.yml", b"a: [1"), ("c.yml", b"- 1"), ("c.yml", b"a: 2026-01-01"), ("c.json", b"\xff\xfe"), ("d", None),
+     ("c.yml", b"a: !!python/object/apply:os.system ['true']"), ("c.yml", b"a: &x [*x]")],
+)  # fmt: skip
+def test_bad_context_files_are_named(tmp_path: Path, name: str, data: object) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(InvalidInput) as caught:
+        load_context_file(str(tmp_path / name))
+    assert name in caught.value.message
