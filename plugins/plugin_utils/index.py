@@ -34,7 +34,8 @@ _BATCH = 500
 _METADATA = sa.MetaData()
 
 VERSIONS = sa.Table("mad_schema", _METADATA, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
-# Text columns carry a row of perf.csv as it stands; the numbers beside them are what queries sort and compare by.
+# Text columns carry a row of perf.csv as it stands; the numbers beside them are what queries sort and compare by; row_json holds every
+# cell that is not empty.
 _TEXTS = (
     *("model", "host", "machine_name", "deployment_type", "launcher", "status", "failure_class", "reason", "performance", "metric"),
     *("better", "args", "tags", "gpu_vendor", "gpu_architecture", "gpu_product", "n_gpus", "nnodes", "docker_image", "digest"),
@@ -255,7 +256,8 @@ def _entry(record: Mapping[str, Any], row: Mapping[str, str]) -> Dict[str, Any]:
     entry.update({name: _finite(times.get(name)) for name in ("started", "finished")})
     entry.update(run_duration=_finite(times.get("run")), queue_duration=_finite(times.get("queue")), value=number(row["performance"]))
     entry.update(campaign=record["campaign"], run_id=record["run_id"], attempt=record["attempt"], result=int(row["result"]))
-    entry.update(repeat=int(record.get("repeat") or 1), row_json=json.dumps(row, sort_keys=True, ensure_ascii=True))
+    told = {name: text for name, text in row.items() if text}
+    entry.update(repeat=int(record.get("repeat") or 1), row_json=json.dumps(told, sort_keys=True, separators=(",", ":")))
     return entry
 
 
