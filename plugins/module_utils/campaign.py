@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The campaign folder on the controller: its names, its paths and its ledger files. No other code knows them.
 
-    <results>/<campaign>/plan.json                    the flight plan
+    <results>/<campaign>/plan.json                    the flight plan, one run per line
+    <results>/<campaign>/plans/<12 hex of host>.json  its part for one host, so that 500 hosts do not read it 500 times; made from it
     <results>/<campaign>/build_manifest.json          what was built
     <results>/<campaign>/images/                      image archives on their way to hosts
     <results>/<campaign>/runs/<run id>/attempt-N.json {"schema", "run_id", "attempt", "launch": {...}, "result": record}; launch is
@@ -19,6 +20,8 @@ Every write is atomic (temporary file, fsync, rename); a retry adds an attempt a
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import time
@@ -158,9 +161,49 @@ class Campaign:
         return plan
 
     def save_plan(self, plan: Mapping[str, Any]) -> bool:
-        """Write plan.json; returns whether it changed."""
+        """Write plan.json and its part for each host; returns whether it changed."""
         self.make()
-        return _write_if_changed(self.plan_path, plan)
+        known = None
+        if self.exists():
+            with contextlib.suppress(MadError):
+                known = files.read_json(self.plan_path, "the plan")
+        if known == plan:
+            return False
+        files.write_atomic(self.plan_path, _plan_text(plan).encode("utf-8", "surrogateescape"))
+        self._save_parts(plan)
+        return True
+
+    def host_plan(self, host: str) -> Dict[str, Any]:
+        """plan.json with the runs and facts of one host only, at a cost that does not grow with the number of hosts."""
+        with contextlib.suppress(MadError, OSError):
+            part = files.read_json(self._part_path(host), "the host's part of the plan")
+            if isinstance(part, dict) and part.get("of") == self._stamp() and part.get("host") == host:
+                return dict(part["plan"])
+        return _part(self.plan(), host)
+
+    def _part_path(self, host: str) -> str:
+        return self.path("plans", hashlib.sha256(host.encode("utf-8", "surrogateescape")).hexdigest()[:12] + ".json")
+
+    def _stamp(self) -> List[int]:
+        """Tells one plan.json from the next: every write makes a new file."""
+        known = os.stat(self.plan_path)
+        return [known.st_ino, known.st_mtime_ns, known.st_size]
+
+    def _save_parts(self, plan: Mapping[str, Any]) -> None:
+        """A part that is missing or old costs time, never truth: so it is written without waiting for the disk."""
+        runs: Dict[str, List[Any]] = {}
+        for run in plan["runs"] if isinstance(plan["runs"], list) else []:
+            runs.setdefault(str((run.get("place") or {}).get("host", "")), []).append(run)
+        if len(runs) < 2:
+            return
+        os.makedirs(self.path("plans"), exist_ok=True)
+        stamp = self._stamp()
+        for host, own in runs.items():
+            text = json.dumps({"of": stamp, "host": host, "plan": _part(dict(plan, runs=own), host)}, ensure_ascii=False)
+            temporary = self._part_path(host) + ".tmp"
+            with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as stream:
+                stream.write(text)
+            os.replace(temporary, self._part_path(host))
 
     # -- the ledger ----------------------------------------------------------------------------------------------------------
 
@@ -284,6 +327,26 @@ class Campaign:
             return [run["id"] for run in runs if needs_run(self._result_or_none(run["id"]), rerun)]
         except (MadError, KeyError, TypeError):
             return []
+
+
+def _plan_text(plan: Mapping[str, Any]) -> str:
+    """JSON with one run per line: a person finds a run with grep, and 50,000 are written in seconds."""
+    parts = []
+    for key in sorted(plan):
+        if key == "runs" and isinstance(plan[key], list):
+            lines = [json.dumps(run, sort_keys=True, ensure_ascii=False, allow_nan=False) for run in plan[key]]
+            value = "[\n%s\n]" % ",\n".join(lines) if lines else "[]"
+        else:
+            value = json.dumps(plan[key], indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        parts.append("%s: %s" % (json.dumps(key), value))
+    return "{\n%s\n}\n" % ",\n".join(parts)
+
+
+def _part(plan: Mapping[str, Any], host: str) -> Dict[str, Any]:
+    """A plan with what concerns one host; its other keys are whole."""
+    runs = [run for run in plan["runs"] if (run.get("place") or {}).get("host") == host]
+    hosts = plan.get("hosts") or {}
+    return dict(plan, runs=runs, hosts={host: hosts[host]} if host in hosts else {}, warnings=[])
 
 
 def _read_dict(path: str, what: str) -> Optional[Dict[str, Any]]:

@@ -81,7 +81,7 @@ class HostRuns:
 
     def __init__(self, campaign: Campaign, host: str) -> None:
         self.campaign, self.host = campaign, host
-        self.plan = campaign.plan()
+        self.plan = campaign.host_plan(host)
         self.runs = [run for run in self.plan["runs"] if run["place"].get("host") == host and run["place"].get("target") == "local"]
         self.repo = str((self.plan.get("repo") or {}).get("path") or "")
 

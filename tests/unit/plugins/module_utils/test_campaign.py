@@ -10,12 +10,13 @@ import threading
 from typing import Any, List
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.mad.engine.plugins.module_utils import campaign as campaigns
 from ansible_collections.mad.engine.plugins.module_utils import record as records
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.tests.support.records import crash, make_campaign, make_run, run_id, success
-from hypothesis import given
-from hypothesis import strategies as st
 
 BAD_NAMES = ["", ".", "..", "a/b", "../x", "-a", "a-", ".a", "a..b", "a b", "a\n", "a" * 41, "last", "history.db"]
 BAD_NAMES += ["\u00e4", "a\0", "$(x)", "a;b"]
@@ -200,3 +201,51 @@ def test_one_controller_at_a_time(tmp_path: Any) -> None:
     campaign = make_campaign(tmp_path, [])
     with campaign.lock() as mine, campaign.lock(blocking=False) as other:
         assert (mine, other) == (True, False)
+
+
+def plan_of_hosts(*names):
+    """A plan with two runs on each host."""
+    runs = [{"id": "%016x" % number, "place": {"target": "local", "host": name}} for number, name in enumerate(2 * names)]
+    return {"schema": 1, "campaign": "c1", "hosts": {name: {"facts": {"n": name}} for name in names}, "runs": runs, "warnings": ["w"], "repo": {"path": "/r"}}
+
+
+def test_a_host_reads_its_own_part(tmp_path, monkeypatch):
+    campaign = campaigns.Campaign(str(tmp_path / "c1"))
+    plan = plan_of_hosts("n1", "n/2 ☃")
+    assert campaign.save_plan(plan) is True and campaign.save_plan(plan) is False
+    assert campaign.plan() == plan
+    monkeypatch.setattr(campaign, "plan", lambda: pytest.fail("the whole plan was read"))
+    part = campaign.host_plan("n/2 ☃")
+    assert [run["place"]["host"] for run in part["runs"]] == ["n/2 ☃"] * 2
+    assert part["hosts"] == {"n/2 ☃": {"facts": {"n": "n/2 ☃"}}} and part["repo"] == {"path": "/r"}
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"of": [0, 0, 0], "host": "n1", "plan": {"runs": []}}', None])
+def test_a_part_that_is_not_of_this_plan_does_not_count(tmp_path, damage):
+    campaign = campaigns.Campaign(str(tmp_path / "c1"))
+    campaign.save_plan(plan_of_hosts("n1", "n2"))
+    for path in (tmp_path / "c1" / "plans").iterdir():
+        path.unlink() if damage is None else path.write_text(damage)
+    assert len(campaign.host_plan("n1")["runs"]) == 2
+    assert campaign.host_plan("elsewhere")["runs"] == []
+
+
+def test_the_part_follows_the_plan(tmp_path):
+    campaign = campaigns.Campaign(str(tmp_path / "c1"))
+    campaign.save_plan(plan_of_hosts("n1", "n2"))
+    changed = plan_of_hosts("n1", "n2")
+    changed["runs"][0]["attempt"] = 2
+    assert campaign.save_plan(changed) is True
+    assert campaign.host_plan("n1")["runs"][0]["attempt"] == 2
+    one = plan_of_hosts("n1")
+    campaign.save_plan(one)
+    assert campaign.host_plan("n1")["runs"] == one["runs"] and campaign.host_plan("n2")["runs"] == []
+
+
+def test_a_plan_has_one_run_per_line(tmp_path):
+    campaign = campaigns.Campaign(str(tmp_path / "c1"))
+    campaign.save_plan(plan_of_hosts("n1"))
+    lines = (tmp_path / "c1" / "plan.json").read_text().splitlines()
+    assert sum('"id"' in line for line in lines) == 2
+    campaign.save_plan(dict(plan_of_hosts("n1"), runs=[]))
+    assert campaign.plan()["runs"] == []
