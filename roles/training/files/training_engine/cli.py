@@ -134,6 +134,14 @@ def _evaluate(arguments: argparse.Namespace, _flag: StopFlag) -> int:
     return evaluate_run(config, best=arguments.best)
 
 
+def _export(arguments: argparse.Namespace, _flag: StopFlag) -> int:
+    config = load_config(arguments, os.environ)
+    from .commands import export_run
+
+    formats = arguments.format or ["safetensors", "pt2"]
+    return export_run(config, Path(arguments.output), formats, best=arguments.best, device=arguments.serve_on)
+
+
 def _benchmark(arguments: argparse.Namespace, flag: StopFlag) -> int:
     config = load_config(arguments, os.environ)
     from .benchmark import benchmark
@@ -172,6 +180,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("run_folder", help="the run folder")
     evaluate = add("evaluate", _evaluate, "evaluate the newest or the best checkpoint")
     evaluate.add_argument("--best", action="store_true", help="the best by the monitored metric instead of the newest")
+    export = add("export", _export, "export a checkpoint as a bundle with a server")
+    export.add_argument("output", help="the new folder")
+    export.add_argument("--format", action="append", choices=["safetensors", "pt2", "onnx"], help="a format; may be given again")
+    export.add_argument("--best", action="store_true", help="the best by the monitored metric instead of the newest")
+    export.add_argument("--serve-on", choices=["cpu", "cuda", "rocm"], default="cpu", help="what the Dockerfile is for")
     bench = add("benchmark", _benchmark, "train and report the throughput")
     bench.add_argument("--csv", help="also write the results to this file")
     bench.add_argument("--warmup", type=int, default=5, help="steps that do not count")

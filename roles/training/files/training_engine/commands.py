@@ -17,6 +17,8 @@ from .data.loader import MapDataModule
 from .errors import CheckpointError, EngineError, UsageError
 from .evaluation import evaluate
 from .exitcodes import ExitCode
+from .export import export_bundle
+from .export.docker import Needs
 from .factory import make_data, make_model, make_trainer
 from .hooks import Hook
 from .loss import losses
@@ -24,7 +26,7 @@ from .peers import is_peer_failure, place_from
 from .setup import pick_device
 from .state import TrainState
 from .status import StatusFile
-from .step import Outcome, is_out_of_memory
+from .step import Outcome, input_names, is_out_of_memory
 from .stopping import StopFlag
 from .tasks import tasks
 from .trainer import Trainer, TrainResult
@@ -117,6 +119,25 @@ def open_checkpoint(config: TrainingConfig, *, best: bool) -> Checkpoint:
             raise CheckpointError(f"there is no whole checkpoint in {manager.checkpoint_dir}")
         path = entries[-1].path
     return manager.load(path)
+
+
+def export_run(config: TrainingConfig, target: Path, formats: list[str], *, best: bool, device: str) -> int:
+    """Export a checkpoint as a bundle; its first validation samples become the golden prediction."""
+    checkpoint = open_checkpoint(config, best=best)
+    data = make_data(config)
+    model = make_model(config, data)
+    load_model(model, checkpoint)
+    batch = next(iter(MapDataModule(data, config.data).val_dataloader()), None)
+    if batch is None:
+        raise UsageError("the export needs validation samples for its golden prediction; set val_fraction above 0")
+    info = {"step": checkpoint.metadata.step, "metrics": dict(checkpoint.metadata.metrics), "run_id": checkpoint.manifest.get("run_id"),
+            "task": config.run.task, "model": config.run.model, "meta": data.meta}
+    path = export_bundle(model, input_names(model)(batch), target, name=config.run.model, formats=formats, info=info,
+                         needs=Needs(device=device))
+    print(f"bundle: {path}")
+    for name in sorted(item.name for item in path.iterdir()):
+        print(f"  {name}")
+    return int(ExitCode.DONE)
 
 
 def evaluate_run(config: TrainingConfig, *, best: bool) -> int:

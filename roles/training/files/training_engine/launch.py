@@ -73,7 +73,7 @@ class Launch:
     def _wait(self, beats: Sequence[Path]) -> int:
         limit: float | None = None
         hung = False
-        while any(child.poll() is None for child in self._children):
+        while [child for child in self._children if child.poll() is None]:  # a list: every child has to be polled
             bad = any(child.returncode not in (None, 0) for child in self._children)
             if limit is None and bad:
                 limit = time.monotonic() + self.grace

@@ -86,8 +86,8 @@ class Trainer:
 
     def train(self) -> TrainResult:
         """Start or go on, until the goal, a stop or an error."""
-        checkpoint = self.folder.open()
         try:
+            checkpoint = self.folder.open()
             if checkpoint is not None:
                 self._check_resumable(checkpoint)
             self._build(checkpoint)

@@ -10,6 +10,7 @@ The manifest is written last and holds the sha256 of every file; its presence wi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -20,6 +21,7 @@ from typing import Any
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SEAL = "sha256_of_the_rest"
 MODEL, OPTIM, STATE = "model.safetensors", "optim.safetensors", "state.json"
 LATEST = "LATEST"
 TEMPORARY, BAD, DELETED, RETIRED = ".tmp-", ".bad-", ".del-", ".old-"
@@ -66,8 +68,14 @@ class CheckpointMetadata:
         return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def canonical(manifest: Mapping[str, Any]) -> bytes:
-    """The only spelling of a manifest that counts as whole, so that a flipped bit anywhere in it shows."""
+def sealed(manifest: Mapping[str, Any]) -> bytes:
+    """The only spelling of a manifest that counts as whole: it holds the hash of itself, so that a flipped bit anywhere shows."""
+    facts = {name: value for name, value in manifest.items() if name != SEAL}
+    seal = hashlib.sha256(_spelled(facts)).hexdigest()
+    return _spelled({**facts, SEAL: seal})
+
+
+def _spelled(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
 
 

@@ -96,7 +96,7 @@ class CheckpointStore:
             written = {name: write_file(temporary / name, parts) for name, parts in files.items()}
             manifest = {**facts, "format": layout.FORMAT, "step": step,
                         "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in written.items()}}
-            write_file(temporary / layout.MANIFEST, [layout.canonical(manifest)])
+            write_file(temporary / layout.MANIFEST, [layout.sealed(manifest)])
             fsync_folder(temporary)
             self._replace(temporary, target)
         except BaseException:
@@ -140,7 +140,7 @@ class CheckpointStore:
             files: dict[str, dict[str, Any]] = manifest["files"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             return [f"{path / layout.MANIFEST}: no readable manifest ({type(error).__name__}): an unfinished save, or damage"]
-        out = [] if raw == layout.canonical(manifest) else [f"{path / layout.MANIFEST}: not in its canonical form, so it was changed"]
+        out = [] if raw == layout.sealed(manifest) else [f"{path / layout.MANIFEST}: it does not fit its own hash, so it was changed"]
         if manifest.get("format") != layout.FORMAT or manifest.get("step") != layout.step_of(path.name):
             out.append(f"{path / layout.MANIFEST}: format {manifest.get('format')!r}, step {manifest.get('step')!r} do not fit "
                        f"format {layout.FORMAT} and the folder's name")
