@@ -32,6 +32,9 @@ VERSION = 1
 BUSY_SECONDS = 60.0
 _BATCH = 500
 _METADATA = sa.MetaData()
+# One writer at a time, from the first statement on: two that make the tables at once would fail (seen on PostgreSQL), and so would two
+# that read before they write (on SQLite). The number is any that nobody else uses; the lock ends with the transaction.
+_LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7308895154733245541)"}
 
 VERSIONS = sa.Table("mad_schema", _METADATA, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
 # Text columns carry a row of perf.csv as it stands; the numbers beside them are what queries sort and compare by; row_json holds every
@@ -148,8 +151,7 @@ class Index:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._engine.connect() as connection, connection.begin():
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql(_LOCK[connection.dialect.name])
             self._check_version(connection)
             yield connection
 
@@ -184,6 +186,7 @@ class Index:
 
 
 _HINTS = (
+    ("connect", "its server did not take us; the next play brings these rows in"),
     ("locked", "another process holds it; the next play brings these rows in"),
     ("malformed", "it is damaged; mad.engine.database makes it again from the files"),
     ("not a database", "it is damaged; mad.engine.database makes it again from the files"),
@@ -196,7 +199,8 @@ _HINTS = (
 
 def _explain(shown: str, reason: str) -> str:
     hint = next((hint for word, hint in _HINTS if word in reason.lower()), "mad.engine.database makes it again from the files")
-    return "the index %s was not brought up to date: %s (%s). The files of the campaign are complete." % (shown, reason.strip(), hint)
+    said = " ".join(reason.split())
+    return "the index %s was not brought up to date: %s (%s). The files of the campaign are complete." % (shown, said, hint)
 
 
 def _engine(url: str) -> Engine:
