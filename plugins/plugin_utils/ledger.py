@@ -87,6 +87,8 @@ def _record_of(
         return known
     if run.get("outcome"):
         return records.make_planned_record(run)
+    if known and known.get("source") == "plan" and known["attempt"] >= attempt:
+        return known  # decided when it was staged: its image was not built, its GPUs are not there
     host = hosts.get((run.get("place") or {}).get("host", ""), Host())
     if problem:
         return _filled(run, "infra", UNREADABLE + problem, launched=True)

@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils import files
+from ansible_collections.mad.engine.plugins.module_utils import record as records
 from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.plugin_utils import ledger as ledgers
@@ -128,6 +129,13 @@ def test_the_plan_decides_until_a_target_has(tmp_path: Any) -> None:
     assert complete(campaign, {"n1": "unreachable"}).records[ONE]["failure_class"] == "image"
     campaign.save_result(success())
     assert complete(campaign, {"n1": "ok"}).records[ONE]["status"] == "SUCCESS"
+
+
+def test_what_was_decided_when_it_was_staged_stands(tmp_path: Any) -> None:
+    campaign = make_campaign(tmp_path, [make_run()])
+    unbuilt = make_run(outcome={"status": "FAILURE", "failure_class": "image", "reason": "it was not built"})
+    campaign.save_result(records.make_planned_record(unbuilt))
+    assert complete(campaign, {"n1": "ok"}).records[ONE]["failure_class"] == "image"
 
 
 def test_commit_of_the_repository(tmp_path: Any) -> None:
