@@ -39,6 +39,8 @@ _ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})\Z")
 _RUN_ID = re.compile(r"[0-9a-f]{16}\Z")
 LOGS = ("model.log", "pre.log", "post.log", "engine.log")
 DEFAULT_LOCK = "/var/tmp/mad-host.lock"
+# A resumable model may ask to be run again (exit code 75) for ever, but not more than so often in a row after so short a time.
+HASTY_LIMIT, HASTY_SECONDS = 10, 60.0
 DEFAULT_SETTINGS: Dict[str, Any] = {"lock": DEFAULT_LOCK, "parallel": 1, "min_free_bytes": 256 << 20, "grace": 10.0, "boot_id_file": ""}
 
 
@@ -381,13 +383,15 @@ class HostFolder:
         numbers = [number for number in self.attempts(run["id"]) if number >= first]
         if not numbers:
             return Standing("pending", first, None)
-        counted = 0
+        counted = hasty = 0
         record: Optional[Dict[str, Any]] = None
         for number in numbers:
             record = self.attempt(run["id"], number).result()
             if record is None:
                 return Standing("open", number, None)
             kind = retry_kind(run, record)
+            hasty = hasty + 1 if kind == "free" and is_hasty(record) else 0
+            kind = "counted" if hasty > HASTY_LIMIT else kind
             counted += kind != "free"
         if kind and (kind == "free" or counted <= int(run.get("retries", 0))):
             return Standing("pending", numbers[-1] + 1, record)
@@ -397,6 +401,11 @@ class HostFolder:
 def _essence(run: Mapping[str, Any]) -> Dict[str, Any]:
     """A run without the moments at which it came here."""
     return {key: value for key, value in run.items() if key not in ("queued", "staged")}
+
+
+def is_hasty(record: Mapping[str, Any]) -> bool:
+    """Whether an attempt ended before it can have got anywhere: a model that asks for ever to be run again must come to an end."""
+    return float((record.get("timings") or {}).get("run") or 0.0) < HASTY_SECONDS
 
 
 def retry_kind(run: Mapping[str, Any], record: Mapping[str, Any]) -> str:
