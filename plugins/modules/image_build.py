@@ -157,11 +157,11 @@ campaign:
   returned: success
 campaign_dir:
   description: Its folder on the controller.
-  type: path
+  type: str
   returned: success
 manifest:
   description: Path of the manifest on the controller.
-  type: path
+  type: str
   returned: success, not in check mode with state built
 exit_code:
   description: What the manifest says about all build hosts so far, 2 when a build or a push failed, else 0.
