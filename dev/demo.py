@@ -26,6 +26,7 @@ ENGINES = {
     "docker": ["docker", "version", "--format", "{{.Server.Version}}"],
     "podman": ["podman", "info", "--format", "{{.Version.Version}}"],
 }
+PULLED = "ubuntu:24.04"
 
 
 def say(text: str) -> None:
@@ -33,38 +34,42 @@ def say(text: str) -> None:
     print("demo: " + text, flush=True)
 
 
-def engine() -> str:
-    """Return the engine whose command line gets an answer, or "host"."""
+def choose(asked_for_host: bool) -> tuple[str, str]:
+    """Return (runtime, base image): the first engine that answers and can run an image; "host" and why, said aloud, without one."""
+    reason = "asked for" if asked_for_host else "no container engine answers"
     for name, question in ENGINES.items():
-        if shutil.which(name) and not _asked(question):
-            return name
-    return "host"
+        if asked_for_host or not shutil.which(name) or not succeeds(question, 20):
+            continue
+        image, problem = base(name)
+        if image:
+            say("%s answers: the benchmarks run in containers, on base image %s" % (name, image))
+            return name, image
+        reason = "%s answers, but has no base image that runs (%s)" % (name, problem)
+    say("%s: the benchmarks run on this machine itself, without containers (embedded runtime `host`)" % reason)
+    return "host", ""
 
 
-def _asked(argv: list[str]) -> int:
+def succeeds(argv: list[str], seconds: float) -> bool:
+    """Tell whether a command ends well in time."""
     try:
-        return subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20, check=False).returncode
+        return not subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=seconds, check=False).returncode
     except (OSError, subprocess.TimeoutExpired):
-        return 1
+        return False
 
 
-def base(runtime: str) -> dict[str, str]:
-    """Return the build argument that names a base image made here; none where it cannot be made, then the engine pulls the default one."""
-    started = time.monotonic()
+def base(client: str) -> tuple[str, str]:
+    """Return (image, ""), made of this machine's own Python and tools so that no registry is needed, else pulled; or ("", why not)."""
     try:
-        name = base_image.make_any(runtime, ["host", "debian"], "mad-demo-base")
+        return base_image.make_any(client, ["host", "debian"], "mad-demo-base"), ""
     except base_image.CannotMake as error:
-        say("no base image can be made here (%s); the engine will pull the default one" % error)
-        return {}
-    say("base image %s, made from this machine's own Python and tools in %.1f s" % (name, time.monotonic() - started))
-    return {"BASE_DOCKER": name}
+        return (PULLED, "") if succeeds([client, "pull", PULLED], 300) else ("", str(error))
 
 
-def variables(runtime: str) -> dict[str, Any]:
+def variables(runtime: str, image: str) -> dict[str, Any]:
     """Return what the play is told: CPU benchmarks, so no GPU is looked for even where there is one."""
     context: dict[str, Any] = {"gpu_vendor": "NONE", "guest_os": "UBUNTU"}
-    if runtime != "host":
-        context["docker_build_arg"] = base(runtime)
+    if image:
+        context["docker_build_arg"] = {"BASE_DOCKER": image}
     return {
         "mad_repo": str(ROOT / "demo"),
         "mad_tags": "demo",
@@ -76,15 +81,9 @@ def variables(runtime: str) -> dict[str, Any]:
 
 def main() -> int:
     """Run the play; say where the results are."""
-    runtime = engine()
-    if any(argument.startswith("mad_runtime=host") for argument in sys.argv[1:]):
-        runtime = "host"
-    if runtime == "host":
-        say("no container engine answers: the benchmarks run on this machine itself (embedded runtime `host`)")
-    else:
-        say("%s answers: the benchmarks run in containers" % runtime)
+    told = variables(*choose("mad_runtime=host" in sys.argv))
     started = time.monotonic()
-    argv = [sys.executable, "-m", "ansible", "playbook", "mad.engine.run", "-e", json.dumps(variables(runtime)), *sys.argv[1:]]
+    argv = [sys.executable, "-m", "ansible", "playbook", "mad.engine.run", "-e", json.dumps(told), *sys.argv[1:]]
     status = subprocess.run(argv, check=False).returncode
     say("ended with %d after %.0f s" % (status, time.monotonic() - started))
     show_place(HOME / "results")

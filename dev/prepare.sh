@@ -10,8 +10,13 @@ need() {
   shift
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "dev: $what is missing; installing $*" >&2
-    apt-get update -qq >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+    log=$(mktemp)
+    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1; then
+      tail -n 20 "$log" >&2
+      echo "dev: apt-get could not install $* (all of its output: $log)" >&2
+      exit 1
+    fi
+    rm -f "$log"
   else
     echo "dev: $what is missing. Run this once:  sudo apt-get install -y --no-install-recommends $*" >&2
     exit 1
