@@ -14,6 +14,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -204,3 +205,32 @@ def screen(sent: str) -> list[str]:
             lines[row] = lines[row][:column].ljust(column) + letter + lines[row][column + 1 :]
             column += 1
     return [line.rstrip() for line in lines]
+
+
+def test_the_real_steps_interrupted_and_resumed_by_the_printed_command(tmp_path: Path) -> None:
+    """No stand-ins: a run on this machine, Ctrl-C while it runs, then the very command that was printed."""
+    script = tmp_path / "repo/scripts/slow/run.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text("sleep 25\necho performance: 5 x_per_second\n")
+    model = {"name": "slow", "dockerfile": "docker/none", "scripts": "scripts/slow/run.sh", "n_gpus": "0", "tags": ["slow"], "args": ""}
+    (tmp_path / "repo/models.json").write_text(json.dumps([model]))
+    places = {"mad_repo": "repo", "mad_results": "results", "mad_work_dir": "work", "mad_host_lock": "lock"}
+    words = ["mad.engine.run", "-e", "mad_tags=slow", "-e", "mad_runtime=host"]
+    words += [word for name, path in places.items() for word in ("-e", "%s=%s" % (name, tmp_path / path))]
+    path = "%s:%s" % (Path(sys.executable).parent, os.environ["PATH"])
+    progress = {"ANSIBLE_CALLBACKS_ENABLED": "mad.engine.progress", "MAD_PROGRESS_INTERVAL": "0", "PYTHONUNBUFFERED": "1"}
+    real = {**os.environ, **progress, "PATH": path}
+    options = {"env": real, "cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([PLAYBOOK, *words], **options) as process:  # type: ignore[call-overload]
+        assert any("localhost: started slow" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _out, error = process.communicate(timeout=120)
+    assert process.returncode != 0
+    resume, cancel = (line.split(": ", 1)[1] for line in ours(error)[1:])
+    assert "mad.engine.cancel" in cancel
+    done = subprocess.run(shlex.split(resume), timeout=300, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = ours(done.stdout)
+    assert sum("SUCCESS slow" in line and "5 x_per_second" in line for line in lines) == 1
+    assert any(line.startswith("1 of 1 runs done (1 ok, 0 failed, 0 skipped) after") for line in lines)
+    assert len(list((tmp_path / "results").glob("2*/runs/*/result.json"))) == 1
