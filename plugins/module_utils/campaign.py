@@ -25,7 +25,7 @@ import json
 import os
 import re
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import files
 from .errors import InvalidInput, MadError
@@ -169,8 +169,9 @@ class Campaign:
                 known = files.read_json(self.plan_path, "the plan")
         if known == plan:
             return False
-        files.write_atomic(self.plan_path, _plan_text(plan).encode("utf-8", "surrogateescape"))
-        self._save_parts(plan)
+        lines = [_line(run) for run in plan["runs"]] if isinstance(plan["runs"], list) else []
+        files.write_atomic(self.plan_path, _plan_text(plan, lines).encode("utf-8", "surrogateescape"))
+        self._save_parts(plan, lines)
         return True
 
     def host_plan(self, host: str) -> Dict[str, Any]:
@@ -189,17 +190,18 @@ class Campaign:
         known = os.stat(self.plan_path)
         return [known.st_ino, known.st_mtime_ns, known.st_size]
 
-    def _save_parts(self, plan: Mapping[str, Any]) -> None:
+    def _save_parts(self, plan: Mapping[str, Any], lines: Sequence[str]) -> None:
         """A part that is missing or old costs time, never truth: so it is written without waiting for the disk."""
-        runs: Dict[str, List[Any]] = {}
-        for run in plan["runs"] if isinstance(plan["runs"], list) else []:
-            runs.setdefault(str((run.get("place") or {}).get("host", "")), []).append(run)
-        if len(runs) < 2:
+        own: Dict[str, List[str]] = {}
+        for index, line in enumerate(lines):
+            own.setdefault(_host_of(plan["runs"][index]), []).append(line)
+        if len(own) < 2:
             return
         os.makedirs(self.path("plans"), exist_ok=True)
         stamp = self._stamp()
-        for host, own in runs.items():
-            text = json.dumps({"of": stamp, "host": host, "plan": _part(dict(plan, runs=own), host)}, ensure_ascii=False)
+        for host in own:
+            part = _plan_text(_part(dict(plan, runs=[]), host), own[host])
+            text = '{"of": %s, "host": %s, "plan": %s}\n' % (_line(stamp), _line(host), part)
             temporary = self._part_path(host) + ".tmp"
             with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as stream:
                 stream.write(text)
@@ -329,24 +331,32 @@ class Campaign:
             return []
 
 
-def _plan_text(plan: Mapping[str, Any]) -> str:
-    """JSON with one run per line: a person finds a run with grep, and 50,000 are written in seconds."""
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _host_of(run: Mapping[str, Any]) -> str:
+    return str((run.get("place") or {}).get("host", ""))
+
+
+def _plan_text(plan: Mapping[str, Any], lines: Sequence[str]) -> str:
+    """JSON with one run per line (`lines`): a person finds a run with grep, and 50,000 are written in seconds."""
     parts = []
     for key in sorted(plan):
-        if key == "runs" and isinstance(plan[key], list):
-            lines = [json.dumps(run, sort_keys=True, ensure_ascii=False, allow_nan=False) for run in plan[key]]
-            value = "[\n%s\n]" % ",\n".join(lines) if lines else "[]"
-        else:
-            value = json.dumps(plan[key], indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        value = (
+            "[\n%s\n]" % ",\n".join(lines)
+            if key == "runs" and lines
+            else json.dumps(plan[key], indent=2, ensure_ascii=False, allow_nan=False)
+        )
         parts.append("%s: %s" % (json.dumps(key), value))
     return "{\n%s\n}\n" % ",\n".join(parts)
 
 
 def _part(plan: Mapping[str, Any], host: str) -> Dict[str, Any]:
-    """A plan with what concerns one host; its other keys are whole."""
-    runs = [run for run in plan["runs"] if (run.get("place") or {}).get("host") == host]
+    """A plan with what concerns the runs of one host."""
     hosts = plan.get("hosts") or {}
-    return dict(plan, runs=runs, hosts={host: hosts[host]} if host in hosts else {}, warnings=[])
+    runs = [run for run in plan["runs"] if _host_of(run) == host]
+    return dict(plan, runs=runs, hosts={host: hosts[host]} if host in hosts else {}, builds=[], warnings=[])
 
 
 def _read_dict(path: str, what: str) -> Optional[Dict[str, Any]]:

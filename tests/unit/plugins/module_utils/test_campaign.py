@@ -206,7 +206,8 @@ def test_one_controller_at_a_time(tmp_path: Any) -> None:
 def plan_of_hosts(*names):
     """A plan with two runs on each host."""
     runs = [{"id": "%016x" % number, "place": {"target": "local", "host": name}} for number, name in enumerate(2 * names)]
-    return {"schema": 1, "campaign": "c1", "hosts": {name: {"facts": {"n": name}} for name in names}, "runs": runs, "warnings": ["w"], "repo": {"path": "/r"}}
+    hosts = {name: {"facts": {"n": name}} for name in names}
+    return {"schema": 1, "campaign": "c1", "hosts": hosts, "runs": runs, "warnings": ["w"], "repo": {"path": "/r"}}
 
 
 def test_a_host_reads_its_own_part(tmp_path, monkeypatch):
