@@ -149,7 +149,8 @@ def test_this_project_is_in_order():
 
 PLANTED = {
     "private key": "-----BEGIN RSA " + "PRIVATE KEY-----", "AWS access key": "AKIA" + "ABCDEFGHIJKLMNOP",
-    "GitHub token": "ghp_" + "a1B2" * 9, "Hugging Face token": "hf_" + "aB3d" * 9, "Slack token": "xoxb-" + "1234567890-ab", "Google key": "AIza" + "aB3d-" * 7,
+    "GitHub token": "ghp_" + "a1B2" * 9, "Hugging Face token": "hf_" + "aB3d" * 9, "Slack token": "xoxb-" + "1234567890-ab",
+    "Google key": "AIza" + "aB3d-" * 7,
     "JSON web token": ".".join(["eyJ" + "a1b2c3d4e5", "eyJ" + "f6g7h8i9j0", "k1l2m3n4o5"]),
     "model provider key": "sk-" + "proj-" + "aB3d" * 10,
     "credentials in a URL": "postgres://user:" + "hunter22@host/db", "value of password": "password = \"" + "c0rrect-H0rse\"",

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +34,20 @@ class GradientHealth:
     issues: tuple[str, ...] = ()
 
 
-def layer_norms(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The L2 norms of many tensors, (n,), in one pass. Sums are in fp32 at least: squares of fp16 overflow."""
+def layer_norms(gradients: Sequence[torch.Tensor], *first: torch.Tensor) -> list[float]:
+    """The values of the scalars `first`, then the L2 norms of `gradients`, in one pass and with one wait for the device.
+
+    Sums are in fp32 at least: squares of fp16 overflow.
+    """
     low = gradients[0].dtype in (torch.float16, torch.bfloat16)
-    return torch.stack(torch._foreach_norm(list(gradients), 2.0, torch.float32 if low else None))
+    norms = torch._foreach_norm(list(gradients), 2.0, torch.float32 if low else None)
+    values: list[float] = torch.stack([*(scalar.to(norms[0].dtype) for scalar in first), *norms]).tolist()
+    return values
+
+
+def total_norm(norms: Sequence[float]) -> float:
+    """The norm of all gradients together, in fp64; not finite when one of them is not."""
+    return math.hypot(*norms)
 
 
 def scale_gradients(gradients: Sequence[torch.Tensor], factor: float) -> None:
@@ -58,7 +70,8 @@ class GradientMonitor:
         self.max_consecutive_failures, self.check_interval, self.relative_limit = max_consecutive_failures, check_interval, relative_limit
         self.consecutive = 0
         self._on_issue = on_issue or (lambda **_: None)
-        self._history: torch.Tensor | None = None
+        self._history: deque[list[float]] = deque(maxlen=WINDOW)
+        self._medians: list[float] = []
         self._seen = 0
         self._reported: tuple[str, ...] = ()
 
@@ -69,25 +82,24 @@ class GradientMonitor:
             self._count(False, "no parameter has a gradient")
             return GradientHealth(False, False, 0.0, 0.0, [], False, 0.0, ("no gradients",))
         norms = layer_norms([grad for _, grad in named])
-        total = float(torch.linalg.vector_norm(norms))
+        total = total_norm(norms)
         health = self.describe(named, norms, total)
         self.observe(norms, total, [name for name, _ in named])
         return health
 
-    def describe(self, named: Sequence[tuple[str, torch.Tensor]], norms: torch.Tensor, total: float) -> GradientHealth:
+    def describe(self, named: Sequence[tuple[str, torch.Tensor]], norms: Sequence[float], total: float) -> GradientHealth:
         """Name what is wrong. This is the slow look, for failures and for people."""
         issues = self._issues(total)
-        values = norms.tolist()
         affected, nan, inf = [], False, False
-        for (name, grad), norm in zip(named, values, strict=True):
+        for (name, grad), norm in zip(named, norms, strict=True):
             if norm - norm != 0.0:
                 is_nan, is_inf = bool(grad.isnan().any()), bool(grad.isinf().any())
                 nan, inf = nan or is_nan, inf or is_inf
                 affected.append(f"{name} ({'NaN' if is_nan else 'Inf' if is_inf else 'overflow of the norm'})")
         affected += [f"{name} (unusual)" for name in self._outliers(norms, [name for name, _ in named])]
-        return GradientHealth(nan, inf, max(values), min(values), affected, total - total == 0.0, total, issues)
+        return GradientHealth(nan, inf, max(norms), min(norms), affected, total - total == 0.0, total, issues)
 
-    def observe(self, norms: torch.Tensor, total: float, names: Sequence[str]) -> bool:
+    def observe(self, norms: Sequence[float], total: float, names: Sequence[str]) -> bool:
         """Take note of one update; True when it may be made. `total` is the same on every rank, and so is the answer.
 
         Raises NoRetryError after max_consecutive_failures unhealthy ones in a row.
@@ -110,21 +122,23 @@ class GradientMonitor:
             return (f"exploding: the total norm is {total:.3g}; lower the learning rate, or clip (max_grad_norm)",)
         return ()
 
-    def _outliers(self, norms: torch.Tensor, names: Sequence[str]) -> list[str]:
-        filled = min(self._seen // self.check_interval, WINDOW)
-        if self._history is None or not self.relative_limit or filled < WARM or len(norms) != self._history.shape[1]:
+    def _outliers(self, norms: Sequence[float], names: Sequence[str]) -> list[str]:
+        limit = self.relative_limit
+        if not limit or len(norms) != len(self._medians):
             return []
-        median = self._history[:filled].median(dim=0).values
-        odd = (norms > median * self.relative_limit) | (norms * self.relative_limit < median)
-        return [names[index] for index in odd.nonzero().flatten().tolist()] if bool(odd.any()) else []
+        return [name for name, norm, median in zip(names, norms, self._medians, strict=True)
+                if norm > median * limit or norm * limit < median]
 
-    def _remember(self, norms: torch.Tensor) -> None:
+    def _remember(self, norms: Sequence[float]) -> None:
+        """Keep the norms; the medians are taken anew at every WARM-th look, which is often enough for a limit of a factor."""
         if not self.relative_limit:
             return
-        if self._history is None or len(norms) != self._history.shape[1]:
-            self._history = torch.zeros(WINDOW, len(norms), dtype=torch.float32, device=norms.device)
-            self._seen = 0
-        self._history[(self._seen // self.check_interval) % WINDOW] = norms
+        if self._history and len(self._history[-1]) != len(norms):
+            self._history.clear()
+            self._medians = []
+        self._history.append(list(norms))
+        if len(self._history) >= WARM and (self._seen // self.check_interval) % WARM == 0:
+            self._medians = [sorted(column)[len(column) // 2] for column in zip(*self._history, strict=True)]
 
     def _report(self, issues: tuple[str, ...], total: float) -> None:
         kinds = tuple(issue.split(":")[0] for issue in issues)
@@ -141,9 +155,11 @@ class GradientMonitor:
 
     def state_dict(self) -> dict[str, Any]:
         """The history, so that a resumed run reports what the uninterrupted one would."""
-        return {"history": self._history, "seen": self._seen, "consecutive": self.consecutive, "reported": list(self._reported)}
+        return {"history": torch.tensor(list(self._history), dtype=torch.float64), "medians": list(self._medians), "seen": self._seen,
+                "consecutive": self.consecutive, "reported": list(self._reported)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        self._history, self._seen, self.consecutive = state["history"], state["seen"], state["consecutive"]
+        self._history = deque(state["history"].tolist(), maxlen=WINDOW)
+        self._medians, self._seen, self.consecutive = list(state["medians"]), state["seen"], state["consecutive"]
         self._reported = tuple(state["reported"])

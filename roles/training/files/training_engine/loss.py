@@ -41,6 +41,25 @@ class LossStrategy(Protocol):
 losses: Registry[Callable[..., LossStrategy]] = Registry("loss")
 
 
+class _Once:
+    """Values computed for `weight` and used again by `compute_loss` of the same batch. Each is handed out once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Tensors, torch.Tensor]] = {}
+
+    def keep(self, batch: Tensors, value: torch.Tensor) -> torch.Tensor:
+        """Remember the value of a batch; no more than a few batches are held."""
+        if len(self._kept) >= 64:
+            self._kept.clear()
+        self._kept[id(batch)] = (batch, value)
+        return value
+
+    def take(self, batch: Tensors) -> torch.Tensor | None:
+        """The value of this very batch, if it was kept."""
+        kept = self._kept.pop(id(batch), None)
+        return kept[1] if kept is not None and kept[0] is batch else None
+
+
 class _TokenLoss:
     """Cross-entropy over positions. Subclasses say whether position t predicts the label of t or of t + 1."""
 
@@ -49,6 +68,7 @@ class _TokenLoss:
     def __init__(self, *, pad_token_id: int | None = None, head: nn.Module | None = None, chunk_size: int = 1024, **_: Any) -> None:
         self.pad_token_id, self.chunk_size, self._head = pad_token_id, chunk_size, head
         self._checked = False
+        self._targets = _Once()
 
     def targets(self, batch: Tensors) -> torch.Tensor:
         """Labels aligned with the logits, (B, T), IGNORE wherever nothing is to be predicted.
@@ -69,11 +89,13 @@ class _TokenLoss:
 
     def weight(self, batch: Tensors) -> torch.Tensor:
         """The number of positions that are predicted."""
-        return (self.targets(batch) != IGNORE).sum()
+        return (self._targets.keep(batch, self.targets(batch)) != IGNORE).sum()
 
     def compute_loss(self, batch: Tensors, output: ModelOutput) -> LossResult:
         """See LossStrategy."""
-        targets = self.targets(batch)
+        targets = self._targets.take(batch)
+        if targets is None:
+            targets = self.targets(batch)
         if not self._checked:
             self._check(batch, output, targets)
             self._checked = True
@@ -133,10 +155,13 @@ class ClassificationLoss:
     def __init__(self, *, class_weights: torch.Tensor | None = None, **_: Any) -> None:
         self.class_weights = class_weights
         self._checked = False
+        self._weights = _Once()
 
     def weight(self, batch: Tensors) -> torch.Tensor:
         """The number of labelled samples, or the sum of their class weights."""
-        labels = _required(batch, "labels")
+        return self._weights.keep(batch, self._weigh(_required(batch, "labels")))
+
+    def _weigh(self, labels: torch.Tensor) -> torch.Tensor:
         if self.class_weights is None:
             return (labels != IGNORE).sum()
         known = labels[labels != IGNORE]
@@ -152,7 +177,9 @@ class ClassificationLoss:
             self._check(logits, labels)
             self._checked = True
         weights = None if self.class_weights is None else self.class_weights.to(logits.device, logits.dtype)
-        return LossResult(F.cross_entropy(logits, labels, weight=weights, reduction="sum", ignore_index=IGNORE), self.weight(batch))
+        weight = self._weights.take(batch)
+        return LossResult(F.cross_entropy(logits, labels, weight=weights, reduction="sum", ignore_index=IGNORE),
+                          self._weigh(labels) if weight is None else weight)
 
     def _check(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         if logits.dim() != 2 or labels.shape != logits.shape[:1]:

@@ -128,6 +128,7 @@ class Trainer:
         epochs: list[EpochResult] = []
         self.model.train()
         gc.collect()
+        gc.freeze()  # what is there now stays: collections need not look at it again
         gc.disable()
         try:
             while not self._reached():
@@ -138,6 +139,7 @@ class Trainer:
                 self._epoch_end(epochs[-1])
         finally:
             gc.enable()
+            gc.unfreeze()
         return self._done(tuple(epochs))
 
     def _reached(self) -> bool:
