@@ -19,7 +19,7 @@ import os
 import secrets as random_names
 import tarfile
 import tempfile
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from . import archives, build_source, builder, image_archive, image_engine, registry, registry_client
 from .build_log import BuildLog, Commands
@@ -63,11 +63,12 @@ def run(job: Job, secrets: Secrets, commands: Optional[Commands] = None) -> Dict
     "outcomes": [builder outcome with "push": {"name", "digest", "sent"} or {"name", "error"}, and with "archive" of image_archive.save],
     "engine": {...}, "logs": {"path", "bytes", "sha256"} or null, "notes": [...]}. Never raises for an image: each failure is an outcome.
     """
-    host = _Host(job, secrets, commands or Commands())
     try:
         engine = image_engine.find(job.engine)
+        known = image_engine.Known(engine, builder.references(job.requests))
     except MadError as error:
         return _result([_failed(request, error) for request in job.requests], {}, None, [])
+    host = _Host(job, secrets, commands or Commands(), known)
     if job.archive:
         host.take_sources()
     if not os.path.isdir(host.source) and host.needs_sources(engine):
@@ -78,20 +79,22 @@ def run(job: Job, secrets: Secrets, commands: Optional[Commands] = None) -> Dict
         with contextlib.suppress(OSError):
             os.utime(host.source)  # its age is that of its last use
         outcomes = builder.build_all(job.requests, lambda request: host.work(request, engine, refused), job.parallel)
-    return _result(outcomes, engine.describe(), host.pack_logs(), notes)
+    return _result(outcomes, engine.describe(), host.pack_logs(outcomes), notes)
 
 
 def predict(job: Job) -> Dict[str, Any]:
     """What run() would do, as far as it can be known without doing anything: outcomes without records."""
     try:
         engine = image_engine.find(job.engine)
+        known = image_engine.Known(engine, builder.references(job.requests))
     except MadError as error:
         return _result([_failed(request, error) for request in job.requests], {}, None, [])
     options = _options(job, "")
-    outcomes = [
-        builder.outcome(request, lambda asked: {"changed": builder.predict(asked, engine, options), "record": None})
-        for request in job.requests
-    ]
+
+    def work(request: Mapping[str, Any]) -> Dict[str, Any]:
+        return {"changed": builder.predict(request, engine, options, known), "record": None}
+
+    outcomes = [builder.outcome(request, work) for request in job.requests]
     return _result(outcomes, engine.describe(), None, [])
 
 
@@ -115,12 +118,13 @@ def _options(job: Job, builds: str) -> builder.Options:
 class _Host:
     """The folders of this build host and the steps that use them."""
 
-    def __init__(self, job: Job, secrets: Secrets, commands: Commands) -> None:
+    def __init__(self, job: Job, secrets: Secrets, commands: Commands, known: image_engine.Known) -> None:
         self.job, self.secrets, self.commands = job, secrets, commands
         self.work_dir = job.work_dir or default_work_dir()
         self.builds = os.path.join(self.work_dir, "builds")
         self.source = os.path.join(self.builds, "source", job.source_id)
         self.options = _options(job, self.builds)
+        self.known = known
         own_folder(self.work_dir, 0o711)
         own_folder(self.builds, 0o700)
 
@@ -137,7 +141,7 @@ class _Host:
 
     def _must_build(self, request: Mapping[str, Any], engine: image_engine.ImageEngine) -> bool:
         try:
-            return builder.predict(request, engine, self.options)
+            return builder.predict(request, engine, self.options, self.known)
         except MadError:
             return False  # it will fail for a reason of its own
 
@@ -157,7 +161,7 @@ class _Host:
     def work(self, request: Mapping[str, Any], engine: image_engine.ImageEngine, refused: str) -> Dict[str, Any]:
         """One image: build, push, save."""
         values = self.secrets.build.get(request["image"], {})
-        done = builder.build(request, self.source, engine, self.options, values, commands=self.commands)
+        done = builder.build(request, self.source, engine, self.options, values, commands=self.commands, known=self.known)
         image, digest = request["image"], done["record"]["digest"]
         if self.job.registry:
             done["push"] = self._push(request, engine, refused, list(values.values()))
@@ -192,9 +196,11 @@ class _Host:
         own_folder(outbox, 0o711)
         return outbox
 
-    def pack_logs(self) -> Optional[Dict[str, Any]]:
-        """The build logs of this call as one file for the controller; None when there are none."""
-        paths = sorted({builder.log_path_of(request, self.options) for request in self.job.requests})
+    def pack_logs(self, outcomes: Sequence[Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
+        """The build logs of this call as one file for the controller; None when nothing was built or pushed."""
+        requests = {request["image"]: request for request in self.job.requests}
+        wanted = [requests[found["image"]] for found in outcomes if found["status"] != "SKIPPED" or found.get("push")]
+        paths = sorted({builder.log_path_of(request, self.options) for request in wanted})
         paths = [path for path in paths if os.path.exists(path)]
         if not paths:
             return None

@@ -48,7 +48,7 @@ def describe(request: Mapping[str, Any], repo: str, known: Optional[Dict[Tuple[s
     return dict(
         paths,
         hash=hash_value([paths, content]),
-        images=[name for name in facts.images if not (tools and name == _TOOLS_NAME)],
+        images=[name for name in dict.fromkeys([*facts.images, *facts.contexts]) if not (tools and name == _TOOLS_NAME)],
         base=facts.base,
         arguments=sorted(facts.arguments),
         needs_buildkit=facts.needs_buildkit,

@@ -8,42 +8,30 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from . import quoting
+from . import build_command
+from .build_command import Options
 from .build_log import BuildLog, Commands, log_name
-from .build_source import describe, secret_arguments
+from .build_source import describe
 from .canonical import hash_value
-from .engine import check_words
-from .errors import ImageError, InvalidInput, MadError
+from .errors import ImageError, MadError
 from .files import locked
-from .image_engine import CONTENT_LABEL, ImageEngine, normal_id
-from .secret_names import mask
+from .image_engine import ImageEngine, Known, normal_id
 
-CONTENT_SCHEMA = 1
-_RESERVED_NAMES = ("PATH", "HOME", "LD_PRELOAD", "LD_LIBRARY_PATH")  # as an env-only build argument they would change the client itself
-_RESERVED_STARTS = ("DOCKER_", "BUILDKIT_", "BUILDX_", "CONTAINER", "REGISTRY_AUTH", "XDG_")
+__all__ = ["Options", "build", "build_all", "log_path_of", "outcome", "predict"]
+
+OnLine = Callable[[str, str], None]  # (image, line)
+Work = Callable[[Mapping[str, Any]], Dict[str, Any]]  # request -> {"record", "changed", ...}
 _HINTS = (
     ("no space left on device", "the build host's disk is full (engine storage or work folder): free some or name another mad_build_host"),
     ("cannot connect to the docker daemon", "the engine stopped answering during the build"),
     ("error during connect", "the engine stopped answering during the build"),
-    ("the --mount option requires buildkit", "this Dockerfile needs BuildKit: install docker buildx or podman on the build host"),
+    (
+        "docker.io/docker/dockerfile",
+        "the `# syntax=` line makes BuildKit fetch its frontend from Docker Hub: remove it where there is no registry",
+    ),
 )
-
-
-class Options(NamedTuple):
-    """How to build; the same for every image of one call."""
-
-    log_dir: str
-    no_cache: bool = False
-    pull: str = "missing"  # or `always`: refresh base images first where their registry answers
-    allow_secret_build_args: bool = False
-    timeout: float = 0  # seconds for one build, 0: none
-    host: str = ""  # the inventory's name of this machine, for records and errors
-    lock_dir: str = ""  # of two controllers that build the same image here one waits; "" takes log_dir
-
-
-OnLine = Callable[[str, str], None]  # (image, line)
 
 
 def build(
@@ -54,29 +42,30 @@ def build(
     secrets: Optional[Mapping[str, str]] = None,
     on_line: Optional[OnLine] = None,
     commands: Optional[Commands] = None,
+    known: Optional[Known] = None,
 ) -> Dict[str, Any]:
     """Build one image unless an image of that name and content is there.
 
     `request` is a build request of plan.json; its key `source` (build_source.describe) is made from source_dir when absent. `secrets` are
-    the values of the names in `secret_build`. Returns {"record": image record, "changed"}; raises MadError when there is no image in the
-    end.
+    the values of the names in `secret_build`, `known` what was asked of the engine before. Returns {"record": image record, "changed"};
+    raises MadError when there is no image in the end. Only a build writes a log.
     """
-    secrets = secrets or {}
     source = request.get("source") or describe(request, source_dir)
+    build_command.check(request, source, engine, options)
+    job = _Job(request, source, engine, options, secrets or {}, known or Known(engine))
+    found = job.unchanged()
+    if found:
+        return {"record": found, "changed": False}
+    path = log_path_of(request, options)
     os.makedirs(options.log_dir, exist_ok=True)
-    log_path = log_path_of(request, options)
-    with locked(_lock_path(options, request["image"])), BuildLog(log_path, secrets.values(), _for_image(on_line, request["image"])) as log:
-        job = _Job(request, source, engine, options, secrets, log, commands or Commands())
-        return job.run(source_dir)
+    see = (lambda line: on_line(request["image"], line)) if on_line else None
+    with locked(_lock_path(options, request["image"])), BuildLog(path, job.secrets.values(), see) as log:
+        return job.run(source_dir, log, commands or Commands())
 
 
 def log_path_of(request: Mapping[str, Any], options: Options) -> str:
     """The build log of a request."""
     return os.path.join(options.log_dir, log_name(request["model"], request["dockerfile"], request.get("gpu_architecture", "")))
-
-
-def _for_image(on_line: Optional[OnLine], image: str) -> Optional[Callable[[str], None]]:
-    return (lambda line: on_line(image, line)) if on_line else None
 
 
 def _lock_path(options: Options, image: str) -> str:
@@ -85,42 +74,17 @@ def _lock_path(options: Options, image: str) -> str:
     return os.path.join(folder, ".build-%s.lock" % hash_value(image)[:16])
 
 
-def check(request: Mapping[str, Any], source: Mapping[str, Any], engine: ImageEngine, options: Options) -> None:
-    """What makes a build impossible before it begins: credentials as ARG, features that the engine's builder lacks, names that are none."""
-    exposed = secret_arguments(request, source)
-    if exposed and not options.allow_secret_build_args:
-        raise InvalidInput(_secret_form(request, exposed))
-    for name in exposed:
-        if name in _RESERVED_NAMES or name.startswith(_RESERVED_STARTS):
-            raise InvalidInput("%s: the build argument %s would change the engine's client; rename it" % (request["dockerfile"], name))
-    for name in request.get("build_args", {}):
-        if not quoting.is_env_name(name):
-            raise InvalidInput(
-                "model %s: docker_build_arg %r is not a name (letters, digits and _, no leading digit)" % (request["model"], name)
-            )
-    lacking = [
-        what
-        for what, needed, there in (
-            ("BuildKit (RUN --mount, here-documents, COPY --link)", source["needs_buildkit"], engine.buildkit),
-            ("build contexts (--from=tools)", source["needs_tools"], engine.build_contexts),
-        )
-        if needed and not there
-    ]
-    if lacking:
-        raise ImageError(
-            "%s of model %s needs %s, which %s on the build host does not offer: install docker buildx or podman there"
-            % (request["dockerfile"], request["model"], " and ".join(lacking), engine.program)
-        )
+def references(requests: Sequence[Mapping[str, Any]]) -> List[str]:
+    """Every image that building these may ask for: to be asked for at once."""
+    names = [name for request in requests for name in [request["image"], *request["source"]["images"]]]
+    return list(dict.fromkeys(names))
 
 
-def _secret_form(request: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The error that shows how a Dockerfile takes a secret."""
-    mounts = "\n".join("  RUN --mount=type=secret,id=%s  <command that reads /run/secrets/%s>" % (name, name) for name in names)
-    return (
-        "%s of model %s takes %s as ARG: build arguments stay readable in the image for ever. Take it as a build secret instead:\n%s\n"
-        "or, if it must be an argument, set mad_allow_secret_build_args: true"
-        % (request["dockerfile"], request["model"], ", ".join(names), mounts)
-    )
+def predict(request: Mapping[str, Any], engine: ImageEngine, options: Options, known: Known) -> bool:
+    """Whether build() would build: nothing is pulled, so an absent base image means yes. Errors as in build()."""
+    source = request["source"]
+    build_command.check(request, source, engine, options)
+    return _Job(request, source, engine, options, {}, known).unchanged(predicted=True) is None
 
 
 class _Job:
@@ -133,170 +97,82 @@ class _Job:
         engine: ImageEngine,
         options: Options,
         secrets: Mapping[str, str],
-        log: BuildLog,
-        commands: Commands,
+        known: Known,
     ) -> None:
         self.request, self.source, self.engine, self.options = request, source, engine, options
-        self.secrets, self.log, self.commands = secrets, log, commands
-        self.image: str = request["image"]
+        self.secrets, self.known = secrets, known
 
-    def run(self, source_dir: str) -> Dict[str, Any]:
-        """All of it."""
+    def unchanged(self, predicted: bool = False) -> Optional[Dict[str, Any]]:
+        """The record of the image that is here already with this content; None when there is none or it must be built all the same."""
+        if self.options.no_cache or (self.options.pull == "always" and not predicted):
+            return None
+        bases = {name: self.known.image_id(name) for name in self.source["images"]}
+        return self._same(build_command.content_hash(self.request, self.source, bases)) if all(bases.values()) else None
+
+    def _same(self, content: str) -> Optional[Dict[str, Any]]:
+        """The record of the image here if it has this content."""
+        document = self.known.image(self.request["image"])
+        if not document or build_command.content_of(document) != content:
+            return None
+        argv, _environment = self._command(content)
+        return dict(self._record(argv, content), digest=normal_id(document["Id"]), build_duration=0.0)
+
+    def run(self, source_dir: str, log: BuildLog, commands: Commands) -> Dict[str, Any]:
+        """Pull, look again (somebody may have built it while we waited for the lock), build."""
         started = time.monotonic()
-        check(self.request, self.source, self.engine, self.options)
-        bases = {name: self._base(name) for name in self.source["images"]}
-        content = content_hash(self.request, self.source, bases)
+        self.known.forget(self.request["image"])
+        bases = {name: self._base(name, log, commands) for name in self.source["images"]}
+        content = build_command.content_hash(self.request, self.source, bases)
+        same = None if self.options.no_cache else self._same(content)
+        if same:
+            log.line("mad.engine: %s has this content already: not built again" % self.request["image"])
+            return {"record": same, "changed": False}
         argv, environment = self._command(content)
-        record = self._record(argv, content)
-        known = None if self.options.no_cache else self.engine.image(self.image)
-        if known and _content_of(known) == content:
-            self.log.line("mad.engine: %s has this content already (%s): not built again" % (self.image, content[:16]))
-            return {"record": dict(record, digest=normal_id(known["Id"]), build_duration=0.0), "changed": False}
-        self._execute(argv, environment, source_dir)
-        built = self.engine.image(self.image)
-        if built is None or _content_of(built) != content:
-            raise ImageError(
-                self._failure("the builder ended with 0, but the engine has no such image: it was removed or replaced meanwhile")
-            )
-        return {"record": dict(record, digest=normal_id(built["Id"]), build_duration=round(time.monotonic() - started, 3)), "changed": True}
+        log.line("mad.engine: " + build_command.shown(argv, self.secrets))
+        code = log.run(argv, environment, commands, self.options.timeout, source_dir)
+        if code:
+            raise ImageError(self._failure("%s build %s" % (self.engine.kind, _ended(code)), log))
+        self.known.forget(self.request["image"])
+        built = self._same(content)
+        if built is None:
+            gone = "the builder ended with 0, but the engine has no such image: it was removed or replaced meanwhile"
+            raise ImageError(self._failure(gone, log))
+        return {"record": dict(built, build_duration=round(time.monotonic() - started, 3)), "changed": True}
 
-    def _base(self, name: str) -> str:
+    def _base(self, name: str, log: BuildLog, commands: Commands) -> str:
         """The id of an image the Dockerfile starts from, pulled when it is not here (or when asked to)."""
-        here = self.engine.image_id(name)
+        here = self.known.image_id(name)
         if here and self.options.pull != "always":
             return here
-        code = self.log.run(self.engine.argv("pull", name), self.engine.environment, self.commands)
-        fresh = self.engine.image_id(name) if code == 0 else ""
-        if fresh:
-            return fresh
-        if here:
-            self.log.line("mad.engine: %s cannot be refreshed, the local image %s is used" % (name, here))
-            return here
-        raise ImageError(self._failure("its base image %s is not on the build host and cannot be pulled" % name))
+        code = log.run(self.engine.argv("pull", name), self.engine.environment, commands)
+        self.known.forget(name)
+        fresh = self.known.image_id(name)
+        if fresh and code:
+            log.line("mad.engine: %s cannot be refreshed, the local image %s is used" % (name, fresh))
+        if not fresh:
+            raise ImageError(self._failure("its base image %s is not on the build host and cannot be pulled" % name, log))
+        return fresh
 
     def _command(self, content: str) -> Tuple[List[str], Dict[str, str]]:
-        """(argv, environment) of the build. Secret values stand in the environment only; paths are relative to the source folder."""
-        engine, environment = self.engine, dict(self.engine.environment)
-        argv = engine.argv("build", "--network=host", *engine.build_flags)
-        argv += ["--no-cache"] if self.options.no_cache else []
-        argv += ["--label", "%s=%s" % (CONTENT_LABEL, content)]
-        if self.source["tools"] and engine.build_contexts:
-            argv += ["--build-context", "tools=./%s" % self.source["tools"]]
-        argv += ["--tag", self.image, "--file", "./" + self.source["dockerfile"]]
-        for name, value in sorted(self.request.get("build_args", {}).items()):
-            argv += ["--build-arg", "%s=%s" % (name, value)]
-        argv += self._secret_options(environment) + ["./" + self.source["context"]]
-        check_words(argv, "the build command of image %s" % self.image)
-        return argv, environment
+        return build_command.command(self.request, self.source, self.engine, self.options, self.secrets, content)
 
-    def _secret_options(self, environment: Dict[str, str]) -> List[str]:
-        """Options for the secrets: mounts where the builder has them, allowed arguments by name only."""
-        words: List[str] = []
-        arguments = set(secret_arguments(self.request, self.source))
-        for number, name in enumerate(sorted(self.secrets)):
-            if name in arguments:
-                environment[name] = self.secrets[name]
-                words += ["--build-arg", name]
-            elif self.engine.buildkit:
-                variable = "MAD_BUILD_SECRET_%d" % number  # never the secret's own name: it could be DOCKER_HOST
-                environment[variable] = self.secrets[name]
-                words += ["--secret", "id=%s,env=%s" % (_secret_id(name), variable)]
-        return words
+    def _record(self, argv: Sequence[str], content: str) -> Dict[str, Any]:
+        shown = build_command.shown(argv, self.secrets)
+        return build_command.record(self.request, self.source, self.known, self.options, shown, content)
 
-    def _execute(self, argv: List[str], environment: Dict[str, str], source_dir: str) -> None:
-        self.log.line("mad.engine: " + self._shown(argv))
-        code = self.log.run(argv, environment, self.commands, self.options.timeout, source_dir)
-        if code:
-            raise ImageError(self._failure("%s build %s" % (self.engine.kind, _ended(code))))
-
-    def _shown(self, argv: List[str]) -> str:
-        """The command as people read it."""
-        return mask(quoting.quote_argv([os.path.basename(argv[0])] + argv[1:]), self.secrets.values())
-
-    def _failure(self, what: str) -> str:
+    def _failure(self, what: str, log: BuildLog) -> str:
         """One message for a person: which image, where, what, the likely reason, the last lines."""
-        tail = self.log.tail()
+        tail = log.tail()
         text = "\n".join(tail).lower()
         hint = next((": " + words for pattern, words in _HINTS if pattern in text), "")
         where = " on %s" % self.options.host if self.options.host else ""
-        head = "image %s of model %s (%s) was not built%s: %s%s" % (
-            self.image,
-            self.request["model"],
-            self.request["dockerfile"],
-            where,
-            what,
-            hint,
-        )
-        return head + "\nlast lines of %s:\n  %s" % (os.path.basename(self.log.path), "\n  ".join(tail) if tail else "(nothing)")
-
-    def _record(self, argv: List[str], content: str) -> Dict[str, Any]:
-        """The image record of the manifest, as far as it is known before the build."""
-        request, base = self.request, self.source["base"]
-        record = {
-            "model": request["model"],
-            "docker_image": self.image,
-            "dockerfile": request["dockerfile"],
-            "base_docker": base,
-            "docker_sha": self._base_digest(base),
-            "build_command": self._shown(argv),
-            "log_file": os.path.basename(self.log.path),
-            "gpu_vendor": request.get("gpu_vendor", ""),
-            "content": content,
-            "build_host": self.options.host,
-        }
-        if request.get("gpu_architecture"):
-            record["gpu_architecture"] = request["gpu_architecture"]
-        return record
-
-    def _base_digest(self, base: str) -> str:
-        """The registry digest of the base image, else its id; "" when there is none (scratch)."""
-        known = self.engine.image(base) if base and base != "scratch" else None
-        if not known:
-            return ""
-        digests = [text.partition("@")[2] for text in known.get("RepoDigests") or [] if "@sha256:" in text]
-        return digests[0] if digests else normal_id(known["Id"])
-
-
-def content_hash(request: Mapping[str, Any], source: Mapping[str, Any], bases: Mapping[str, str]) -> str:
-    """What an image is made of: sources after .dockerignore, arguments without secrets, the ids of its base images, the architecture."""
-    return hash_value(
-        {
-            "schema": CONTENT_SCHEMA,
-            "source": source["hash"],
-            "build_args": dict(request.get("build_args", {})),
-            "bases": dict(bases),
-            "architecture": request.get("gpu_architecture", ""),
-        }
-    )
-
-
-def predict(request: Mapping[str, Any], engine: ImageEngine, options: Options) -> bool:
-    """Whether build() would build (check mode): nothing is pulled, so an absent base image means yes. Errors as in build()."""
-    source = request["source"]
-    check(request, source, engine, options)
-    bases = {name: engine.image_id(name) for name in source["images"]}
-    known = engine.image(request["image"])
-    return bool(options.no_cache or not all(bases.values()) or not known or _content_of(known) != content_hash(request, source, bases))
-
-
-def _content_of(known: Mapping[str, Any]) -> str:
-    """The content label of an inspected image."""
-    labels = (known.get("Config") or {}).get("Labels") or {}
-    return str(labels.get(CONTENT_LABEL, ""))
-
-
-def _secret_id(name: str) -> str:
-    """The name itself if it can stand in a --secret option."""
-    if not name or any(not (letter.isalnum() or letter in "_-.") for letter in name):
-        raise InvalidInput("%r cannot be the id of a build secret (letters, digits and . _ -)" % name)
-    return name
+        named = (self.request["image"], self.request["model"], self.request["dockerfile"])
+        head = "image %s of model %s (%s) was not built%s: %s%s" % (*named, where, what, hint)
+        return head + "\nlast lines of %s:\n  %s" % (os.path.basename(log.path), "\n  ".join(tail) if tail else "(nothing)")
 
 
 def _ended(code: int) -> str:
     return "was killed by signal %d" % -code if code < 0 else "ended with %d" % code
-
-
-Work = Callable[[Mapping[str, Any]], Dict[str, Any]]  # request -> {"record", "changed", ...}
 
 
 def build_all(requests: Sequence[Mapping[str, Any]], work: Work, parallel: int = 2) -> List[Dict[str, Any]]:
@@ -323,5 +199,6 @@ def outcome(request: Mapping[str, Any], work: Work) -> Dict[str, Any]:
         found.update(
             status="FAILURE", reason="image %s of model %s: %s" % (request["image"], request["model"], words), failure_class="image"
         )
+    found.pop("changed", None)
     found["seconds"] = round(time.monotonic() - started, 3)
     return found

@@ -30,7 +30,7 @@ class Facts(NamedTuple):
     base: str  # of the last stage, followed through earlier stages: what the image stands on
     arguments: Dict[str, Optional[str]]
     needs_buildkit: bool  # RUN --mount, here-documents, COPY --link and the like
-    contexts: List[str]  # names after --from= or from= that are neither stages nor images here: build contexts, if given
+    contexts: List[str]  # names after --from= or from= that are no stages and have no tag: images, or build contexts that are given
 
 
 def _escape(lines: List[str]) -> str:

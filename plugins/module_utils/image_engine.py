@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Any, Dict, List, Mapping, Optional
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from .engine import Engine, first_object
 from .engines import probe_engine
@@ -44,6 +46,20 @@ class ImageEngine(Engine):
             return None
         raise ImageError("%s cannot look for the image %s: %s" % (self.program, reference, first_words(errors)))
 
+    def images(self, references: Sequence[str]) -> Dict[str, Optional[Dict[str, Any]]]:
+        """image() of several, in one question where all are there or the engine names those that are not."""
+        code, output, errors = self.call("image", "inspect", *references)
+        if code and not any(words in errors.lower() for words in _ABSENT):
+            raise ImageError("%s cannot look for images: %s" % (self.program, first_words(errors)))
+        documents = _documents(output)
+        absent = [name for name in references if code and re.search(r"(?<!\S)%s:?(?=\s)" % re.escape(name), errors + " ")]
+        there = [name for name in references if name not in absent]
+        if len(documents) != len(there):
+            return {name: self.image(name) for name in references}
+        found: Dict[str, Optional[Dict[str, Any]]] = dict(zip(there, documents))
+        found.update(dict.fromkeys(absent))
+        return found
+
     def image_id(self, reference: str) -> str:
         """`sha256:...` of a local image (its configuration: the same after push and pull, save and load), or ""."""
         found = self.image(reference)
@@ -76,9 +92,40 @@ class ImageEngine(Engine):
         return {"engine": self.kind, "program": self.program, "buildkit": self.buildkit, "build_contexts": self.build_contexts}
 
 
+class Known:
+    """What an engine says of images, each asked for once; several at once where that is known beforehand."""
+
+    def __init__(self, engine: ImageEngine, references: Sequence[str] = ()) -> None:
+        self._engine = engine
+        self._found: Dict[str, Optional[Dict[str, Any]]] = engine.images(references) if references else {}
+
+    def image(self, reference: str) -> Optional[Dict[str, Any]]:
+        """As ImageEngine.image."""
+        if reference not in self._found:
+            self._found[reference] = self._engine.image(reference)
+        return self._found[reference]
+
+    def image_id(self, reference: str) -> str:
+        """As ImageEngine.image_id."""
+        document = self.image(reference)
+        return normal_id(str(document["Id"])) if document else ""
+
+    def forget(self, reference: str) -> None:
+        """It may have changed: ask again."""
+        self._found.pop(reference, None)
+
+
 def normal_id(text: str) -> str:
     """An image id with its algorithm in front (podman leaves it out)."""
     return text if not text or ":" in text else "sha256:" + text
+
+
+def _documents(output: str) -> List[Dict[str, Any]]:
+    """The entries of an inspect list; [] when it cannot be read."""
+    try:
+        return [dict(entry) for entry in json.loads(output)]
+    except (ValueError, TypeError):
+        return []
 
 
 def last_line(text: str) -> str:

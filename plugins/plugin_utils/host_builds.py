@@ -155,8 +155,17 @@ class HostBuilds:
             record, before = outcome.get("record"), ((known.get(outcome["image"]) or {}).get("outcome") or {}).get("record")
             if record and before and outcome["status"] == "SKIPPED" and before.get("digest") == record["digest"]:
                 record["build_duration"] = before.get("build_duration", 0.0)
+            if record and outcome["status"] == "SKIPPED":
+                self._note_unchanged(record)
             known[outcome["image"]] = {"request": requests[outcome["image"]], "outcome": outcome, "time": time.time()}
         files.write_json(self._part_path(self.host), {"schema": 1, "host": self.host, "images": known})
+
+    def _note_unchanged(self, record: t.Mapping[str, t.Any]) -> None:
+        """A log for an image that was not built in this campaign."""
+        path = os.path.join(self.logs_dir, os.path.basename(record["log_file"]))
+        if not os.path.exists(path):
+            text = "mad.engine: %s (%s) had this content already and was not built again\n" % (record["docker_image"], record["digest"])
+            files.write_atomic(path, text.encode())
 
     @staticmethod
     def _part(path: str) -> dict[str, t.Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils import (
+    build_command,
     build_host,
     build_source,
     builder,
@@ -183,13 +184,13 @@ def test_a_scratch_image_has_no_base_digest(repo: Path, tmp_path: Path) -> None:
 
 def test_content_depends_on_everything_but_secrets(repo: Path) -> None:
     source, bases = build_source.describe(request(), str(repo)), {"base:1": "sha256:1"}
-    first = builder.content_hash(request(), source, bases)
-    assert builder.content_hash(request(secret_build=["X"], model="other", gpu_vendor="NVIDIA", hosts=["n2"]), source, bases) == first
+    first = build_command.content_hash(request(), source, bases)
+    assert build_command.content_hash(request(secret_build=["X"], model="other", gpu_vendor="NVIDIA", hosts=["n2"]), source, bases) == first
     others = [
-        builder.content_hash(request(build_args={"A": "1"}), source, bases),
-        builder.content_hash(request(gpu_architecture="gfx942"), source, bases),
-        builder.content_hash(request(), dict(source, hash="x"), bases),
-        builder.content_hash(request(), source, {"base:1": "sha256:2"}),
+        build_command.content_hash(request(build_args={"A": "1"}), source, bases),
+        build_command.content_hash(request(gpu_architecture="gfx942"), source, bases),
+        build_command.content_hash(request(), dict(source, hash="x"), bases),
+        build_command.content_hash(request(), source, {"base:1": "sha256:2"}),
     ]
     assert len({first, *others}) == 5
 

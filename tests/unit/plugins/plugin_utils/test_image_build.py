@@ -55,7 +55,7 @@ def world(tmp_path: Path, monkeypatch) -> World:
 
 
 def built(image: str, status: str = "SUCCESS", duration: float = 3.5, **more) -> dict:
-    record = {"model": "m/" + image, "docker_image": image, "digest": DIGEST, "build_duration": duration}
+    record = {"model": "m/" + image, "docker_image": image, "digest": DIGEST, "build_duration": duration, "log_file": image + ".log"}
     return {
         "image": image, "model": "m/" + image, "status": status, "seconds": 4.0, "reason": "", "failure_class": "", "record": record, **more
     }  # fmt: skip
