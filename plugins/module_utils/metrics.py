@@ -22,6 +22,7 @@ _COUNTED = frozenset(
     "sample samples token tokens tok toks image images img imgs request requests req reqs query queries sequence sequences seq seqs "
     "frame frames step steps iteration iterations iter iters it its item items example examples sentence sentences word words char chars "
     "op ops operation operations hash hashes row rows record records file files batch batches episode episodes inference inferences "
+    "fsyncs syncs writes reads calls messages packets events jobs tasks transactions "
     "audio_seconds atom_steps cells particles lookups updates edges points rays pixels "
     "b byte bytes kb mb gb tb kib mib gib tib kbit mbit gbit bit bits kbps mbps gbps "
     "flop flops kflop mflop mflops gflop gflops tflop tflops pflop pflops".split()

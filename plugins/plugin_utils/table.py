@@ -72,7 +72,7 @@ def shown_number(text: str) -> str:
         return text
     if value == int(value) and abs(value) < 1e15:
         return format(int(value), ",d")
-    return format(value, ",.0f") if 1e6 <= abs(value) < 1e15 else format(value, ",.6g")
+    return format(value, ",.0f") if 1e5 <= abs(value) < 1e15 else format(value, ",.5g")
 
 
 def shown_seconds(text: str) -> str:
@@ -94,6 +94,8 @@ def render(rows: Sequence[Mapping[str, str]]) -> List[str]:
     cells = [_cells(row) for row in chosen]
     _drop_domain(cells)
     columns = [name for name in _HEAD if name in ("model", "host", "status") or any(entry[name] for entry in cells)]
+    if len({entry["host"] for entry in cells}) == 1 and sum(_widths(columns, cells).values()) + len(_GAP) * (len(columns) - 1) > WIDTH:
+        columns.remove("host")  # it says nothing, and the others need the room
     sizes = _sizes(columns, cells)
     head, rule = {name: name for name in columns}, {name: "-" * sizes[name] for name in columns}
     lines = [_line(columns, sizes, entry) for entry in (head, rule, *cells)]
@@ -131,7 +133,7 @@ def _drop_domain(cells: Sequence[Dict[str, str]]) -> None:
 
 def _sizes(columns: Sequence[str], cells: Sequence[Mapping[str, str]]) -> Dict[str, int]:
     """Column widths; too wide a table gives way step by step, but never so far that two names look the same."""
-    sizes = {name: max(width(name), *(width(entry[name]) for entry in cells)) for name in columns}
+    sizes = _widths(columns, cells)
     for name, smallest in _SHRINK:
         surplus = sum(sizes.values()) + len(_GAP) * (len(columns) - 1) - WIDTH
         if surplus > 0 and name in sizes:
@@ -140,6 +142,10 @@ def _sizes(columns: Sequence[str], cells: Sequence[Mapping[str, str]]) -> Dict[s
             if len({cut(text, size) for text in distinct}) == len(distinct):
                 sizes[name] = size
     return sizes
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Mapping[str, str]]) -> Dict[str, int]:
+    return {name: max(width(name), *(width(entry[name]) for entry in cells)) for name in columns}
 
 
 def _line(columns: Sequence[str], sizes: Mapping[str, int], entry: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.mad.engine.plugins.module_utils.metrics import better, is_nothing, number
 
 HIGHER = (
-    "samples_per_second samples_per_sec tok/s tokens/sec tokens_per_second images_per_second requests_per_second qps bandwidth GB/s MiB/s "
+    "samples_per_second fsyncs_per_second samples_per_sec tok/s tokens/sec tokens_per_second images_per_second requests_per_second qps bandwidth GB/s MiB/s "
     "throughput TFLOPS tflops/s it/s fps Gbps samples/sec/gpu tokens_per_second_per_gpu tok/s/GPU accuracy hashes/s iops MB/s"
 )
 LOWER = "ms s seconds latency ttft tpot time duration ms/step s/it seconds_per_iteration ms_per_token loss Latency milliseconds us"

@@ -67,6 +67,12 @@ def test_hosts_of_one_domain_go_without_it() -> None:
     assert "10.0.0.2" in "\n".join(table.render([row(host="10.0.0.1"), row(host="10.0.0.2")]))
 
 
+def test_one_host_gives_its_room_away() -> None:
+    rows = [row(model="hash_table_sha3_256_65536_large", metric="megabytes_per_second_per_core", host="localhost")]
+    assert table.render(rows)[0].split() == ["model", "status", "performance", "metric", "time"]
+    assert "hash_table_sha3_256_65536_large" not in table.render(rows + [row(host="n2")])[2]
+
+
 def test_empty_columns_are_left_out() -> None:
     assert table.render([failed(run_duration="")])[0].split() == ["model", "host", "status"]
     assert table.render([]) == ["no rows"]
@@ -107,10 +113,10 @@ def test_cutting_keeps_the_limit(text: str, limit: int) -> None:
     [
         ("14164", "14,164"),
         ("14164.0", "14,164"),
-        ("1234.5678", "1,234.57"),
+        ("1234.5678", "1,234.6"),
         ("1234567.8", "1,234,568"),
         ("-1.5", "-1.5"),
-        ("0.000012345678", "1.23457e-05"),
+        ("0.000012345678", "1.2346e-05"),
         ("3.2e4", "32,000"),
         ("1e300", "1e+300"),
         ("14-18|32", "14-18|32"),
