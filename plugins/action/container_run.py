@@ -142,8 +142,10 @@ class ActionModule(ActionBase):
         if not runs:
             return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
         settings = {
-            "lock": self._options["host_lock"], "parallel": self._options["host_parallel"],
-            "min_free_bytes": self._options["min_free_bytes"], "boot_id_file": self._options["boot_id_file"],
+            "lock": self._options["host_lock"],
+            "parallel": self._options["host_parallel"],
+            "min_free_bytes": self._options["min_free_bytes"],
+            "boot_id_file": self._options["boot_id_file"],
         }
         answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], settings=settings)
         if not self._task.check_mode:
@@ -168,7 +170,13 @@ class ActionModule(ActionBase):
             self._show(entry)
         finished = self._mine.save(answer["results"] + self._fetch_large(answer["large"])) + self._mine.give_up(answer["unknown"])
         counts = self._mine.counts(len(running), queued)
-        return {"changed": bool(answer["changed"] or finished), "running": running, "ended": finished, "counts": counts, "more": answer["more"]}
+        return {
+            "changed": bool(answer["changed"] or finished),
+            "running": running,
+            "ended": finished,
+            "counts": counts,
+            "more": answer["more"],
+        }
 
     def _fetch_large(self, entries: list[Result]) -> list[Result]:
         """Records that do not fit into an answer."""

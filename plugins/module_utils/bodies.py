@@ -39,16 +39,37 @@ class Body:
 
     def __init__(self, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, seat: Seat) -> None:
         self.folder, self.run, self.attempt, self.seat = folder, run, attempt, seat
-        self.child: Optional["subprocess.Popen[bytes]"] = None
+        self.child: Optional[subprocess.Popen[bytes]] = None
         self.reaped: Dict[int, int] = {}
 
     def _spawn(self, argv: List[str], cwd: str, environment: Optional[Mapping[str, str]]) -> None:
+        """Start the child that is waited for."""
+        self.child = self._popen(argv, cwd, environment)
+
+    def _popen(self, argv: List[str], cwd: str, environment: Optional[Mapping[str, str]]) -> subprocess.Popen[bytes]:
         try:
             with open(self.attempt.file("engine.log"), "ab") as log:
-                self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=cwd,
-                                              start_new_session=True, preexec_fn=self._in_child)
+                return subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    cwd=cwd,
+                    start_new_session=True,
+                    preexec_fn=self._in_child,  # noqa: PLW1509 a keeper has one thread
+                )
         except (OSError, ValueError) as error:
             raise LaunchError("%s cannot be started: %s" % (argv[0], getattr(error, "strerror", None) or error)) from error
+
+    def _wait_for(self, child: subprocess.Popen[bytes]) -> int:
+        """Exit code of a child, when it has ended; -1 if somebody else has collected it."""
+        while child.pid not in self.reaped:
+            ended = processes.reap(wait=True)
+            if not ended:
+                return -1
+            self.reaped.update(ended)
+        return processes.exit_code(self.reaped[child.pid])[0]
 
     def _in_child(self) -> None:
         """In the new process, before it becomes the program: our signal handling is not its own."""
@@ -76,6 +97,7 @@ class ContainerBody(Body):
         self.name = engine.container_name(run["campaign"], run["id"], attempt.number)
         self.engine = engine.Engine(str(run["runtime"]))
         self.restarts = 0
+        self._remover: Optional[subprocess.Popen[bytes]] = None
         self.started: Optional[Prepared] = None
 
     def describe(self) -> Dict[str, Any]:
@@ -96,7 +118,10 @@ class ContainerBody(Body):
         for _look in range(100):
             document = self._mine()
             if document is None:
-                return GONE if self.progress().began else NEVER
+                progress = self.progress()
+                if ended_well(progress):
+                    return ENDED  # removed while its record was being written
+                return GONE if progress.began else NEVER
             state = document["State"]
             if state.get("Status") not in _STARTING:
                 break
@@ -115,7 +140,9 @@ class ContainerBody(Body):
             return None
         found = ((document.get("Config") or {}).get("Labels") or {}).get("mad.folder")
         if found != engine.labels(self.run, self.attempt.number, self.folder.path)["mad.folder"]:
-            raise LaunchError("a container named %s exists already and belongs to another work folder of this machine; it was left alone" % self.name)
+            raise LaunchError(
+                "a container named %s exists already and belongs to another work folder of this machine; it was left alone" % self.name
+            )
         return document
 
     def _wait_for_end(self) -> None:
@@ -187,7 +214,9 @@ class ContainerBody(Body):
         """How it ended (asked only when it did not simply succeed)."""
         state: Mapping[str, Any] = (self._mine() or {}).get("State") or {}
         code = state.get("ExitCode") if state.get("Status") not in _STARTING else None
-        return End(code if code is not None else self.child_status(), bool(state.get("OOMKilled")), self._words() or str(state.get("Error") or ""))
+        return End(
+            code if code is not None else self.child_status(), bool(state.get("OOMKilled")), self._words() or str(state.get("Error") or "")
+        )
 
     def _words(self) -> str:
         """The last line of engine.log that says something."""
@@ -198,15 +227,29 @@ class ContainerBody(Body):
             return useful[-1][:1000] if useful else ""
         return ""
 
+    def begin_clean_up(self) -> None:
+        """Let the engine remove the container while the record is written: all that is to be known of it is on disk."""
+        if self._id():
+            self._remover = self._popen([self.engine.program, "rm", "--force", "--volumes", self._id()], "/", None)
+
     def clean_up(self, keep_alive: bool) -> List[str]:
         """Remove the container unless it is to stay."""
+        if self._remover is not None and self._wait_for(self._remover) == 0:
+            return []
         return [] if keep_alive else self.end()
 
     def empty(self, path: str) -> None:
         """Empty a folder of what root in the container left and we may not delete: with the same image, as root again."""
         words = engine.mount(path, "/rm") + ["--user", "0:0", "--entrypoint", "sh", engine.image_reference(self.run)]
         with contextlib.suppress(MadError):
-            self.engine.call("run", "--rm", "--pull", "never", "--network", "none", *words, "-c", "rm -rf /rm/* /rm/.[!.]* /rm/..?*", timeout=600)
+            self.engine.call(
+                "run", "--rm", "--pull", "never", "--network", "none", *words, "-c", "rm -rf /rm/* /rm/.[!.]* /rm/..?*", timeout=600
+            )
+
+
+def ended_well(progress: driver.Progress) -> bool:
+    """Whether the driver itself says that everything went well and is over."""
+    return bool(progress.ended) and not progress.failure and not progress.exit_code
 
 
 def _is_up(state: Mapping[str, Any]) -> bool:
@@ -242,7 +285,9 @@ class ProcessBody(Body):
         """What became of the driver of a dead keeper. It lives on, and writes its end down itself."""
         processes.become_subreaper()
         script = self.attempt.file("io", "driver.sh")
-        drivers = [pid for pid in processes.with_marker(self.mark) if processes.session_of(pid) == pid and script in processes.command_of(pid)]
+        drivers = [
+            pid for pid in processes.with_marker(self.mark) if processes.session_of(pid) == pid and script in processes.command_of(pid)
+        ]
         progress = self.progress()
         if drivers:
             self.watched = (drivers[0], processes.start_ticks(drivers[0]))
@@ -272,6 +317,9 @@ class ProcessBody(Body):
         """How the driver ended."""
         return End(self.child_status(), False, "")
 
+    def begin_clean_up(self) -> None:
+        """What is left is ended before the record is written, or after: it makes no difference here."""
+
     def clean_up(self, dummy_keep_alive: bool) -> List[str]:
         """End what the model left in the background."""
         notes: List[str] = []
@@ -285,7 +333,7 @@ class ProcessBody(Body):
         """Nobody else wrote there."""
 
 
-def make_body(folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, seat: Seat) -> "ContainerBody | ProcessBody":
+def make_body(folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, seat: Seat) -> ContainerBody | ProcessBody:
     """The kind that the run's runtime asks for."""
     kind = ProcessBody if run["runtime"] == "host" else ContainerBody
     return kind(folder, run, attempt, seat)

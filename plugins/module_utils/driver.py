@@ -116,8 +116,18 @@ def render(run: Mapping[str, Any], attempt: int, place: Place) -> str:
     """The script of one attempt."""
     directory = place.base + "/" + run_directory(run)
     model = repr(str(run.get("model", "")))  # in a comment: repr keeps it on one line
-    parts = [_HEAD.format(run=run["id"], attempt=attempt, model=model, base=quote(place.base), io=quote(place.io),
-                          directory=quote(directory), leave=_leave_lines(place)), _CLEAN_ENV]
+    parts = [
+        _HEAD.format(
+            run=run["id"],
+            attempt=attempt,
+            model=model,
+            base=quote(place.base),
+            io=quote(place.io),
+            directory=quote(directory),
+            leave=_leave_lines(place),
+        ),
+        _CLEAN_ENV,
+    ]
     parts.append(_clone(run) if run.get("url") else _MAKE_DIRECTORY)
     parts += [_script("pre", number, entry) for number, entry in enumerate(run.get("pre_scripts") or [])]
     source = relative(str(run["command"].get("directory") or ""), "command.directory")

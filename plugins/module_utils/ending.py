@@ -31,7 +31,9 @@ def phase_name(run: Mapping[str, Any], phase: str, detail: str) -> str:
         number = int(detail) if detail.isdigit() else -1
         path = scripts[number].get("path", "?") if 0 <= number < len(scripts) else "?"
         return "the %s script %s" % (phase, path)
-    return {"clone": "git clone of %s" % run.get("url"), "prepare": "preparing the run directory", "collect": "collecting the results"}.get(phase, phase)
+    return {"clone": "git clone of %s" % run.get("url"), "prepare": "preparing the run directory", "collect": "collecting the results"}.get(
+        phase, phase
+    )
 
 
 def phase_failure(run: Mapping[str, Any], failure: Mapping[str, Any]) -> Dict[str, str]:
@@ -87,7 +89,11 @@ class Ending:
         times = {"queued": float(self.run.get("queued") or handed_over), "staged": handed_over, "finished": now}
         if progress.ended:
             times["finished"] = wall_clock(progress.ended)
-        for name, moment in (("started", progress.began), ("model_started", progress.model_began), ("model_finished", progress.model_ended)):
+        for name, moment in (
+            ("started", progress.began),
+            ("model_started", progress.model_began),
+            ("model_finished", progress.model_ended),
+        ):
             if moment:
                 times[name] = wall_clock(moment)
         self.outcome["times"] = times
@@ -126,9 +132,17 @@ class Ending:
 
     def _record(self) -> Dict[str, Any]:
         launch, log = self.attempt.launch(), self.attempt.file("model.log")
-        self.outcome["target"] = {"container": launch.get("container", ""), "container_id": self._container_id(),
-                                  "parallel": launch.get("parallel", 1), "neighbours": self._neighbours()}
-        self.outcome["files"] = {"log": "run.log", "log_bytes": os.path.getsize(log) if os.path.exists(log) else 0, "artifacts": self.artifacts()}
+        self.outcome["target"] = {
+            "container": launch.get("container", ""),
+            "container_id": self._container_id(),
+            "parallel": launch.get("parallel", 1),
+            "neighbours": self._neighbours(),
+        }
+        self.outcome["files"] = {
+            "log": "run.log",
+            "log_bytes": os.path.getsize(log) if os.path.exists(log) else 0,
+            "artifacts": self.artifacts(),
+        }
         self.outcome["gpus"] = {"indexes": launch.get("gpus", [])}
         self.outcome["cpus"] = launch.get("cpus", "")
         self.outcome["git_commit"] = self.progress.commit if _COMMIT.match(self.progress.commit) else ""
@@ -211,7 +225,7 @@ def mask_file(path: str, values: List[str]) -> int:
                 done = max(done, match.end())
             if not chunk:
                 return found
-            block, position = block[max(done, 0):], position + max(done, 0)
+            block, position = block[max(done, 0) :], position + max(done, 0)
 
 
 def reserve_space(folder: HostFolder) -> None:

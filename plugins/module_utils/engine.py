@@ -30,8 +30,23 @@ _FLAGS = frozenset(
     "--sig-proxy --tls-verify --tty --unsetenv-all --use-api-socket".split()
 )
 _SHORT_FLAGS = frozenset("ditPq")
-_SHORT = {"d": "--detach", "e": "--env", "h": "--hostname", "i": "--interactive", "l": "--label", "m": "--memory", "p": "--publish", "q": "--quiet",
-          "t": "--tty", "u": "--user", "v": "--volume", "w": "--workdir", "a": "--attach", "c": "--cpu-shares", "P": "--publish-all"}
+_SHORT = {
+    "d": "--detach",
+    "e": "--env",
+    "h": "--hostname",
+    "i": "--interactive",
+    "l": "--label",
+    "m": "--memory",
+    "p": "--publish",
+    "q": "--quiet",
+    "t": "--tty",
+    "u": "--user",
+    "v": "--volume",
+    "w": "--workdir",
+    "a": "--attach",
+    "c": "--cpu-shares",
+    "P": "--publish-all",
+}
 _ALIASES = {"--net": "--network"}
 # What belongs to us: with any of these the run could not be found, timed, judged or removed.
 _REFUSED = {
@@ -121,7 +136,9 @@ def check_environment(variables: Mapping[str, str]) -> None:
         size = len(name) + len(os.fsencode(value)) + 2
         total += size
         if size > _WORD_LIMIT:
-            raise InvalidInput("the environment variable %s has %d bytes; the kernel passes at most %d: put it into a file" % (name, size, _WORD_LIMIT))
+            raise InvalidInput(
+                "the environment variable %s has %d bytes; the kernel passes at most %d: put it into a file" % (name, size, _WORD_LIMIT)
+            )
     if total > _ENV_LIMIT:
         raise InvalidInput("the environment has %d bytes; at most %d reach a process: put large values into files" % (total, _ENV_LIMIT))
 
@@ -178,7 +195,7 @@ def _short_options(words: Sequence[str], index: int) -> List[Tuple[str, str, int
         if letter in _SHORT_FLAGS:
             found.append((_SHORT[letter], "", 1))
             continue
-        rest = word[position + 1:].lstrip("=")
+        rest = word[position + 1 :].lstrip("=")
         return found + [(_SHORT[letter], rest, 1) if rest else (_SHORT[letter], _value_after(words, index), 2)]
     return found
 
@@ -315,8 +332,15 @@ class Engine:
     def call(self, *words: str, stdin: str = "", timeout: Optional[float] = _ANSWER_SECONDS) -> Tuple[int, str, str]:
         """(exit status, stdout, stderr). An engine that hangs or is gone is a MadError of class infra."""
         try:
-            done = subprocess.run([self.program, *words], env=self.environment, input=stdin.encode("utf-8", "surrogateescape"),
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, check=False)
+            done = subprocess.run(
+                [self.program, *words],
+                env=self.environment,
+                input=stdin.encode("utf-8", "surrogateescape"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                timeout=timeout,
+                check=False,
+            )
         except subprocess.TimeoutExpired as error:
             raise MadError("%s %s did not answer in %s s: is the engine healthy?" % (self.program, words[0], timeout)) from error
         except OSError as error:

@@ -24,8 +24,13 @@ def wish(run: Mapping[str, Any]) -> Wish:
     """What a run needs of an image."""
     image = run.get("image") or {}
     digest = image.get("digest")
-    return {"runtime": run["runtime"], "name": str(image.get("name") or ""), "digest": digest if isinstance(digest, str) else "",
-            "registry_image": str(image.get("registry_image") or ""), "given": bool(image.get("given"))}
+    return {
+        "runtime": run["runtime"],
+        "name": str(image.get("name") or ""),
+        "digest": digest if isinstance(digest, str) else "",
+        "registry_image": str(image.get("registry_image") or ""),
+        "given": bool(image.get("given")),
+    }
 
 
 def key(wanted: Wish) -> str:
@@ -50,7 +55,12 @@ class Images:
             started = time.monotonic()
             try:
                 digest, how = self._ensure(wanted)
-                self.answers[key(wanted)] = {"name": wanted["name"], "digest": digest, "how": how, "seconds": round(time.monotonic() - started, 3)}
+                self.answers[key(wanted)] = {
+                    "name": wanted["name"],
+                    "digest": digest,
+                    "how": how,
+                    "seconds": round(time.monotonic() - started, 3),
+                }
             except MadError as error:
                 self.answers[key(wanted)] = {"name": wanted["name"], "error": error.message}
 
@@ -74,7 +84,10 @@ class Images:
         else:
             if wanted["digest"]:
                 self.missing.append(wanted["digest"])
-            raise ImageError("image %s (%s) is not on this host, and neither a registry nor an archive has it" % (wanted["name"], wanted["digest"] or "no id"))
+            raise ImageError(
+                "image %s (%s) is not on this host, and neither a registry nor an archive has it"
+                % (wanted["name"], wanted["digest"] or "no id")
+            )
         found = self._present(engine, wanted, source)
         if not found:
             raise ImageError("image %s was %s, but it is not the planned %s" % (source or wanted["name"], how, wanted["digest"]))

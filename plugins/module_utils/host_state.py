@@ -3,20 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The work folder on a host: its names, its files and who may start what. No other code knows them.
 
-    <work dir>/lib/<sha256>.pyz                     the core as a zipapp
-    <work dir>/outbox/<random>.tar.gz               an archive on its way to the controller
-    <work dir>/campaigns/<campaign>.<12 hex>/       mode 0700, one per campaign and inventory host
-        host.json  settings.json  facts.json  secrets.json  state.json  supervisor.lock  stage.lock  settings.lock
-        stop  cancel  crashes  supervisor.log
-        tree/<hash>/                                staged copies of the repository's paths
-        runs/<run id>/run.json
-        runs/<run id>/attempt-N/                    made by mkdir: the arbiter
-            keeper.lock                             flock, held by the keeper as long as it lives
-            launch.json                             written before anything is started
-            io/                                     what driver and model may write: driver.sh, phases, logs, artifacts
-            work/                                   /myworkspace
-            model.log pre.log post.log engine.log artifacts/      moved here from io/ at the end
-            result.json                             the record; its existence is the end of the attempt
+<work dir>/lib/<sha256>.pyz                     the core as a zipapp
+<work dir>/outbox/<random>.tar.gz               an archive on its way to the controller
+<work dir>/campaigns/<campaign>.<12 hex>/       mode 0700, one per campaign and inventory host
+    host.json  settings.json  facts.json  secrets.json  state.json  supervisor.lock  stage.lock  settings.lock
+    stop  cancel  crashes  supervisor.log
+    tree/<hash>/                                staged copies of the repository's paths
+    runs/<run id>/run.json
+    runs/<run id>/attempt-N/                    made by mkdir: the arbiter
+        keeper.lock                             flock, held by the keeper as long as it lives
+        launch.json                             written before anything is started
+        io/                                     what driver and model may write: driver.sh, phases, logs, artifacts
+        work/                                   /myworkspace
+        model.log pre.log post.log engine.log artifacts/      moved here from io/ at the end
+        result.json                             the record; its existence is the end of the attempt
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def own_folder(path: str, mode: int) -> bool:
         check_owner(path)
         return False
     except OSError as error:
-        raise MadError("the work folder %s cannot be made: %s; set mad_work_dir to a place on a local disk" % (path, error.strerror)) from error
+        raise MadError(
+            "the work folder %s cannot be made: %s; set mad_work_dir to a place on a local disk" % (path, error.strerror)
+        ) from error
 
 
 def check_owner(path: str) -> None:
@@ -275,7 +277,9 @@ class HostFolder:
         return read_optional(self.file("facts.json"))
 
     def _all_secrets(self) -> Dict[str, Dict[str, str]]:
-        return {str(run_id): dict(values) for run_id, values in read_optional(self.file("secrets.json")).items() if isinstance(values, dict)}
+        return {
+            str(run_id): dict(values) for run_id, values in read_optional(self.file("secrets.json")).items() if isinstance(values, dict)
+        }
 
     def secrets(self, run_id: str) -> Dict[str, str]:
         """Values of a run's secret variables; {} when it needs none or all work is done."""
@@ -409,7 +413,7 @@ def is_hasty(record: Mapping[str, Any]) -> bool:
 
 
 def retry_kind(run: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    """"free", "counted" or "": what another attempt after this record would be. A wrong image stays wrong."""
+    """ "free", "counted" or "": what another attempt after this record would be. A wrong image stays wrong."""
     if record.get("failure_class") == "image":
         return ""
     return status.retry_kind(run, record, {"status": record.get("status", ""), "failure_class": record.get("failure_class", "")})

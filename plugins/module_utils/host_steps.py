@@ -159,7 +159,9 @@ def started(job: Job) -> Answer:
         return dict(_answer(folder, job), changed=bool(pending) and not folder.supervised(), acknowledged={})
     spawned = False
     if pending:
-        os.close(host_state.open_machine_lock(str(_settings(job).get("lock") or host_state.DEFAULT_LOCK)))  # what is wrong with it is said now
+        os.close(
+            host_state.open_machine_lock(str(_settings(job).get("lock") or host_state.DEFAULT_LOCK))
+        )  # what is wrong with it is said now
         _forget_orders(folder)
         version = folder.save_settings(_settings(job))
         spawned = _ensure_supervisor(folder, str(job["core"]), version)
@@ -186,7 +188,12 @@ def _forget_orders(folder: HostFolder) -> None:
 def _launch_document(folder: HostFolder, run_id: str) -> Answer:
     """What the controller writes down about an accepted launch."""
     run = folder.run(run_id)
-    return {"attempt": int(run.get("attempt", 1)), "folder": folder.path, "boot_id": folder.state().get("boot_id", ""), "queued": run.get("queued")}
+    return {
+        "attempt": int(run.get("attempt", 1)),
+        "folder": folder.path,
+        "boot_id": folder.state().get("boot_id", ""),
+        "queued": run.get("queued"),
+    }
 
 
 def _ensure_supervisor(folder: HostFolder, core: str, version: int) -> bool:
@@ -230,8 +237,16 @@ def _spawn(folder: HostFolder, core: str) -> None:
         raise MadError("the core %s is not what it should be; stage again" % pyz)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("ANSIBLE_")}
     with open(folder.file("supervisor.log"), "ab") as log:
-        done = subprocess.run([sys.executable, "-I", "-B", pyz, "supervise", folder.path], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                              env=environment, cwd="/", timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, "-I", "-B", pyz, "supervise", folder.path],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd="/",
+            timeout=60,
+            check=False,
+        )
     if done.returncode:
         raise MadError("the supervisor cannot be started: %s" % host_state.read_text(folder.file("supervisor.log")).strip()[-500:])
 
@@ -307,8 +322,13 @@ def _running(folder: HostFolder, run_id: str, number: int) -> Answer:
     attempt = folder.attempt(run_id, number)
     progress = driver.read_phases(attempt.file("io", "phases"))
     began = wall_clock(progress.began) if progress.began else float(attempt.launch().get("created") or time.time())
-    return {"run": run_id, "attempt": number, "model": folder.run(run_id).get("model", ""), "phase": progress.phase or "launch",
-            "seconds": round(max(0.0, time.time() - began), 1)}
+    return {
+        "run": run_id,
+        "attempt": number,
+        "model": folder.run(run_id).get("model", ""),
+        "phase": progress.phase or "launch",
+        "seconds": round(max(0.0, time.time() - began), 1),
+    }
 
 
 def _live(folder: HostFolder, offsets: Mapping[str, Any], answer: Answer, hidden: List[str]) -> Iterator[Answer]:
@@ -327,8 +347,15 @@ def _live(folder: HostFolder, offsets: Mapping[str, Any], answer: Answer, hidden
         text, start, end = _new_text(path, offset, room, ended)
         room -= end - start
         if end > offset or ended:
-            yield {"run": run_id, "attempt": numbers[-1], "model": folder.run(run_id).get("model", ""), "offset": end, "skipped": start - offset,
-                   "text": mask(text, hidden), "ended": ended}
+            yield {
+                "run": run_id,
+                "attempt": numbers[-1],
+                "model": folder.run(run_id).get("model", ""),
+                "offset": end,
+                "skipped": start - offset,
+                "text": mask(text, hidden),
+                "ended": ended,
+            }
 
 
 def _new_text(path: str, offset: int, room: int, ended: bool) -> Tuple[str, int, int]:
@@ -345,7 +372,7 @@ def _new_text(path: str, offset: int, room: int, ended: bool) -> Tuple[str, int,
         cut = data.find(b"\n") + 1
         data, start = data[cut:], start + cut
     if not ended:
-        data = data[:max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
+        data = data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
     return data.decode("utf-8", "replace"), start, start + len(data)
 
 
@@ -360,12 +387,20 @@ def collected(job: Job) -> Answer:
     chosen = _result_of if job.get("only_results") else _files_of
     found = {run_id: chosen(folder, run_id) for run_id in sorted(job["runs"]) if folder.run(run_id)}
     total = sum(os.path.getsize(path) for entries in found.values() for path, dummy in entries)
-    answer: Answer = {"changed": bool(found), "runs": sorted(found), "content_bytes": total, "unknown": sorted(set(job["runs"]) - set(found)), "archive": ""}
+    answer: Answer = {
+        "changed": bool(found),
+        "runs": sorted(found),
+        "content_bytes": total,
+        "unknown": sorted(set(job["runs"]) - set(found)),
+        "archive": "",
+    }
     if not found or job.get("check"):
         return answer
     free = shutil.disk_usage(folder.path).free
     if free < total + (16 << 20):
-        raise MadError("the archive of logs and artifacts needs up to %d MiB in %s, where %d MiB are free" % (total >> 20, folder.path, free >> 20))
+        raise MadError(
+            "the archive of logs and artifacts needs up to %d MiB in %s, where %d MiB are free" % (total >> 20, folder.path, free >> 20)
+        )
     answer["archive"] = _make_archive(work_dir(job), found)
     answer["bytes"] = os.path.getsize(answer["archive"])
     return answer
@@ -383,7 +418,11 @@ def _files_of(folder: HostFolder, run_id: str) -> List[Tuple[str, str]]:
                 found.append((attempt.file(name), "%s/%s" % (prefix, "run.log" if name == "model.log" else name)))
         folder_path = attempt.file("artifacts")
         names = sorted(os.listdir(folder_path)) if is_folder(folder_path) else []
-        found += [(os.path.join(folder_path, name), "%s/artifacts/%s" % (prefix, name)) for name in names if is_regular(os.path.join(folder_path, name))]
+        found += [
+            (os.path.join(folder_path, name), "%s/artifacts/%s" % (prefix, name))
+            for name in names
+            if is_regular(os.path.join(folder_path, name))
+        ]
     return found
 
 
@@ -456,4 +495,6 @@ def cancelled(job: Job) -> Answer:
         if not answer["running"] and not answer["queued"]:
             return dict(answer, changed=True)
         time.sleep(0.2)
-    raise MadError("%d runs of campaign %s still run after being cancelled; see %s" % (len(answer["running"]), job["campaign"], folder.path))
+    raise MadError(
+        "%d runs of campaign %s still run after being cancelled; see %s" % (len(answer["running"]), job["campaign"], folder.path)
+    )

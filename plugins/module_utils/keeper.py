@@ -18,7 +18,7 @@ import traceback
 from typing import Any, Callable, Dict, Mapping
 
 from . import driver, ending, processes
-from .bodies import ENDED, GONE, NEVER, make_body
+from .bodies import ENDED, GONE, NEVER, ended_well, make_body
 from .errors import MadError
 from .host_state import Attempt, HostFolder
 from .preparation import Preparation, Seat
@@ -42,8 +42,16 @@ class Keeper:
         self.keep_alive = bool(keep.get("alive")) and run["runtime"] != "host"
         self.keep_work = self.keep_alive or bool(keep.get("model_dir") or keep.get("alive"))
         self.outcome: Dict[str, Any] = {
-            "launched": False, "exit_code": None, "signal": 0, "timed_out": False, "oom": False, "cancelled": False, "preempted": False,
-            "error": None, "notes": [], "times": {},
+            "launched": False,
+            "exit_code": None,
+            "signal": 0,
+            "timed_out": False,
+            "oom": False,
+            "cancelled": False,
+            "preempted": False,
+            "error": None,
+            "notes": [],
+            "times": {},
         }
 
     def new(self) -> None:
@@ -64,6 +72,8 @@ class Keeper:
         except Exception as error:  # a defect of ours must not leave a run without an end: it becomes the reason
             traceback.print_exc()
             self._fail(MadError("internal error of the keeper: %r" % error))
+        if not self.was_ended and not self.keep_alive and not self.outcome["error"] and ended_well(self.body.progress()):
+            self.body.begin_clean_up()
         ending.Ending(self.folder, self.run, self.attempt, self.outcome).write()
         self._clean_up()
 
@@ -83,11 +93,22 @@ class Keeper:
 
     def _start_and_watch(self) -> None:
         me = os.getpid()
-        self.attempt.save_launch(dict(
-            self.body.describe(), schema=1, run=self.run["id"], attempt=self.attempt.number, runtime=self.run["runtime"],
-            keeper={"pid": me, "ticks": processes.start_ticks(me)}, boot_id=self.boot_id, created=self.created, gpus=list(self.seat.gpus),
-            cpus=self.seat.cpus, parallel=self.seat.parallel, oom_kills=processes.oom_kills(),
-        ))
+        self.attempt.save_launch(
+            dict(
+                self.body.describe(),
+                schema=1,
+                run=self.run["id"],
+                attempt=self.attempt.number,
+                runtime=self.run["runtime"],
+                keeper={"pid": me, "ticks": processes.start_ticks(me)},
+                boot_id=self.boot_id,
+                created=self.created,
+                gpus=list(self.seat.gpus),
+                cpus=self.seat.cpus,
+                parallel=self.seat.parallel,
+                oom_kills=processes.oom_kills(),
+            )
+        )
         prepared = Preparation(self.folder, self.run, self.attempt, self.seat).make()
         self.outcome["notes"] += prepared.notes
         self.body.start(prepared)
@@ -147,8 +168,7 @@ class Keeper:
         progress = self.body.progress()
         self.outcome["launched"] = bool(progress.began)
         self.outcome["exit_code"] = progress.exit_code
-        well = progress.ended and not progress.failure and not progress.exit_code
-        if not well and not self.was_ended and not self.outcome["error"]:
+        if not ended_well(progress) and not self.was_ended and not self.outcome["error"]:
             self._explain(progress)
 
     def _explain(self, progress: driver.Progress) -> None:
@@ -201,7 +221,7 @@ class Keeper:
 class Wakeups:
     """Sleep that ends as soon as a child ends or a signal comes."""
 
-    def __enter__(self) -> "Wakeups":
+    def __enter__(self) -> Wakeups:
         self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.before = signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self.writer, warn_on_full_buffer=False)

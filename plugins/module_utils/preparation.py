@@ -50,7 +50,9 @@ class Preparation:
         for path in (self.work, self.control):
             shutil.rmtree(path, ignore_errors=True)
             os.mkdir(path)
-            os.chmod(path, 0o777 if self.shared else 0o700)  # shared: another user than root works in the container; the folder above is 0700
+            os.chmod(
+                path, 0o777 if self.shared else 0o700
+            )  # shared: another user than root works in the container; the folder above is 0700
         self._copy_tree()
         plain, secret = self._environment()
         short, long = engine.split_environment(plain, secret)
@@ -87,7 +89,7 @@ class Preparation:
             else:
                 raise MadError("%s was not staged on this host" % short)
 
-    def _environment(self) -> "tuple[Dict[str, str], Dict[str, str]]":
+    def _environment(self) -> tuple[Dict[str, str], Dict[str, str]]:
         plain = {str(name): str(value) for name, value in (self.run.get("env") or {}).items()}
         known = self.folder.secrets(self.run["id"])
         absent = set(self._absent_secrets())
@@ -115,7 +117,12 @@ class Preparation:
         return engine.Launch(
             name=engine.container_name(self.run["campaign"], self.run["id"], self.attempt.number),
             labels=engine.labels(self.run, self.attempt.number, self.folder.path),
-            work=self.work, control=self.control, cidfile=cidfile, gpus=self.seat.gpus, cpus=self.seat.cpus, env=env,
+            work=self.work,
+            control=self.control,
+            cidfile=cidfile,
+            gpus=self.seat.gpus,
+            cpus=self.seat.cpus,
+            env=env,
             shm_bytes=memory // 2,  # as the kernel gives a host's own /dev/shm; the engines' 64 MB stop data loaders
             selinux=os.path.exists("/sys/fs/selinux/enforce"),
         )
@@ -145,7 +152,7 @@ def _visible_gpus(run: Mapping[str, Any], gpus: List[int]) -> Dict[str, str]:
     """On the bare host GPUs are chosen by environment variables."""
     text = ",".join(str(index) for index in gpus)
     names = {"AMD": ("HIP_VISIBLE_DEVICES",), "NVIDIA": ("CUDA_VISIBLE_DEVICES",), "INTEL": ("ZE_AFFINITY_MASK",)}
-    return {name: text for name in names.get((run.get("gpus") or {}).get("vendor", ""), ())} if gpus else {}
+    return dict.fromkeys(names.get((run.get("gpus") or {}).get("vendor", ""), ()), text) if gpus else {}
 
 
 def cpu_set(text: str) -> Set[int]:

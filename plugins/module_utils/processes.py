@@ -142,12 +142,12 @@ def send(pids: Iterable[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def reap() -> Dict[int, int]:
-    """Collect every child that has ended: {pid: wait status}."""
+def reap(wait: bool = False) -> Dict[int, int]:
+    """Collect every child that has ended: {pid: wait status}; `wait` until there is one."""
     ended: Dict[int, int] = {}
     with contextlib.suppress(ChildProcessError):
         while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, 0 if wait and not ended else os.WNOHANG)
             if pid == 0:
                 break
             ended[pid] = status

@@ -188,7 +188,11 @@ class Supervisor:
                 time.sleep(count)
             self._adopt(active.run, active.attempt)
             return
-        self._write_record(active.run, active.attempt, {"failure_class": "infra", "reason": "its keeper ended %d times without a record; see supervisor.log on the host" % count})
+        self._write_record(
+            active.run,
+            active.attempt,
+            {"failure_class": "infra", "reason": "its keeper ended %d times without a record; see supervisor.log on the host" % count},
+        )
 
     def _write_record(self, run: Mapping[str, Any], attempt: Attempt, decision: Mapping[str, str]) -> None:
         try:
@@ -295,15 +299,21 @@ class Supervisor:
         gpus = run.get("gpus") or {}
         count, pool = int(gpus.get("count") or 0), gpus.get("pool") or []
         if count > len(pool):
-            return {"failure_class": "placement", "reason": "the model asks for %d GPUs, the host offers %d (docker_gpus)" % (count, len(pool))}
+            return {
+                "failure_class": "placement",
+                "reason": "the model asks for %d GPUs, the host offers %d (docker_gpus)" % (count, len(pool)),
+            }
         wanted = int(self.settings["min_free_bytes"])
         try:
             free = shutil.disk_usage(self.folder.path).free
         except OSError:
             return None
         if free < wanted:
-            return {"failure_class": "infra", "reason": "only %d MiB are free in %s, %d MiB are needed to start a run; mad.engine.clean removes old campaigns"
-                    % (free >> 20, self.folder.path, wanted >> 20)}
+            return {
+                "failure_class": "infra",
+                "reason": "only %d MiB are free in %s, %d MiB are needed to start a run; mad.engine.clean removes old campaigns"
+                % (free >> 20, self.folder.path, wanted >> 20),
+            }
         return None
 
     def _note_neighbours(self, new: str) -> None:
@@ -323,8 +333,16 @@ class Supervisor:
             return
         self.last_beat, self._shown = now, running
         me = os.getpid()
-        state = {"pid": me, "started": processes.start_ticks(me), "boot_id": self.boot_id, "heartbeat": now, "running": running,
-                 "queued": len(self.pending), "machine_lock": self.machine_lock is not None, "version": self.version}
+        state = {
+            "pid": me,
+            "started": processes.start_ticks(me),
+            "boot_id": self.boot_id,
+            "heartbeat": now,
+            "running": running,
+            "queued": len(self.pending),
+            "machine_lock": self.machine_lock is not None,
+            "version": self.version,
+        }
         try:
             write_quickly(self.folder.file("state.json"), state)
         except OSError as error:
@@ -373,7 +391,7 @@ def _cpus_or_none(text: str) -> Set[int]:
 
 
 def cpu_text(cpus: Sequence[int]) -> str:
-    """"0-2,8" of [0, 1, 2, 8]."""
+    """ "0-2,8" of [0, 1, 2, 8]."""
     parts: List[List[int]] = []
     for cpu in cpus:
         if parts and parts[-1][1] == cpu - 1:

@@ -25,7 +25,8 @@ def check_space(folder: str, wanted: int, host: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < wanted + _MARGIN:
         raise MadError(
-            "logs and artifacts of host %s need %d MiB in %s, where %d MiB are free; make room and collect again" % (host, (wanted + _MARGIN) >> 20, folder, free >> 20)
+            "logs and artifacts of host %s need %d MiB in %s, where %d MiB are free; make room and collect again"
+            % (host, (wanted + _MARGIN) >> 20, folder, free >> 20)
         )
 
 
@@ -47,7 +48,7 @@ def receive(mine: HostRuns, archive: str, scratch: str, run_ids: t.Iterable[str]
     for run_id in sorted(allowed):
         known = mine.campaign.result(run_id) or {}
         mine.campaign.save_attempt({"run_id": run_id, "attempt": int(known.get("attempt", 1)), "collected": True})
-    return {run_id: True for run_id in sorted(allowed)}
+    return dict.fromkeys(sorted(allowed), True)
 
 
 def _keep(mine: HostRuns, folder: str, name: str) -> None:

@@ -41,7 +41,9 @@ _COLOUR = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
 class Secrets:
     """Where the values of secret variables come from: the play's `secrets`, the plan's own sources, the controller's environment."""
 
-    def __init__(self, given: t.Mapping[str, t.Any], credential_file: str, repo: str, context: t.Callable[[], t.Mapping[str, t.Any]]) -> None:
+    def __init__(
+        self, given: t.Mapping[str, t.Any], credential_file: str, repo: str, context: t.Callable[[], t.Mapping[str, t.Any]]
+    ) -> None:
         self.given, self.repo, self._context = given, repo, context
         self.credentials = registry.load_credentials(credential_file, os.environ)
         self._cards: dict[str, t.Any] = {}
@@ -142,7 +144,13 @@ class HostRuns:
     def stage_document(self, runs: list[Run], secrets: Secrets) -> dict[str, t.Any]:
         """What goes to the host beside files."""
         values = {run["id"]: secrets.of(run) for run in runs if run.get("secret_env")}
-        return {"schema": 1, "runs": runs, "facts": self.facts(), "secrets": values, "credentials": _registry_logins(runs, secrets.credentials)}
+        return {
+            "schema": 1,
+            "runs": runs,
+            "facts": self.facts(),
+            "secrets": values,
+            "credentials": _registry_logins(runs, secrets.credentials),
+        }
 
     def acknowledged(self, runs: list[Run]) -> list[str]:
         """Ids of runs that the host has accepted before."""
@@ -220,8 +228,18 @@ class HostRuns:
 def _shown(found: Run) -> Run:
     """A record as the progress callback shows it."""
     metrics = found.get("metrics") or []
-    metric = "%s %s" % (metrics[0].get("text", ""), metrics[0].get("unit", "")) if len(metrics) == 1 else ("%d results" % len(metrics) if metrics else "")
-    return {"run": found["run_id"], "model": found["model"], "status": found["status"], "failure_class": found["failure_class"], "metric": metric.strip()}
+    metric = (
+        "%s %s" % (metrics[0].get("text", ""), metrics[0].get("unit", ""))
+        if len(metrics) == 1
+        else ("%d results" % len(metrics) if metrics else "")
+    )
+    return {
+        "run": found["run_id"],
+        "model": found["model"],
+        "status": found["status"],
+        "failure_class": found["failure_class"],
+        "metric": metric.strip(),
+    }
 
 
 def _registry_logins(runs: t.Iterable[Run], credentials: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -15,13 +15,16 @@ from ansible_collections.mad.engine.plugins.module_utils import errors, supervis
 
 PACKAGE = "mad_core"
 _TIME = (1980, 1, 1, 0, 0, 0)  # zip's first moment: times must not change the hash
-_MAIN = """\
+_MAIN = (
+    """\
 import sys
 
 from %s.supervisor import run_program
 
 sys.exit(run_program(sys.argv[1:]))
-""" % PACKAGE
+"""
+    % PACKAGE
+)
 
 
 def _imported(source: bytes, path: str) -> set[str]:

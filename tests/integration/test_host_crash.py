@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -37,9 +38,10 @@ def lines(base: Path, model: str) -> List[str]:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL."""
+    """SIGKILL; who has gone already needs none."""
     if pid:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def mounted(base: Path, runtime: str) -> List[dict]:
@@ -302,7 +304,20 @@ def test_a_container_of_somebody_else_is_left_alone(make_host: MakeHost) -> None
     host = make_host("docker")
     run_id = host.run(PRINT, "docker")
     name = "mad-%s-%s-1" % (host.campaign, run_id)
-    words = ["docker", "run", "-d", "--network", "host", "--name", name, "--label", "mad.campaign=" + host.campaign, host.image, "sleep", "60"]
+    words = [
+        "docker",
+        "run",
+        "-d",
+        "--network",
+        "host",
+        "--name",
+        name,
+        "--label",
+        "mad.campaign=" + host.campaign,
+        host.image,
+        "sleep",
+        "60",
+    ]
     subprocess.run(words, check=True, capture_output=True)
     host.go()
     record = host.wait()[run_id]
@@ -332,10 +347,22 @@ def test_launch_written_and_nothing_started(make_host: MakeHost, tmp_path: Path)
         attempt = host.folder.attempt(run_id, 1)
         attempt.claim()
         os.mkdir(attempt.file("work"))
-        attempt.save_launch({"boot_id": processes.boot_id(), "created": time.time(), "gpus": [], "cpus": "", "parallel": 1, "container": ""})
+        attempt.save_launch(
+            {"boot_id": processes.boot_id(), "created": time.time(), "gpus": [], "cpus": "", "parallel": 1, "container": ""}
+        )
         if runtime == "docker":  # a start that the dead keeper's client had asked for: made, never begun
             labels = ["--label", "mad.campaign=" + host.campaign, "--label", "mad.folder=" + _folder_label(host)]
-            words = ["docker", "create", "--network", "host", "--name", "mad-%s-%s-1" % (host.campaign, run_id), *labels, host.image, "true"]
+            words = [
+                "docker",
+                "create",
+                "--network",
+                "host",
+                "--name",
+                "mad-%s-%s-1" % (host.campaign, run_id),
+                *labels,
+                host.image,
+                "true",
+            ]
             subprocess.run(words, check=True, capture_output=True)
         host.start()
         record = host.wait()[run_id]

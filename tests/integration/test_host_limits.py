@@ -10,7 +10,7 @@ import subprocess
 import tarfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Iterator, List
 
 import pytest
 
@@ -103,7 +103,9 @@ def test_results_come_in_pieces_of_256_kb(make_host: MakeHost) -> None:
 def test_live_output_as_it_comes(make_host: MakeHost) -> None:
     """Whole lines, from where the last answer ended, secrets masked, the rest when it has ended."""
     host = make_host()
-    run_id = host.run('for n in 1 2 3 4; do echo "line $n $MY_TOKEN"; printf partial; sleep 0.5; echo; done\n' + PRINT, secret_env=["MY_TOKEN"])
+    run_id = host.run(
+        'for n in 1 2 3 4; do echo "line $n $MY_TOKEN"; printf partial; sleep 0.5; echo; done\n' + PRINT, secret_env=["MY_TOKEN"]
+    )
     host.stage(secrets={"MY_TOKEN": "top-secret-value"})
     host.start()
     text, offsets, ended = "", {}, False  # type: str, Dict[str, Any], bool
@@ -202,7 +204,9 @@ def test_clean_by_age(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> N
     host.run(PRINT)
     host.stage()
     monkeypatch.setattr("ansible_collections.mad.engine.plugins.module_utils.host_images.old_images", lambda limit, keep, check: [])
-    monkeypatch.setattr("ansible_collections.mad.engine.plugins.module_utils.host_clean.build_clean.old_files", lambda base, limit, check: [])
+    monkeypatch.setattr(
+        "ansible_collections.mad.engine.plugins.module_utils.host_clean.build_clean.old_files", lambda base, limit, check: []
+    )
     assert host.absent(keep_days=1)["removed"] == []
     old = time.time() - 86400 * 2
     for name in ("", "host.json", "settings.json", "state.json"):
@@ -219,7 +223,9 @@ def test_links_lead_nowhere(make_host: MakeHost, tmp_path: Path, runtime: str) -
     secret.write_text("treasure\n")
     io = "$(dirname $(dirname $PWD))/io" if runtime == "host" else "/.mad"
     host = make_host(runtime)
-    run_id = host.run("io=%s; rm $io/model.log; ln -s %s $io/model.log; ln -s %s $io/artifacts/x_output.csv\n" % (io, secret, secret), runtime)
+    run_id = host.run(
+        "io=%s; rm $io/model.log; ln -s %s $io/model.log; ln -s %s $io/artifacts/x_output.csv\n" % (io, secret, secret), runtime
+    )
     host.go()
     record = host.wait()[run_id]
     assert record["status"] == "FAILURE" and any("model.log" in note for note in record["notes"]), record

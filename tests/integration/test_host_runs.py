@@ -36,7 +36,8 @@ def test_success(make_host: MakeHost, runtime: str) -> None:
     attempt = host.folder.attempt(run_id, 1)
     host.until(lambda: not attempt.held())
     assert sorted(os.listdir(attempt.path)) == sorted(
-        ["artifacts", "engine.log", "keeper.lock", "launch.json", "model.log", "result.json"] + (["container.id"] if runtime == "docker" else [])
+        ["artifacts", "engine.log", "keeper.lock", "launch.json", "model.log", "result.json"]
+        + (["container.id"] if runtime == "docker" else [])
     ) or "pre.log" in os.listdir(attempt.path)
     if runtime == "docker":
         assert host.containers() == []
@@ -50,7 +51,10 @@ def test_failures_are_told_apart(make_host: MakeHost, runtime: str) -> None:
         host.run(PRINT + "exit 3\n", runtime): ("crash", "exit code 3"),
         host.run(PRINT + "kill -SEGV $$\n", runtime): ("crash", "SIGSEGV"),
         host.run("echo nothing\n", runtime): ("no_metric", ""),
-        host.run(PRINT + "echo 'RuntimeError: boom'\n", runtime, scan={"enabled": True, "patterns": ["RuntimeError:"], "benign": []}): ("error_pattern", "boom"),
+        host.run(PRINT + "echo 'RuntimeError: boom'\n", runtime, scan={"enabled": True, "patterns": ["RuntimeError:"], "benign": []}): (
+            "error_pattern",
+            "boom",
+        ),
         host.run(PRINT, runtime): ("", ""),
     }
     host.go()
@@ -69,7 +73,8 @@ def test_hang_is_killed_with_everything_it_started(make_host: MakeHost, runtime:
     host = make_host(runtime)
     tag = "86%03d" % (os.getpid() % 1000)
     script = (
-        "trap '' TERM\nsetsid sleep %s1 &\n(setsid bash -c \"trap '' TERM; sleep %s2\" &) \n(nohup sleep %s3 >/dev/null 2>&1 &)\n" % (tag, tag, tag)
+        "trap '' TERM\nsetsid sleep %s1 &\n(setsid bash -c \"trap '' TERM; sleep %s2\" &) \n(nohup sleep %s3 >/dev/null 2>&1 &)\n"
+        % (tag, tag, tag)
         + "echo started\nsleep %s4\n" % tag
     )
     run_id = host.run(script, runtime, timeout=2)
@@ -123,11 +128,17 @@ def test_what_cannot_start_is_class_launch(make_host: MakeHost) -> None:
     """A mount that does not exist, an option the engine refuses, options that would break the contract, a command that is not there."""
     host = make_host("docker")
     cases = {
-        host.run(PRINT, "docker", mounts=[{"source": "/does/not/exist", "target": "/x", "read_only": False}]): ("launch", "/does/not/exist"),
+        host.run(PRINT, "docker", mounts=[{"source": "/does/not/exist", "target": "/x", "read_only": False}]): (
+            "launch",
+            "/does/not/exist",
+        ),
         host.run(PRINT, "docker", options=["--no-such-option=1"]): ("launch", "no-such-option"),
         host.run(PRINT, "docker", options=["--rm"]): ("invalid", "--rm"),
         host.run(PRINT, "docker", options=["--shm-size", "1g", "evil-image"]): ("invalid", "evil-image"),
-        host.run(PRINT, "docker", command={"argv": ["nosuchprogram"], "directory": "scripts/m5", "scripts": "scripts/m5"}): ("crash", "127"),
+        host.run(PRINT, "docker", command={"argv": ["nosuchprogram"], "directory": "scripts/m5", "scripts": "scripts/m5"}): (
+            "crash",
+            "127",
+        ),
     }
     host.go()
     found = host.wait()
@@ -136,7 +147,22 @@ def test_what_cannot_start_is_class_launch(make_host: MakeHost) -> None:
     host.until(lambda: not host.containers())
 
 
-HOSTILE = ["it's", '"double"', "$(touch /tmp/mad-hostile)", "`touch /tmp/mad-hostile`", "; touch /tmp/mad-hostile", "a\nb", "../../x", "-rf", "*", "ünï€😀", "\\", "=x", "@cmd", " "]
+HOSTILE = [
+    "it's",
+    '"double"',
+    "$(touch /tmp/mad-hostile)",
+    "`touch /tmp/mad-hostile`",
+    "; touch /tmp/mad-hostile",
+    "a\nb",
+    "../../x",
+    "-rf",
+    "*",
+    "ünï€😀",
+    "\\",
+    "=x",
+    "@cmd",
+    " ",
+]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -144,10 +170,17 @@ def test_hostile_values_arrive_literally(make_host: MakeHost, runtime: str) -> N
     """Arguments, environment values short, long and secret, model and script names: all as they are, none in a shell's hands."""
     host = make_host(runtime)
     Path("/tmp/mad-hostile").unlink(missing_ok=True)
-    script = 'for word in "$@"; do printf "<%s>" "$word"; done; printf "[%s][%s][%s]" "$SHORT" "${#LONG}" "$MY_TOKEN" | cut -c1-300\n' + PRINT
+    script = (
+        'for word in "$@"; do printf "<%s>" "$word"; done; printf "[%s][%s][%s]" "$SHORT" "${#LONG}" "$MY_TOKEN" | cut -c1-300\n' + PRINT
+    )
     text = "".join(HOSTILE)
-    run_id = host.run(script, runtime, model="m'; touch /tmp/mad-hostile; '\n$(touch /tmp/mad-hostile)",
-                      env={"SHORT": text, "LONG": text * 200}, secret_env=["MY_TOKEN"])
+    run_id = host.run(
+        script,
+        runtime,
+        model="m'; touch /tmp/mad-hostile; '\n$(touch /tmp/mad-hostile)",
+        env={"SHORT": text, "LONG": text * 200},
+        secret_env=["MY_TOKEN"],
+    )
     folder = host.repo / "scripts" / "a b'; $(touch x)"
     shutil.copytree(host.repo / "scripts" / "m1", folder)
     (folder / "pre $(x)'.sh").write_text('printf "pre<%s>\\n" "$@"\n')
@@ -171,7 +204,9 @@ def test_secrets_stand_nowhere(make_host: MakeHost, runtime: str) -> None:
     """A secret reaches the model, and afterwards no file of the work folder holds it; while it runs, no command line does."""
     host = make_host(runtime)
     secret = "hunter2-%s" % os.urandom(6).hex()
-    run_id = host.run('test "${#MY_TOKEN}" = 20 && echo "I know $MY_TOKEN"\nsleep 2\n' + PRINT + "exit 1\n", runtime, secret_env=["MY_TOKEN", "NO_TOKEN"])
+    run_id = host.run(
+        'test "${#MY_TOKEN}" = 20 && echo "I know $MY_TOKEN"\nsleep 2\n' + PRINT + "exit 1\n", runtime, secret_env=["MY_TOKEN", "NO_TOKEN"]
+    )
     host.stage(secrets={"MY_TOKEN": secret})
     host.start()
     host.until_running(run_id)
@@ -189,9 +224,13 @@ def test_scripts_before_and_after(make_host: MakeHost, runtime: str) -> None:
     """Pre and post scripts run in order, in the run directory, with their own logs; results are brought out; a failing one is told."""
     host = make_host(runtime)
     results = "printf 'model,performance,metric\\na,1,x\\nb,2,x\\n' > ../perf_m.csv\necho 1 > my_output.csv\necho 'performance: 3 y'\nls\n"
-    good = host.run(results, runtime, multiple_results="perf_m.csv",
-                    pre_scripts=[{"path": "scripts/common/pre_scripts/pre_test.sh", "args": [str(n)]} for n in range(3)],
-                    post_scripts=[{"path": "scripts/common/post_scripts/post_test.sh", "args": [str(n)]} for n in range(2)])
+    good = host.run(
+        results,
+        runtime,
+        multiple_results="perf_m.csv",
+        pre_scripts=[{"path": "scripts/common/pre_scripts/pre_test.sh", "args": [str(n)]} for n in range(3)],
+        post_scripts=[{"path": "scripts/common/post_scripts/post_test.sh", "args": [str(n)]} for n in range(2)],
+    )
     bad_pre = host.run(PRINT, runtime, pre_scripts=[{"path": "scripts/m2", "args": []}])
     bad_post = host.run(PRINT, runtime, post_scripts=[{"path": "scripts/common/nothing.sh"}])
     host.go()
@@ -244,17 +283,25 @@ def test_keep_and_skip(make_host: MakeHost, runtime: str) -> None:
     if runtime == "docker":
         name = found[alive]["target"]["container"]
         assert host.containers() == [name]
-        inside = subprocess.run(["docker", "exec", name, "cat", "/myworkspace/run_directory/made"], capture_output=True, text=True, check=True)
+        inside = subprocess.run(
+            ["docker", "exec", name, "cat", "/myworkspace/run_directory/made"], capture_output=True, text=True, check=True
+        )
         assert inside.stdout == "y\n"
 
 
 def test_retries_add_attempts(make_host: MakeHost) -> None:
     """A retry is another attempt; the last one is the record; exit code 75 of a resumable card is not counted."""
     host = make_host()
-    host.run('n=$(cat "$COUNT" 2>/dev/null || echo 0); echo $((n+1)) > "$COUNT"; test $n -ge 2 || exit 5\n' + PRINT,
-             env={"COUNT": str(host.base / "count")}, retries=3)
-    again = host.run('n=$(cat "$COUNT" 2>/dev/null || echo 0); echo $((n+1)) > "$COUNT"; test $n -ge 2 || exit 75\n' + PRINT,
-                     env={"COUNT": str(host.base / "count2")}, card={"name": "x", "resumable": True})
+    host.run(
+        'n=$(cat "$COUNT" 2>/dev/null || echo 0); echo $((n+1)) > "$COUNT"; test $n -ge 2 || exit 5\n' + PRINT,
+        env={"COUNT": str(host.base / "count")},
+        retries=3,
+    )
+    again = host.run(
+        'n=$(cat "$COUNT" 2>/dev/null || echo 0); echo $((n+1)) > "$COUNT"; test $n -ge 2 || exit 75\n' + PRINT,
+        env={"COUNT": str(host.base / "count2")},
+        card={"name": "x", "resumable": True},
+    )
     gives_up = host.run("exit 5\n", retries=1)
     host.go()
     found = host.wait()

@@ -74,18 +74,50 @@ class BenchHost:
         number = len(self.planned) + 1
         directory = self.model("m%d" % number, script)
         run: Dict[str, Any] = {
-            "schema": 1, "id": "%016x" % (number + (int(self.campaign[-8:], 16) << 16 if self.campaign[-8:].isalnum() and _is_hex(self.campaign[-8:]) else 0)),
-            "campaign": self.campaign, "order": number, "attempt": 1, "retries": 0, "model": "m%d" % number,
-            "card": {"name": "m%d" % number}, "args": "", "repeat": 1, "place": {"target": "local", "host": self.host}, "runtime": runtime,
-            "image": None, "launcher": {"name": "python", "nnodes": 1, "nproc_per_node": 1},
+            "schema": 1,
+            "id": "%016x"
+            % (number + (int(self.campaign[-8:], 16) << 16 if self.campaign[-8:].isalnum() and _is_hex(self.campaign[-8:]) else 0)),
+            "campaign": self.campaign,
+            "order": number,
+            "attempt": 1,
+            "retries": 0,
+            "model": "m%d" % number,
+            "card": {"name": "m%d" % number},
+            "args": "",
+            "repeat": 1,
+            "place": {"target": "local", "host": self.host},
+            "runtime": runtime,
+            "image": None,
+            "launcher": {"name": "python", "nnodes": 1, "nproc_per_node": 1},
             "command": {"argv": ["bash", "run.sh"], "scripts": directory, "directory": directory},
-            "stage": [directory, "scripts/common"], "url": "", "cred": "", "env": {"MAD_MODEL_NAME": "m%d" % number}, "secret_env": [],
-            "mounts": [], "gpus": {"vendor": "NONE", "count": 0, "pool": [], "devices": {}}, "cpus": "", "options": [], "privileges": {},
-            "pre_scripts": [], "post_scripts": [], "timeout": 120, "multiple_results": "", "scan": {}, "keep": {}, "skip_model_run": False,
+            "stage": [directory, "scripts/common"],
+            "url": "",
+            "cred": "",
+            "env": {"MAD_MODEL_NAME": "m%d" % number},
+            "secret_env": [],
+            "mounts": [],
+            "gpus": {"vendor": "NONE", "count": 0, "pool": [], "devices": {}},
+            "cpus": "",
+            "options": [],
+            "privileges": {},
+            "pre_scripts": [],
+            "post_scripts": [],
+            "timeout": 120,
+            "multiple_results": "",
+            "scan": {},
+            "keep": {},
+            "skip_model_run": False,
             "outcome": None,
         }
         if runtime != "host":
-            run["image"] = {"name": self.image, "digest": image_id(self.image), "dockerfile": "", "base_docker": "", "given": False, "registry_image": ""}
+            run["image"] = {
+                "name": self.image,
+                "digest": image_id(self.image),
+                "dockerfile": "",
+                "base_docker": "",
+                "given": False,
+                "registry_image": "",
+            }
         run.update(changes)
         self.planned[run["id"]] = run
         return str(run["id"])
@@ -100,7 +132,13 @@ class BenchHost:
     def stage(self, secrets: Optional[Mapping[str, str]] = None, **more: Any) -> Dict[str, Any]:
         """Stage everything that is planned."""
         paths = {path for run in self.planned.values() for path in run["stage"]}
-        document = {"schema": 1, "runs": list(self.planned.values()), "facts": records.FACTS, "secrets": {run_id: dict(secrets or {}) for run_id in self.planned}, "credentials": {}}
+        document = {
+            "schema": 1,
+            "runs": list(self.planned.values()),
+            "facts": records.FACTS,
+            "secrets": {run_id: dict(secrets or {}) for run_id in self.planned},
+            "credentials": {},
+        }
         made = stage.prepare(str(self.repo), paths, document)
         self.core = made.document["core"]
         archive = self.base / ("stage-%s.tar.gz" % os.urandom(4).hex())
@@ -193,7 +231,7 @@ class BenchHost:
         """Everything a person wants to see when a test fails."""
         parts = [json.dumps(self.poll_quietly(), indent=1)]
         for path in sorted(glob.glob(self.folder.path + "/*.log") + glob.glob(self.folder.path + "/runs/*/*/*.log")):
-            parts.append("--- %s\n%s" % (path[len(self.folder.path):], Path(path).read_text(errors="replace")[-2000:]))
+            parts.append("--- %s\n%s" % (path[len(self.folder.path) :], Path(path).read_text(errors="replace")[-2000:]))
         return "\n".join(parts)
 
     def poll_quietly(self) -> Dict[str, Any]:

@@ -58,7 +58,9 @@ def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize(("kind", "links"), [(tarfile.SYMTYPE, False), (tarfile.LNKTYPE, True), (tarfile.FIFOTYPE, True), (tarfile.CHRTYPE, True)])
+@pytest.mark.parametrize(
+    ("kind", "links"), [(tarfile.SYMTYPE, False), (tarfile.LNKTYPE, True), (tarfile.FIFOTYPE, True), (tarfile.CHRTYPE, True)]
+)
 def test_kinds_that_are_refused(tmp_path: Path, kind: bytes, links: bool) -> None:
     with pytest.raises(MadError, match="neither a file nor a folder"):
         archives.unpack(packed(member("x", kind, "y")), str(tmp_path / "out"), links=links)

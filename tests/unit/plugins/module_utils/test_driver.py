@@ -22,14 +22,21 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def make_run(**changes: Any) -> Dict[str, Any]:
-    run: Dict[str, Any] = {"id": "00000000000000aa", "model": "dir/m", "command": {"argv": ["bash", "run.sh", "--a", "it's"], "directory": "scripts/m"}}
+    run: Dict[str, Any] = {
+        "id": "00000000000000aa",
+        "model": "dir/m",
+        "command": {"argv": ["bash", "run.sh", "--a", "it's"], "directory": "scripts/m"},
+    }
     run.update(changes)
     return run
 
 
 CONTAINER = driver.Place("/myworkspace", "/.mad", share=True, keep_alive=False)
 FULL = make_run(
-    url="https://example.com/x/repo.git", cred="git", multiple_results="perf m.csv", pre_scripts=[{"path": "scripts/common/pre.sh", "args": ["0", "a b"]}],
+    url="https://example.com/x/repo.git",
+    cred="git",
+    multiple_results="perf m.csv",
+    pre_scripts=[{"path": "scripts/common/pre.sh", "args": ["0", "a b"]}],
     post_scripts=[{"path": "scripts/common/post.sh"}, {"path": "scripts/x/y.sh", "args": []}],
 )
 CASES = {
@@ -88,8 +95,11 @@ def test_arguments_arrive_literally(tmp_path: Path, words: Any) -> None:
 
 @pytest.mark.parametrize("name", ["it's", "a b", "$(touch hacked)", "`id`", "-rf", "x;y", "a\nb", "ünï", "*", '"'])
 def test_hostile_names_of_folders_and_results(tmp_path: Path, name: str) -> None:
-    run = make_run(command={"argv": ["bash", "-c", "echo 1 > ./%s" % "'%s'" % name.replace("'", "'\"'\"'")], "directory": "scripts/" + name},
-                   multiple_results=name, model=name)
+    run = make_run(
+        command={"argv": ["bash", "-c", "echo 1 > ./%s" % "'%s'" % name.replace("'", "'\"'\"'")], "directory": "scripts/" + name},
+        multiple_results=name,
+        model=name,
+    )
     control = execute(run, tmp_path)
     assert (control / "artifacts" / name).read_text() == "1\n"
     assert list(tmp_path.rglob("hacked")) == []
@@ -98,8 +108,13 @@ def test_hostile_names_of_folders_and_results(tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize(
     "changes",
     [
-        {"command": {"argv": [], "directory": "../x"}}, {"command": {"argv": [], "directory": "/etc"}}, {"multiple_results": "../../x"},
-        {"pre_scripts": [{"path": "../x.sh"}]}, {"pre_scripts": [{}]}, {"url": "https://x/.."}, {"url": "https://x/a", "cred": "a b"},
+        {"command": {"argv": [], "directory": "../x"}},
+        {"command": {"argv": [], "directory": "/etc"}},
+        {"multiple_results": "../../x"},
+        {"pre_scripts": [{"path": "../x.sh"}]},
+        {"pre_scripts": [{}]},
+        {"url": "https://x/.."},
+        {"url": "https://x/a", "cred": "a b"},
         {"command": {"argv": ["a\0b"], "directory": "x"}},
     ],
 )
@@ -125,7 +140,14 @@ def test_phases_are_read_as_far_as_they_are_whole(tmp_path: Path) -> None:
     assert driver.read_phases(str(path)).began == 0
     path.write_text("10.50 begin prepare\nnonsense\n11.00 begin pre 1\n12.00 begin model\n13.25 exit model 3\n14.00 commit abc\n14.5 end")
     found = driver.read_phases(str(path))
-    assert (found.began, found.phase, found.phase_began, found.exit_code, found.model_began, found.model_ended) == (10.5, "model", 12.0, 3, 12.0, 13.25)
+    assert (found.began, found.phase, found.phase_began, found.exit_code, found.model_began, found.model_ended) == (
+        10.5,
+        "model",
+        12.0,
+        3,
+        12.0,
+        13.25,
+    )
     assert found.commit == "abc" and found.ended == 0
     path.write_text("1 begin pre 2\n2 fail pre 7 2\n")
     found = driver.read_phases(str(path))

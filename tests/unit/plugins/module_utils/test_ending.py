@@ -18,7 +18,9 @@ from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
 
 
 @given(
-    st.lists(st.sampled_from([b"secret-one", b"secret-one-and-two", b"secr", b"et-one", b"a", b"\n", b"password9", b"secret-on"]), max_size=30),
+    st.lists(
+        st.sampled_from([b"secret-one", b"secret-one-and-two", b"secr", b"et-one", b"a", b"\n", b"password9", b"secret-on"]), max_size=30
+    ),
     st.integers(min_value=18, max_value=40),
 )
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -45,7 +47,10 @@ def test_masking_leaves_links_alone(tmp_path: Path) -> None:
 
 def test_words_for_phases() -> None:
     run = {"pre_scripts": [{"path": "a.sh"}, {"path": "b.sh"}], "url": "https://x/y"}
-    assert ending.phase_failure(run, {"phase": "pre", "code": 3, "detail": "1"})["reason"] == "the pre script b.sh ended with exit status 3; see pre.log"
+    assert (
+        ending.phase_failure(run, {"phase": "pre", "code": 3, "detail": "1"})["reason"]
+        == "the pre script b.sh ended with exit status 3; see pre.log"
+    )
     assert ending.phase_failure(run, {"phase": "clone", "code": 128, "detail": ""})["class"] == "infra"
     assert ending.phase_failure(run, {"phase": "prepare", "code": 1, "detail": "why"})["reason"].endswith(": why")
     for detail in ("9", "-1", "x", ""):

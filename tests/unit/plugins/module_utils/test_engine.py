@@ -25,9 +25,15 @@ DIGEST = "sha256:" + "ab" * 32
 
 def make_run(**changes: Any) -> Dict[str, Any]:
     run: Dict[str, Any] = {
-        "id": "00000000000000aa", "campaign": "c1", "runtime": "docker", "place": {"target": "local", "host": "n1"},
-        "image": {"name": "ci-x", "digest": DIGEST}, "mounts": [{"source": "/data", "target": "/in", "read_only": True}],
-        "gpus": {"vendor": "NONE", "count": 0, "pool": [], "devices": {}}, "options": [], "privileges": {},
+        "id": "00000000000000aa",
+        "campaign": "c1",
+        "runtime": "docker",
+        "place": {"target": "local", "host": "n1"},
+        "image": {"name": "ci-x", "digest": DIGEST},
+        "mounts": [{"source": "/data", "target": "/in", "read_only": True}],
+        "gpus": {"vendor": "NONE", "count": 0, "pool": [], "devices": {}},
+        "options": [],
+        "privileges": {},
     }
     run.update(changes)
     return run
@@ -35,8 +41,16 @@ def make_run(**changes: Any) -> Dict[str, Any]:
 
 def make_launch(run: Dict[str, Any], **changes: Any) -> engine.Launch:
     words: Dict[str, Any] = dict(
-        name="mad-c1-00000000000000aa-1", labels=engine.labels(run, 1, "/w/campaigns/c1.0"), work="/w/work", control="/w/io", cidfile="/w/cid",
-        gpus=[], cpus="", env={"A": "1", "B": "two words"}, shm_bytes=1 << 30, selinux=False,
+        name="mad-c1-00000000000000aa-1",
+        labels=engine.labels(run, 1, "/w/campaigns/c1.0"),
+        work="/w/work",
+        control="/w/io",
+        cidfile="/w/cid",
+        gpus=[],
+        cpus="",
+        env={"A": "1", "B": "two words"},
+        shm_bytes=1 << 30,
+        selinux=False,
     )
     words.update(changes)
     return engine.Launch(**words)
@@ -45,9 +59,13 @@ def make_launch(run: Dict[str, Any], **changes: Any) -> engine.Launch:
 def cases() -> Dict[str, Any]:
     """Kind of host to command line."""
     devices = {str(index): "/dev/dri/renderD%d" % (128 + index) for index in range(8)}
-    amd = make_run(gpus={"vendor": "AMD", "count": 2, "pool": [0, 1, 2], "devices": devices}, options=["--shm-size", "8g", "--ulimit=memlock=-1"])
+    amd = make_run(
+        gpus={"vendor": "AMD", "count": 2, "pool": [0, 1, 2], "devices": devices}, options=["--shm-size", "8g", "--ulimit=memlock=-1"]
+    )
     nvidia = make_run(gpus={"vendor": "NVIDIA", "count": 2, "pool": [0, 1], "devices": {}}, privileges={"ipc_host": True})
-    everything = make_run(privileges={"sys_admin": True, "seccomp_unconfined": True, "ipc_host": True}, options=["--network", "none", "-u", "1000"])
+    everything = make_run(
+        privileges={"sys_admin": True, "seccomp_unconfined": True, "ipc_host": True}, options=["--network", "none", "-u", "1000"]
+    )
     podman = make_run(runtime="podman", gpus={"vendor": "NVIDIA", "count": 1, "pool": [0], "devices": {}})
     found = {
         "cpu": (make_run(), {}),
@@ -87,10 +105,36 @@ def test_any_path_is_mounted_literally(text: str, read_only: bool) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--name", "x"], ["--name=x"], ["--rm"], ["-d"], ["-itd"], ["--detach"], ["--entrypoint", "x"], ["--label", "mad.run=1"], ["-l", "mad.engine=2"],
-        ["-lmad.engine=2"], ["--restart=always"], ["--cidfile=/x"], ["--pull", "always"], ["--workdir", "/x"], ["-w", "/x"], ["image"], ["--shm-size", "1g", "image"],
-        ["--"], ["-"], [""], ["--shm-size"], ["-e"], ["--init", "sh"], ["-Z"], ["-v", "/x:/myworkspace"], ["--volume=/x:/myworkspace/:ro"],
-        ["--mount", "type=bind,source=/x,target=/.mad"], ["--tmpfs", "/myworkspace"], ["--help"], ["--pod", "x"],
+        ["--name", "x"],
+        ["--name=x"],
+        ["--rm"],
+        ["-d"],
+        ["-itd"],
+        ["--detach"],
+        ["--entrypoint", "x"],
+        ["--label", "mad.run=1"],
+        ["-l", "mad.engine=2"],
+        ["-lmad.engine=2"],
+        ["--restart=always"],
+        ["--cidfile=/x"],
+        ["--pull", "always"],
+        ["--workdir", "/x"],
+        ["-w", "/x"],
+        ["image"],
+        ["--shm-size", "1g", "image"],
+        ["--"],
+        ["-"],
+        [""],
+        ["--shm-size"],
+        ["-e"],
+        ["--init", "sh"],
+        ["-Z"],
+        ["-v", "/x:/myworkspace"],
+        ["--volume=/x:/myworkspace/:ro"],
+        ["--mount", "type=bind,source=/x,target=/.mad"],
+        ["--tmpfs", "/myworkspace"],
+        ["--help"],
+        ["--pod", "x"],
     ],
 )
 def test_options_that_break_the_contract_are_refused(words: Any) -> None:
@@ -132,7 +176,14 @@ def test_environment_is_split_by_size_and_secrecy() -> None:
 
 @pytest.mark.parametrize(
     ("variables", "words"),
-    [({"A B": ""}, "A B"), ({"1A": ""}, "1A"), ({"A": "x\0y"}, "NUL"), ({"BIG": "x" * (10 << 20)}, "BIG"), ({"A;B": ""}, "A;B"), ({"": ""}, "''")],
+    [
+        ({"A B": ""}, "A B"),
+        ({"1A": ""}, "1A"),
+        ({"A": "x\0y"}, "NUL"),
+        ({"BIG": "x" * (10 << 20)}, "BIG"),
+        ({"A;B": ""}, "A;B"),
+        ({"": ""}, "''"),
+    ],
 )
 def test_what_no_process_can_be_given_is_named(variables: Dict[str, str], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):

@@ -75,7 +75,11 @@ def test_a_link_or_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
         ([record("FAILURE", "invalid")], {"retries": 5}, ("done", 1)),
         ([record("SKIPPED")], {"retries": 5}, ("done", 1)),
         ([record("FAILURE", "preempted", 75)] * 3, {"card": {"resumable": True}}, ("pending", 4)),
-        ([record("FAILURE", "preempted", 75)] * 3 + [record("FAILURE", "crash", 93)], {"card": {"resumable": True}, "retries": 9}, ("done", 4)),
+        (
+            [record("FAILURE", "preempted", 75)] * 3 + [record("FAILURE", "crash", 93)],
+            {"card": {"resumable": True}, "retries": 9},
+            ("done", 4),
+        ),
         ([record("FAILURE", "preempted", 75)] * 10, {"card": {"resumable": True}}, ("pending", 11)),
         ([record("FAILURE", "preempted", 75)] * 11, {"card": {"resumable": True}}, ("done", 11)),
         ([record("FAILURE", "preempted", 75)] * 11, {"card": {"resumable": True}, "retries": 1}, ("pending", 12)),

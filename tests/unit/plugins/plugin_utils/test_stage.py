@@ -23,7 +23,9 @@ def interpreters() -> list[str]:
     named = {}
     for path in sorted(found):
         if os.access(path, os.X_OK) and not path.endswith("config"):
-            done = subprocess.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=False
+            )
             version = tuple(int(word) for word in done.stdout.strip().split(".")) if done.returncode == 0 else (0, 0)
             if version >= (3, 8):
                 named.setdefault(version, path)
