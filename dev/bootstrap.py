@@ -37,7 +37,7 @@ def requirements(kind: str) -> list[str]:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return project["dependencies"] + [line for extra in EXTRAS[kind] for line in project["optional-dependencies"][extra]]
+    return [*project["dependencies"], *(line for extra in EXTRAS[kind] for line in project["optional-dependencies"][extra])]
 
 
 class Environment:

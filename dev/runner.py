@@ -132,7 +132,8 @@ class Run:
         """Run the steps in their order, two at a time, each as soon as what it waits for has ended."""
         pool = concurrent.futures.ThreadPoolExecutor(WORKERS)
         names = {step.name for step in steps}
-        waiting, running = list(steps), {}
+        waiting = list(steps)
+        running: dict[concurrent.futures.Future[Result], Step] = {}
         try:
             while waiting or running:
                 ended = {result.step.name for result in self.results}

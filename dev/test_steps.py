@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FLOOR = (3, 8)
 # The last that run on Python 3.8.
-FLOOR_TOOLS = ["pytest<8.4", "hypothesis<6.114"]
+FLOOR_TOOLS = ["pytest<8.4", "hypothesis<6.114", "jsonschema<4.24"]
 NEXT_CORE = (3, 12)
 IMPORT_ALL = """
 import compileall, importlib, pathlib, sys
@@ -82,7 +82,7 @@ def floor(context: Context, job: Job) -> str:
     if FLOOR not in context.pythons:
         raise Absent("no Python 3.8 here (vermin and %s are fine)" % versions, excusable=True)
     tools = Environment("floor", context.pythons[FLOOR], FLOOR_TOOLS).ensure()
-    env = {"PYTHONPATH": str(context.copy.tree), "MAD_DEV_HOME": str(context.home)}
+    env = {"PYTHONPATH": str(context.tree), "MAD_DEV_HOME": str(context.home)}
     note = pytest(job, "tests/unit/plugins/module_utils", python=tools.python, env=env)
     return "imports on %s; on 3.8: %s" % (versions, note)
 
@@ -118,7 +118,7 @@ def galaxy(context: Context, job: Job, folder: Path) -> None:
 def wheel(context: Context, job: Job, folder: Path) -> None:
     """pip install of the sources into a new environment; ansible-core finds the collection in site-packages."""
     job.must([sys.executable, "-m", "venv", folder / "venv"])
-    pip = [folder / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip: list[str | Path] = [folder / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     job.must([*pip, context.copy.path], what="pip install . failed")
     site = next((folder / "venv/lib").glob("python*/site-packages")) / "ansible_collections/mad/engine"
     for wanted in ("galaxy.yml", "meta/runtime.yml", "playbooks/discover.yml", "plugins/module_utils/errors.py", "README.md"):
@@ -148,6 +148,6 @@ def next_core(context: Context, job: Job) -> str:
     env["PATH"] = "%s:%s" % (programs, env["PATH"])
     job.must([programs / "ansible-test", "sanity", "--python", number, "--color", "no"], cwd=context.copy.path, env=env)
     note = pytest(job, "tests/unit", "-n", "2", python=tools.python)
-    demo = [tools.python, context.root / "dev" / "demo.py", "-e", "mad_runtime=host", "-e", "mad_tags=hash_sha256"]
+    demo: list[str | Path] = [tools.python, context.root / "dev" / "demo.py", "-e", "mad_runtime=host", "-e", "mad_tags=hash_sha256"]
     job.must(demo, env={"PATH": env["PATH"]}, what="the demo fails on core 2.21")
     return "Python %s: sanity, demo, %s" % (number, note)

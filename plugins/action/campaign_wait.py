@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
         if not state.get("hosts"):
             state = monitor.begin(args["hosts"], args["polls"], time.time())
         state = dict(state, rounds=monitor.level_size(state["level"]), level=state["level"] + 1)
-        return dict(changed=False, campaign_dir=args["campaign_dir"], monitor=state)
+        return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": state}
 
     def _next_round(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
         planned = len(Campaign(args["campaign_dir"]).plan()["runs"])
@@ -56,4 +56,4 @@ class ActionModule(ActionBase):
         state = monitor.advance(args["state"], args["polls"], time.time(), args["contact_timeout"], limit)
         if not self._task.check_mode:
             time.sleep(state["delay"])
-        return dict(changed=False, campaign_dir=args["campaign_dir"], monitor=monitor.ask(state, time.time()))
+        return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": monitor.ask(state, time.time())}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
+
 from ansible_collections.mad.engine.plugins.module_utils import launchers, scalars
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
+
 from ansible_collections.mad.engine.plugins.module_utils import quoting, scalars
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
 
@@ -19,7 +20,8 @@ author:
   - mad.engine contributors (@mad-engine)
 description:
   - Turns a dictionary of environment variables into lines of C(export NAME=value) for a rendered shell file.
-  - Every value stands for exactly its own text in any POSIX shell, whatever it holds (quotes, newlines, semicolons, command substitutions). Nothing is expanded.
+  - Every value stands for exactly its own text in any POSIX shell, whatever it holds
+    (quotes, newlines, semicolons, command substitutions). Nothing is expanded.
   - A name that no shell takes and a value that is a list or a dictionary are errors.
 positional: _input
 options:

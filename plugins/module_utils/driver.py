@@ -144,7 +144,7 @@ def render(run: Mapping[str, Any], attempt: int, place: Place) -> str:
 def relative(path: str, what: str) -> str:
     """A path of the repository in its shortest form; InvalidInput when it is absolute or leaves the repository."""
     short = posixpath.normpath(path) if path else ""
-    if short.startswith("/") or short == ".." or short.startswith("../") or "\0" in short:
+    if short.startswith(("/", "../")) or short == ".." or "\0" in short:
         raise InvalidInput("%s %r leaves the model repository; a relative path inside it was expected" % (what, path[:200]))
     return short
 

@@ -165,11 +165,12 @@ def check_options(words: Sequence[str]) -> Dict[str, List[str]]:
     found: Dict[str, List[str]] = {}
     index = 0
     while index < len(words):
-        for name, value, used in _options_at(words, index):
+        options = _options_at(words, index)
+        for name, value, _words in options:
             name = _ALIASES.get(name, name)
             _check_option(name, value)
             found.setdefault(name, []).append(value)
-        index += used
+        index += options[-1][2]
     return found
 
 
@@ -336,8 +337,7 @@ class Engine:
                 [self.program, *words],
                 env=self.environment,
                 input=stdin.encode("utf-8", "surrogateescape"),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 timeout=timeout,
                 check=False,
             )

@@ -69,7 +69,7 @@ class Keeper:
             work()
         except (MadError, OSError) as error:
             self._fail(error)
-        except Exception as error:  # a defect of ours must not leave a run without an end: it becomes the reason
+        except Exception as error:  # noqa: BLE001 a defect of ours must not leave a run without an end: it becomes the reason
             traceback.print_exc()
             self._fail(MadError("internal error of the keeper: %r" % error))
         if not self.was_ended and not self.keep_alive and not self.outcome["error"] and ended_well(self.body.progress()):

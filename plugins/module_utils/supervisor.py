@@ -154,7 +154,7 @@ class Supervisor:
             if attach and self.machine_lock is None:
                 keeper.outcome["notes"].append("for a time no keeper held the machine lock, and another campaign had it afterwards")
             keeper.attach() if attach else keeper.new()
-        except BaseException:  # the last line of defence: the supervisor sees that there is no record and writes one
+        except BaseException:  # noqa: BLE001 the last line of defence: the supervisor sees that there is no record and writes one
             traceback.print_exc()
         finally:
             with contextlib.suppress(Exception):
@@ -450,7 +450,7 @@ def run_program(argv: Sequence[str]) -> int:
     say()
     try:
         Supervisor(folder).main()
-    except Exception as error:  # the log is the only one who listens; the next poll reads it and starts another supervisor
+    except Exception as error:  # noqa: BLE001 the log is the only one who listens; the next poll reads it and starts another supervisor
         traceback.print_exc()
         folder.note_crash(str(error) or repr(error))
         return 1

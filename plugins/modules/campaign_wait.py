@@ -15,7 +15,7 @@ description:
   - Runs wholly on the controller and sleeps once for the whole play, so that no host holds a fork while its models run.
   - Waits 1, 2, 4, 8, 16 seconds, then every 30 seconds, or the number of hosts divided by 5 where that is more; less when a host is about to finish.
   - A host that does not answer is asked after a growing pause and given up after O(contact_timeout) seconds. Its runs go on.
-  - Building block of the playbook P(mad.engine.run#playbook); of little use elsewhere.
+  - Building block of the playbook C(mad.engine.run); of little use elsewhere.
 options:
   campaign_dir:
     description: Folder of the campaign on the controller.

@@ -69,7 +69,9 @@ options:
     type: int
     default: 120
   keep_days:
-    description: With V(state=absent) remove folders, archives and images of all campaigns that were last used before so many days; unset, only this campaign's folder.
+    description:
+      - With V(state=absent) remove folders, archives and images of all campaigns that were last used before so many days.
+      - Unset, only this campaign's folder.
     type: float
   credential_file:
     description: On the controller, a file with registry logins and other credentials (C(credential.json)). Only the entries that the runs need reach the host.

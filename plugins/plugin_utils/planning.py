@@ -105,6 +105,8 @@ def _continued(campaign: Campaign, made: dict[str, t.Any], old: dict[str, t.Any]
     whole["warnings"] += ["the result of run %s cannot be read: %s" % item for item in sorted(problems.items())]
     plan_continue.build_hosts(whole, request.options["build_host"], bool(whole["builds"]) and controller_engine())
     changed = plan_continue.what_runs(whole) != plan_continue.what_runs(old)
+    if old and not changed:
+        whole["command"] = old.get("command") or whole["command"]  # what planned the runs is what takes them up again
     if not request.check:
         campaign = _taken(campaign, whole, request)
         campaign.save_plan(whole)

@@ -58,7 +58,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(dir="/var/tmp") as one, tempfile.TemporaryDirectory(dir="/var/tmp") as two:
             loops.append(loop(image, Path(one)))
             runs.append(ours(image, Path(two)))
-    extra = [(run - plain) / RUNS for run, plain in zip(runs, loops)]
+    extra = [(run - plain) / RUNS for run, plain in zip(runs, loops, strict=True)]
     print("shell loop  %s s for %d containers" % (" ".join("%.2f" % value for value in loops), RUNS))
     print("supervisor  %s s" % " ".join("%.2f" % value for value in runs))
     print(

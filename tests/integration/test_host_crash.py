@@ -191,7 +191,7 @@ def test_two_controllers_at_once(make_host: MakeHost, tmp_path: Path) -> None:
         try:
             host.go()
             host.wait()
-        except BaseException as error:  # a thread's error would be lost otherwise
+        except BaseException as error:  # noqa: BLE001 a thread's error would be lost otherwise
             problems.append(error)
 
     threads = [threading.Thread(target=control) for _number in range(3)]

@@ -121,3 +121,18 @@ def one(repo: Path, cards: Any = None, hosts: Any = None, **options: Any) -> Dic
     """Its only run."""
     (run,) = runs(repo, cards, hosts, **options)
     return run
+
+
+def fails(run: dict, failure_class: str, *words: str) -> None:
+    """The run has failed already, for a reason with these words."""
+    assert run["outcome"] is not None, run
+    assert (run["outcome"]["status"], run["outcome"]["failure_class"]) == ("FAILURE", failure_class), run["outcome"]
+    for word in words:
+        assert word in run["outcome"]["reason"]
+
+
+def skips(run: dict, *words: str) -> None:
+    """The run is skipped, for a reason with these words."""
+    assert run["outcome"] is not None and (run["outcome"]["status"], run["outcome"]["failure_class"]) == ("SKIPPED", "")
+    for word in words:
+        assert word in run["outcome"]["reason"]

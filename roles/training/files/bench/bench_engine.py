@@ -241,7 +241,8 @@ def bench_checkpoint(quick: bool) -> list[bool]:
 
     found = best_of({"torch": lambda: wall(lambda: atomic_torch_save(state, folder)), "ours": ours}, 4 if quick else 12)
     shutil.rmtree(folder)
-    print(f"ms: atomic torch.save {found['torch'] * 1e3:.1f}, stall {min(stalls[1:]) * 1e3:.1f}, written after {found['ours'] * 1e3:.1f} more")
+    times = (found["torch"] * 1e3, min(stalls[1:]) * 1e3, found["ours"] * 1e3)
+    print("ms: atomic torch.save {:.1f}, stall {:.1f}, written after {:.1f} more".format(*times))
     return [report("checkpoint stall / atomic torch.save", min(stalls[1:]) / found["torch"], 0.15)]
 
 

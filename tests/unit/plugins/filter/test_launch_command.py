@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 from ansible.errors import AnsibleFilterError
+
 from ansible_collections.mad.engine.plugins.filter.launch_command import FilterModule, launch_command
 
 HOSTILE = ["a b", "it's", "$HOME", "$(id)", "; ls", "a\nb", '"', "{nproc}", "{}"]

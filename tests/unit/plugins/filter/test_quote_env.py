@@ -10,9 +10,10 @@ import subprocess
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mad.engine.plugins.filter.quote_env import FilterModule, quote_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ansible_collections.mad.engine.plugins.filter.quote_env import FilterModule, quote_env
 
 HOSTILE = [
     "a b",

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+
 from ansible_collections.mad.engine.plugins.module_utils import build_log
 from ansible_collections.mad.engine.plugins.module_utils.build_log import BuildLog, Commands
 from ansible_collections.mad.engine.plugins.module_utils.errors import ImageError

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mad.engine.plugins.module_utils import dockerfile_text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.mad.engine.plugins.module_utils import dockerfile_text
 
 
 def read(text: str, **build_args: str) -> dockerfile_text.Facts:

@@ -9,11 +9,12 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.mad.engine.plugins.module_utils import dockerfiles
 from ansible_collections.mad.engine.plugins.module_utils.dockerfiles import Candidate
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
-from hypothesis import given
-from hypothesis import strategies as st
 
 AMD = {"gpu_vendor": "AMD", "guest_os": "UBUNTU"}
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.mad.engine.plugins.module_utils import dockerignore
 from ansible_collections.mad.engine.plugins.module_utils.canonical import hash_tree, walk_files
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput

@@ -40,18 +40,18 @@ def make_run(**changes: Any) -> Dict[str, Any]:
 
 
 def make_launch(run: Dict[str, Any], **changes: Any) -> engine.Launch:
-    words: Dict[str, Any] = dict(
-        name="mad-c1-00000000000000aa-1",
-        labels=engine.labels(run, 1, "/w/campaigns/c1.0"),
-        work="/w/work",
-        control="/w/io",
-        cidfile="/w/cid",
-        gpus=[],
-        cpus="",
-        env={"A": "1", "B": "two words"},
-        shm_bytes=1 << 30,
-        selinux=False,
-    )
+    words: Dict[str, Any] = {
+        "name": "mad-c1-00000000000000aa-1",
+        "labels": engine.labels(run, 1, "/w/campaigns/c1.0"),
+        "work": "/w/work",
+        "control": "/w/io",
+        "cidfile": "/w/cid",
+        "gpus": [],
+        "cpus": "",
+        "env": {"A": "1", "B": "two words"},
+        "shm_bytes": 1 << 30,
+        "selinux": False,
+    }
     words.update(changes)
     return engine.Launch(**words)
 

@@ -155,7 +155,10 @@ def test_versions_of_settings_only_grow(folder: HostFolder) -> None:
 
 def test_machine_lock_is_made_for_everybody(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
-    code = "import os,sys; sys.path.insert(0, %r); os.umask(0o077); from ansible_collections.mad.engine.plugins.module_utils import host_state; host_state.open_machine_lock(%r)"
+    code = (
+        "import os,sys; sys.path.insert(0, %r); os.umask(0o077); "
+        "from ansible_collections.mad.engine.plugins.module_utils import host_state; host_state.open_machine_lock(%r)"
+    )
     subprocess.run([sys.executable, "-c", code % (os.environ["ANSIBLE_COLLECTIONS_PATH"], path)], check=True)
     assert os.stat(path).st_mode & 0o777 == 0o666
     Path(path).write_text("whatever stands in it stays")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.mad.engine.plugins.module_utils import launchers
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Optional
 
 import pytest
+
 from ansible_collections.mad.engine.plugins.module_utils.metrics import better, is_nothing, number
 
 HIGHER = (

@@ -9,11 +9,12 @@ import os
 from typing import Any, List
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ansible_collections.mad.engine.plugins.module_utils import perf_csv
 from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.perf_csv import parse_results
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @pytest.fixture

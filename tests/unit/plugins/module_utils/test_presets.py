@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from ansible_collections.mad.engine.plugins.module_utils import context, presets
 
 

@@ -58,9 +58,10 @@ print(met, len(left), processes.has_children())
 def test_nothing_escapes(grace: float) -> None:
     """Other sessions, double forks, ignored signals, an empty environment: all are ended."""
     tag = "87%03d" % (os.getpid() % 1000)
-    script = "trap '' TERM; setsid sleep {0} & (setsid env -i sleep {0} &) ; (nohup bash -c \"trap '' TERM; sleep {0}; sleep {0}\" &); sleep {0}; sleep {0}".format(
-        tag
-    )
+    script = (
+        "trap '' TERM; setsid sleep {0} & (setsid env -i sleep {0} &) ; "
+        "(nohup bash -c \"trap '' TERM; sleep {0}; sleep {0}\" &); sleep {0}; sleep {0}"
+    ).format(tag)
     path = os.environ["ANSIBLE_COLLECTIONS_PATH"]
     done = subprocess.run([sys.executable, "-c", KILLER % (path, script, grace)], capture_output=True, text=True, check=True)
     met, left, children = done.stdout.split()

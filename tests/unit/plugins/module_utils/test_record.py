@@ -13,11 +13,12 @@ from typing import Any, Dict
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ansible_collections.mad.engine.plugins.module_utils import record as records
 from ansible_collections.mad.engine.plugins.module_utils.errors import FAILURE_CLASSES
 from ansible_collections.mad.engine.tests.support.records import FACTS, make_metric, make_outcome, make_parsed, make_run, schema, success
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 GOLDEN = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "golden", "record.json")
 VALIDATOR = jsonschema.Draft202012Validator(schema())

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.mad.engine.plugins.module_utils import registry
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.mad.engine.plugins.module_utils import registry
+from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
 
 IMAGE = "ci-dummy_dummy.ubuntu.amd"
 

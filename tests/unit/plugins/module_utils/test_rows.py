@@ -11,12 +11,13 @@ import json
 import os
 from typing import Any, Dict, List
 
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from ansible_collections.mad.engine.plugins.module_utils import record as records
 from ansible_collections.mad.engine.plugins.module_utils import rows
 from ansible_collections.mad.engine.plugins.module_utils.metrics import NUMBER
 from ansible_collections.mad.engine.tests.support.records import FACTS, crash, make_metric, make_outcome, make_parsed, make_run, success
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 GOLDEN = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "golden", "rows.csv")
 # Copied from the reference, section 4.12, by number.

@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ansible_collections.mad.engine.plugins.module_utils import run_id
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mad.engine.tests.support import plans
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "run_id.json").read_text())
 PARTS = {

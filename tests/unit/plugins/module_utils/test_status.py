@@ -9,6 +9,7 @@ import itertools
 from typing import Any, Dict, Optional
 
 import pytest
+
 from ansible_collections.mad.engine.plugins.module_utils import status
 from ansible_collections.mad.engine.plugins.module_utils.errors import FAILURE_CLASSES, InvalidInput
 from ansible_collections.mad.engine.tests.support.records import make_metric, make_outcome, make_parsed, make_run

@@ -8,9 +8,10 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from ansible_collections.mad.engine.plugins.plugin_utils import command_line
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.mad.engine.plugins.plugin_utils import command_line
 
 
 @pytest.mark.parametrize(
