@@ -147,7 +147,7 @@ class ActionModule(ActionBase):
             "min_free_bytes": self._options["min_free_bytes"],
             "boot_id_file": self._options["boot_id_file"],
         }
-        answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], settings=settings)
+        answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], settings=settings, live=self._live())
         if not self._task.check_mode:
             self._mine.acknowledge(answer["acknowledged"])
         return self._followed(answer)
@@ -156,9 +156,12 @@ class ActionModule(ActionBase):
         runs = self._mine.open_runs()
         if not runs:
             return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
-        live = self._mine.live_offsets() if self._options["live"] else None
-        answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], live=live, stop=self._options["stop"])
+        answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], live=self._live(), stop=self._options["stop"])
         return self._followed(answer)
+
+    def _live(self) -> dict[str, t.Any] | None:
+        """From where on the output of running models is wanted; None when it is not."""
+        return self._mine.live_offsets() if self._options["live"] else None
 
     def _followed(self, answer: Result) -> Result:
         """Keep what an answer brought and say where the host stands. Check mode keeps nothing."""

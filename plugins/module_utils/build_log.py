@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 from types import TracebackType
-from typing import Callable, Deque, Iterable, List, Mapping, Optional, Sequence, Set, Type
+from typing import IO, Callable, Deque, Iterable, List, Mapping, Optional, Sequence, Set, Type, cast
 
 from .errors import ImageError
 from .secret_names import mask
@@ -153,8 +153,7 @@ class BuildLog:
 
     def _copy(self, process: subprocess.Popen[bytes], watch: Optional[Callable[[str], None]]) -> None:
         """The command's lines into the log until it closes its output; the command is killed when the log cannot be written."""
-        assert process.stdout is not None
-        with process.stdout as stream:
+        with cast(IO[bytes], process.stdout) as stream:
             try:
                 for raw in iter(lambda: stream.readline(_LONGEST_LINE), b""):
                     line = self.line(raw.decode("utf-8", "replace"))

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import tempfile
-from typing import IO, Any, Dict, Optional, Tuple
+from typing import IO, Any, Dict, Optional, Tuple, cast
 
 from . import files
 from .canonical import hash_file
@@ -102,8 +102,7 @@ def _stream(engine: ImageEngine, image: str, stream: IO[bytes], errors: IO[bytes
     process = subprocess.Popen(  # ended below in every case
         engine.argv("save", image), env=engine.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
     )
-    pipe = process.stdout
-    assert pipe is not None
+    pipe = cast(IO[bytes], process.stdout)
     try:
         for chunk in iter(lambda: pipe.read(_CHUNK), b""):
             digest.update(chunk)

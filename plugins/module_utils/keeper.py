@@ -13,6 +13,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import time
 import traceback
 from typing import Any, Callable, Dict, Mapping
@@ -190,7 +191,8 @@ class Keeper:
     def _clean_up(self) -> None:
         """Nothing of the attempt stays on the machine but its logs, its artifacts and its record (and what was asked to stay)."""
         for note in self.body.clean_up(self.keep_alive):
-            print("%s attempt %d: %s" % (self.run["id"], self.attempt.number, note), flush=True)
+            sys.stdout.write("%s attempt %d: %s\n" % (self.run["id"], self.attempt.number, note))  # supervisor.log
+            sys.stdout.flush()
         if not self.keep_work:
             ending.remove_folder(self.attempt.file("work"), self.body.empty)
         if not self.keep_alive:

@@ -258,8 +258,8 @@ def _line_at(data: bytearray, position: int, end: int) -> Tuple[int, int]:
 def _line_stop(data: bytearray, position: int, end: int) -> int:
     stop = data.find(b"\n", position, end)
     stop = end if stop < 0 else stop
-    bar = data.find(b"\r", position, stop)
-    return stop if bar < 0 else bar
+    carriage = data.find(b"\r", position, stop)
+    return stop if carriage < 0 else carriage
 
 
 def _first_metric(

@@ -134,7 +134,7 @@ campaign:
   returned: success
 campaign_dir:
   description: Its folder on the controller.
-  type: path
+  type: str
   returned: success
 counts:
   description: The host's runs by where they stand. Only a run whose record is on the controller is done.
@@ -169,7 +169,7 @@ images:
   sample: [{name: ci-dummy_dummy.ubuntu.amd, digest: "sha256:...", how: present, seconds: 0.1}]
 folder:
   description: The campaign's folder on the host.
-  type: path
+  type: str
   returned: success, state staged
 bytes:
   description: Size of the archive that was fetched.

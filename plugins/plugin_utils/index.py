@@ -18,10 +18,15 @@ import sqlite3
 import time
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+try:
+    import sqlalchemy as sa
+    from sqlalchemy.engine import Connection, Engine, make_url
+    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    MISSING = ""
+except ImportError as _error:
+    MISSING = str(_error)
 
 from ansible_collections.mad.engine.plugins.module_utils.campaign import HISTORY, Campaign, campaigns
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
@@ -31,12 +36,10 @@ from ansible_collections.mad.engine.plugins.module_utils.rows import rows
 VERSION = 1
 BUSY_SECONDS = 60.0
 _BATCH = 500
-_METADATA = sa.MetaData()
 # One writer at a time, from the first statement on: two that make the tables at once would fail (seen on PostgreSQL), and so would two
 # that read before they write (on SQLite). The number is any that nobody else uses; the lock ends with the transaction.
 _LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7308895154733245541)"}
 
-VERSIONS = sa.Table("mad_schema", _METADATA, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
 # Text columns carry a row of perf.csv as it stands; the numbers beside them are what queries sort and compare by; row_json holds every
 # cell that is not empty.
 _TEXTS = (
@@ -44,24 +47,28 @@ _TEXTS = (
     *("better", "args", "tags", "gpu_vendor", "gpu_architecture", "gpu_product", "n_gpus", "nnodes", "docker_image", "digest"),
     *("git_commit", "repo_commit"),
 )
-RESULTS = sa.Table(
-    "mad_results",
-    _METADATA,
-    sa.Column("campaign", sa.String(64), primary_key=True),
-    sa.Column("run_id", sa.String(16), primary_key=True),
-    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("result", sa.Integer, primary_key=True, autoincrement=False),
-    *(sa.Column(name, sa.Text, nullable=False) for name in _TEXTS),
-    sa.Column("repeat", sa.Integer, nullable=False),
-    sa.Column("value", sa.Float(53)),
-    sa.Column("run_duration", sa.Float(53)),
-    sa.Column("queue_duration", sa.Float(53)),
-    sa.Column("started", sa.Float(53)),
-    sa.Column("finished", sa.Float(53)),
-    sa.Column("row_json", sa.Text, nullable=False),
-    sa.Index("mad_results_by_model", "model", "started"),
-)
-_ATTEMPT = (RESULTS.c.campaign, RESULTS.c.run_id, RESULTS.c.attempt)
+
+if not MISSING:
+    _METADATA = sa.MetaData()
+    VERSIONS = sa.Table("mad_schema", _METADATA, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
+    RESULTS = sa.Table(
+        "mad_results",
+        _METADATA,
+        sa.Column("campaign", sa.String(64), primary_key=True),
+        sa.Column("run_id", sa.String(16), primary_key=True),
+        sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("result", sa.Integer, primary_key=True, autoincrement=False),
+        *(sa.Column(name, sa.Text, nullable=False) for name in _TEXTS),
+        sa.Column("repeat", sa.Integer, nullable=False),
+        sa.Column("value", sa.Float(53)),
+        sa.Column("run_duration", sa.Float(53)),
+        sa.Column("queue_duration", sa.Float(53)),
+        sa.Column("started", sa.Float(53)),
+        sa.Column("finished", sa.Float(53)),
+        sa.Column("row_json", sa.Text, nullable=False),
+        sa.Index("mad_results_by_model", "model", "started"),
+    )
+    _ATTEMPT = (RESULTS.c.campaign, RESULTS.c.run_id, RESULTS.c.attempt)
 
 AttemptKey = Tuple[str, str, int]
 
@@ -89,6 +96,10 @@ class Index:
     """An open index. Use as a context manager; every public method is one transaction."""
 
     def __init__(self, url: str) -> None:
+        if MISSING:
+            raise IndexProblem(
+                "the index needs the Python package SQLAlchemy on the controller (%s). The files of the campaign are complete." % MISSING
+            )
         self.url = url
         self.shown = shown_url(url)
         self._engine = _engine(url)

@@ -249,9 +249,10 @@ def test_a_folder_that_vanished_is_lost_contact(control: Any) -> None:
 def test_results_of_somebody_else_are_refused(control: Any) -> None:
     """A host that sends a record of a run that is not its own fails, and nothing is kept."""
     this = control()
-    run_id = this.host.run(PRINT)
+    run_id = this.host.run("sleep 3\n" + PRINT)
     this.plan()
     assert this.play("staged", "started").status == 0
+    assert this.campaign.result(run_id) is None
     this.host.wait()
     path = Path(this.host.folder.attempt(run_id, 1).file("result.json"))
     path.write_text(path.read_text().replace(run_id, "f" * 16))

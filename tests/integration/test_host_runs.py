@@ -249,13 +249,12 @@ def test_url_is_cloned(make_host: MakeHost, tmp_path: Path) -> None:
     """`url` gives the run directory its name and its commit; a repository that is not there is class infra."""
     origin = tmp_path / "origin.git"
     work = tmp_path / "clone"
-    quiet = {"check": True, "capture_output": True}
-    subprocess.run(["git", "init", "-q", str(work)], **quiet)
+    subprocess.run(["git", "init", "-q", str(work)], check=True, capture_output=True)
     (work / "data.txt").write_text("cloned\n")
-    subprocess.run(["git", "-C", str(work), "add", "."], **quiet)
-    subprocess.run(["git", "-C", str(work), "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "one"], **quiet)
-    subprocess.run(["git", "clone", "-q", "--bare", str(work), str(origin)], **quiet)
-    commit = subprocess.run(["git", "-C", str(work), "rev-parse", "HEAD"], text=True, **quiet).stdout.strip()
+    subprocess.run(["git", "-C", str(work), "add", "."], check=True, capture_output=True)
+    subprocess.run(["git", "-C", str(work), "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "one"], check=True, capture_output=True)
+    subprocess.run(["git", "clone", "-q", "--bare", str(work), str(origin)], check=True, capture_output=True)
+    commit = subprocess.run(["git", "-C", str(work), "rev-parse", "HEAD"], text=True, check=True, capture_output=True).stdout.strip()
     host = make_host()
     good = host.run("cat data.txt; basename $PWD\n" + PRINT, url=str(origin))
     bad = host.run(PRINT, url=str(tmp_path / "nothing.git"))

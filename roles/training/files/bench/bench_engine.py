@@ -42,7 +42,7 @@ torch.set_num_threads(1)
 def best_of(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
     """The minimum of each variant over interleaved rounds."""
     out = dict.fromkeys(variants, float("inf"))
-    for _ in range(rounds):
+    for dummy in range(rounds):
         for name, run in variants.items():
             out[name] = min(out[name], run())
     return out
@@ -51,7 +51,7 @@ def best_of(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
 def cpu(work: Callable[[], object], count: int) -> float:
     """CPU microseconds of one call."""
     begin = time.process_time()
-    for _ in range(count):
+    for dummy in range(count):
         work()
     return (time.process_time() - begin) / count * 1e6
 
@@ -162,7 +162,7 @@ def bench_monitor(quick: bool) -> list[bool]:
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     grads = [parameter.grad for parameter in model.parameters()]
-    names = [name for name, _ in model.named_parameters()]
+    names = [name for name, dummy in model.named_parameters()]
     monitor = GradientMonitor(explosion_threshold=1e9)
 
     def ours() -> None:

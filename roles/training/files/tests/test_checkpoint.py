@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -36,7 +37,7 @@ def _model() -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler
 
 def _steps(model, optimizer, scheduler, count: int) -> list[float]:
     out = []
-    for _ in range(count):
+    for dummy in range(count):
         loss = model(torch.randn(5, 4)).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -134,11 +135,11 @@ def test_a_broken_one_is_set_aside_and_the_newest_whole_one_used(tmp_path):
     with pytest.raises(CheckpointError, match=r"optim.safetensors: 4 bytes(.|\n)*use an older one"):
         manager.load(tmp_path / layout.folder_name(3))
     assert manager.load().metadata.step == 2
-    assert [name for name, _ in events if name == "quarantine"] == ["quarantine"]
+    assert [name for name, dummy in events if name == "quarantine"] == ["quarantine"]
     assert len(list(tmp_path.glob(".bad-*"))) == 1
     for step in (1, 2):
         (tmp_path / layout.folder_name(step) / layout.MANIFEST).unlink()
-    for _ in range(2):
+    for dummy in range(2):
         with pytest.raises(DataError, match="every checkpoint"):
             manager.latest()
 
@@ -154,7 +155,7 @@ def test_get_best_ignores_nan_and_survives_a_restart(tmp_path):
     """Scenario 4."""
     manager = CheckpointManager(tmp_path, keep_best_k=9, keep_last_n=9)
     for step, value in enumerate([3.0, 1.0, float("nan"), 2.0, 1.0], 1):
-        manager.save_parts(step, {}, {}, {"metrics": {"val_loss": str(value) if value != value else value}})
+        manager.save_parts(step, {}, {}, {"metrics": {"val_loss": str(value) if math.isnan(value) else value}})
     assert CheckpointManager(tmp_path).get_best() == tmp_path / layout.folder_name(5)
     assert CheckpointManager(tmp_path, mode="max").get_best() == tmp_path / layout.folder_name(1)
     assert CheckpointManager(tmp_path, monitor="other").get_best() is None

@@ -195,8 +195,8 @@ def test_chunked_head_through_the_strategy():
     model = Tiny()
     batch = _batch(2, [7, 5])
     loss = LanguageModelingLoss(head=nn.Linear(6, VOCAB, bias=False), chunk_size=4)
-    total, _ = loss.compute_loss(batch, ModelOutput(None, hidden_states=model.embed(batch["input_ids"])))
-    plain, _ = LanguageModelingLoss().compute_loss(batch, ModelOutput(loss._head(model.embed(batch["input_ids"]))))
+    total, dummy = loss.compute_loss(batch, ModelOutput(None, hidden_states=model.embed(batch["input_ids"])))
+    plain, dummy = LanguageModelingLoss().compute_loss(batch, ModelOutput(loss._head(model.embed(batch["input_ids"]))))
     assert torch.allclose(total, plain, rtol=1e-5)
 
 
@@ -206,7 +206,7 @@ def test_chunked_head_through_the_strategy():
 @pytest.mark.parametrize("value,word", [(float("nan"), "NaN"), (float("inf"), "Inf")])
 def test_injected_into_every_parameter_in_turn(value, word):
     """Scenario 1 of the plan, for each parameter: found, named, and no update made."""
-    for victim, _ in Tiny().named_parameters():
+    for victim, dummy in Tiny().named_parameters():
         model = Tiny()
         for name, parameter in model.named_parameters():
             parameter.grad = torch.ones_like(parameter)
@@ -249,7 +249,7 @@ def test_thresholds(total, word):
 def test_a_layer_far_from_its_own_median_is_named():
     seen = []
     monitor = GradientMonitor(on_issue=lambda **what: seen.extend(what["issues"]), relative_limit=100.0)
-    for _ in range(20):
+    for dummy in range(20):
         monitor.observe([1e-3, 1.0], 1.0, ["small", "large"])
     assert not seen
     saved = monitor.state_dict()

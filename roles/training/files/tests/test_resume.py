@@ -72,7 +72,7 @@ def test_killed_again_and_again(small, tmp_path):
     expected = _reference(small, tmp_path)
     config = small(run_dir=str(tmp_path / "killed"))
     draw = random.Random(5)
-    for _ in range(8):
+    for dummy in range(8):
         train_in_child(config, kill_window=draw.randrange(1, 12), kill_operation=draw.randrange(10, 120))
     assert train_in_child(config) == 0
     assert run_hash(config.run.run_dir) == expected

@@ -99,7 +99,7 @@ def test_deadline_counts_steps_and_saves():
 def test_no_progress_is_a_verdict(small):
     """Three starts that die before a checkpoint, then 93; a checkpoint starts the count again."""
     config = small(no_progress_limit=3, checkpoint_every=4)
-    for _ in range(3):
+    for dummy in range(3):
         assert train_in_child(config, kill_window=2) == -signal.SIGKILL
     with pytest.raises(NoRetryError, match="3 starts in a row made no new checkpoint"):
         make_trainer(config).train()

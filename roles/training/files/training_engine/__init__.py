@@ -21,19 +21,24 @@ _HOMES = {
     "registry": ("Registry",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = [*sorted(_WHERE)]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "EngineError",
+    "ExitCode",
+    "NoRetryError",
+    "Registry",
+    "TrainingConfig",
+    "TrainingConfigBuilder",
+    "UsageError",
+]
 
 if TYPE_CHECKING:
-    from .config import TrainingConfig as TrainingConfig
-    from .config import TrainingConfigBuilder as TrainingConfigBuilder
-    from .errors import CheckpointError as CheckpointError
-    from .errors import ConfigError as ConfigError
-    from .errors import DataError as DataError
-    from .errors import EngineError as EngineError
-    from .errors import NoRetryError as NoRetryError
-    from .errors import UsageError as UsageError
-    from .exitcodes import ExitCode as ExitCode
-    from .registry import Registry as Registry
+    from .config import TrainingConfig, TrainingConfigBuilder
+    from .errors import CheckpointError, ConfigError, DataError, EngineError, NoRetryError, UsageError
+    from .exitcodes import ExitCode
+    from .registry import Registry
 
 
 def __getattr__(name: str) -> Any:

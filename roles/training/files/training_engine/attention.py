@@ -73,7 +73,7 @@ def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: tor
 def check_attention(case: AttentionCase, backends: Sequence[str] = tuple(BACKENDS)) -> list[BackendReport]:
     """Compare each backend with plain attention in fp64, forward and gradient, for one case."""
     draw = torch.Generator().manual_seed(0)
-    exact = [torch.randn(case.batch, case.heads, case.length, case.width, generator=draw, dtype=torch.float64) for _ in range(4)]
+    exact = [torch.randn(case.batch, case.heads, case.length, case.width, generator=draw, dtype=torch.float64) for dummy in range(4)]
     inputs = [tensor.to(case.dtype).to(case.device) for tensor in exact]
     mask, causal = case.mask(), case.kind == "decoder"
     expected = _with_gradients([tensor.double() for tensor in inputs], lambda q, k, v: plain_attention(q, k, v, mask, causal=causal))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -24,8 +25,10 @@ Value = Any  # str, int, float, bool, None or a tuple of str: what JSON can say
 def _f(default: Value, text: str, *, choices: tuple[str, ...] = (), low: float | None = None, above: float | None = None,
        high: float | None = None, trajectory: bool = True) -> Any:
     """A field with its help, its range and whether it changes the trajectory (and so must be the same at a resume)."""
-    return field(default=default, metadata={"help": text, "choices": choices, "low": low, "above": above, "high": high,
-                                            "trajectory": trajectory})
+    return field(  # pylint: disable=invalid-field-call  # every caller stands in a dataclass
+        default=default,
+        metadata={"help": text, "choices": choices, "low": low, "above": above, "high": high, "trajectory": trajectory},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,9 +327,9 @@ def _unknown(layer: str, leaf: str, section: str | None) -> str:
 def _check(leaf: Leaf, value: Value, source: str, problems: list[str]) -> Value:
     if value is None and leaf.optional:
         return None
-    if leaf.base is float and type(value) is int:
+    if leaf.base is float and value.__class__ is int:
         value = float(value)
-    if type(value) is not leaf.base:
+    if value.__class__ is not leaf.base:
         problems.append(f"{leaf.name} ({source}): expected {leaf.base.__name__}, got {value!r}")
         return value
     problem = _range_problem(leaf, value)
@@ -346,7 +349,7 @@ def _range_problem(leaf: Leaf, value: Value) -> str:
         return f"must be greater than {leaf.above}"
     if not (leaf.high is None or value <= leaf.high):
         return f"must be at most {leaf.high}"
-    return "must be a finite number" if value in (float("inf"), float("-inf")) or value != value else ""
+    return "must be a finite number" if isinstance(value, float) and not math.isfinite(value) else ""
 
 
 def _across(values: Mapping[str, Value]) -> list[str]:

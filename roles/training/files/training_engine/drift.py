@@ -111,4 +111,4 @@ def _ordered(method: str, first: Array, second: Array, permutations: int, _bins:
         difference = np.cumsum(mine / len(first) - (1 - mine) / len(second))
         return float(np.abs(difference[ends]).max()) if method == "ks" else float((np.abs(difference) * gaps).sum())
 
-    return score(labels), np.asarray([score(draw.permutation(labels)) for _ in range(permutations)])
+    return score(labels), np.asarray([score(draw.permutation(labels)) for dummy in range(permutations)])

@@ -81,10 +81,10 @@ class GradientMonitor:
         if not named:
             self._count(False, "no parameter has a gradient")
             return GradientHealth(False, False, 0.0, 0.0, [], False, 0.0, ("no gradients",))
-        norms = layer_norms([grad for _, grad in named])
+        norms = layer_norms([grad for dummy, grad in named])
         total = total_norm(norms)
         health = self.describe(named, norms, total)
-        self.observe(norms, total, [name for name, _ in named])
+        self.observe(norms, total, [name for name, dummy in named])
         return health
 
     def describe(self, named: Sequence[tuple[str, torch.Tensor]], norms: Sequence[float], total: float) -> GradientHealth:
@@ -96,7 +96,7 @@ class GradientMonitor:
                 is_nan, is_inf = bool(grad.isnan().any()), bool(grad.isinf().any())
                 nan, inf = nan or is_nan, inf or is_inf
                 affected.append(f"{name} ({'NaN' if is_nan else 'Inf' if is_inf else 'overflow of the norm'})")
-        affected += [f"{name} (unusual)" for name in self._outliers(norms, [name for name, _ in named])]
+        affected += [f"{name} (unusual)" for name in self._outliers(norms, [name for name, dummy in named])]
         return GradientHealth(nan, inf, max(norms), min(norms), affected, total - total == 0.0, total, issues)
 
     def observe(self, norms: Sequence[float], total: float, names: Sequence[str]) -> bool:

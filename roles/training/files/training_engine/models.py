@@ -44,7 +44,7 @@ class CharLM(nn.Module):
                  dropout: float = 0.1) -> None:
         super().__init__()
         self.embed, self.position = nn.Embedding(vocab_size, width), nn.Embedding(sequence_length, width)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout, causal=True) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, causal=True) for dummy in range(layers))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocab_size, bias=False)
         nn.init.normal_(self.embed.weight, std=0.02)
         self.head.weight = self.embed.weight
@@ -79,7 +79,7 @@ class TinyViT(nn.Module):
         super().__init__()
         self.patch = nn.Conv2d(channels, width, patch, patch)
         self.position = nn.Parameter(torch.randn((image_size // patch) ** 2, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout, causal=False) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, causal=False) for dummy in range(layers))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:

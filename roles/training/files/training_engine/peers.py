@@ -86,12 +86,12 @@ class Peers:
         """The bytes of all ranks, in their order, on every rank."""
         if self.world == 1:
             return [data]
-        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        lengths = [torch.zeros(1, dtype=torch.int64) for dummy in range(self.world)]
         self._guard(lambda: dist.all_gather(lengths, torch.tensor([len(data)]), group=self._control))
         longest = max(int(length) for length in lengths)
         mine = torch.zeros(longest, dtype=torch.uint8)
         mine[:len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else mine[:0]
-        every = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.world)]
+        every = [torch.zeros(longest, dtype=torch.uint8) for dummy in range(self.world)]
         self._guard(lambda: dist.all_gather(every, mine, group=self._control))
         return [bytes(part[:int(length)].numpy().tobytes()) for part, length in zip(every, lengths, strict=True)]
 

@@ -72,7 +72,7 @@ class TrainStep:
         self._rate, self._event = rate, on_event
         self._seed, self._clip = config.run.seed, config.optim.max_grad_norm
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        self._names, self._parameters = [name for name, _ in named], [parameter for _, parameter in named]
+        self._names, self._parameters = [name for name, dummy in named], [parameter for dummy, parameter in named]
         self._inputs = input_names(model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model)
         self._adapter: Adapter | None = None
         dtype = PRECISION.get(config.optim.precision)

@@ -106,7 +106,7 @@ def _unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         return value
     if "n" in value:
         return tensors[value["n"]].numpy().astype(value["d"], copy=False)
-    (kind, item), *_ = value.items()
+    (kind, item), *dummy = value.items()
     if kind == "t":
         return tensors[item]
     if kind == "m":

@@ -50,7 +50,7 @@ def start_child(work: Callable[[], int | None]) -> int:
 
 def wait_child(pid: int) -> int:
     """The exit code of a child, or minus its signal."""
-    _, status = os.waitpid(pid, 0)
+    dummy, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 
 

@@ -40,7 +40,7 @@ class Staging:
     def _fill(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         for buffer, tensor in pairs:
             buffer.copy_(tensor, non_blocking=True)
-        if any(tensor.is_cuda for _, tensor in pairs):
+        if any(tensor.is_cuda for dummy, tensor in pairs):
             torch.cuda.synchronize()
 
 

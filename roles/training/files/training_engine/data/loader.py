@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -135,7 +136,7 @@ class MapDataModule:
                                  pin_memory=self.config.pin_memory and torch.cuda.is_available(), **options))
         while True:
             micros = plan.micro_batches(start)
-            yield Window(plan.shape(start), [next(loader) for _ in micros], [micro.blank for micro in micros])
+            yield Window(plan.shape(start), list(itertools.islice(loader, len(micros))), [micro.blank for micro in micros])
             start += 1
 
     def val_dataloader(self, *, limit: int = 0, rank: int = 0, world: int = 1) -> Iterable[Batch]:

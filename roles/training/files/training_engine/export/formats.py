@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -123,6 +124,6 @@ def check_parity(name: str, run: Runner, expected: torch.Tensor, inputs: Inputs)
     if found.shape != expected.shape:
         raise EngineError(f"the format {name} returned the shape {tuple(found.shape)} for {tuple(expected.shape)}")
     error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
-    if not error <= TOLERANCE:
+    if math.isnan(error) or error > TOLERANCE:
         raise EngineError(f"the format {name} differs from the model by {error:.2g}; at most {TOLERANCE:g} is accepted")
     return error

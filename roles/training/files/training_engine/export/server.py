@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -67,7 +68,7 @@ class Bundle:
             expected = archive.get_tensor("logits")
             found = self._run([archive.get_tensor(f"inputs.{name}") for name in self.manifest["signature"]])
         error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
-        if not error <= TOLERANCE:
+        if math.isnan(error) or error > TOLERANCE:
             raise ValueError(f"the golden prediction differs by {error:.2g}")
 
 
