@@ -27,6 +27,8 @@ ENGINES = {
     "podman": ["podman", "info", "--format", "{{.Version.Version}}"],
 }
 PULLED = "ubuntu:24.04"
+# What a person watching wants to see: progress, changes, the table.
+QUIET = {"ANSIBLE_CALLBACKS_ENABLED": "mad.engine.progress", "ANSIBLE_DISPLAY_OK_HOSTS": "false", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
 
 
 def say(text: str) -> None:
@@ -84,7 +86,7 @@ def main() -> int:
     told = variables(*choose("mad_runtime=host" in sys.argv))
     started = time.monotonic()
     argv = [sys.executable, "-m", "ansible", "playbook", "mad.engine.run", "-e", json.dumps(told), *sys.argv[1:]]
-    status = subprocess.run(argv, check=False).returncode
+    status = subprocess.run(argv, env={**QUIET, **os.environ}, check=False).returncode
     say("ended with %d after %.0f s" % (status, time.monotonic() - started))
     show_place(HOME / "results")
     return status

@@ -152,7 +152,7 @@ ended:
   type: list
   elements: dict
   returned: success, states staged, started, polled and cancelled
-  sample: [{run: 0123456789abcdef, model: dummy, status: SUCCESS, failure_class: "", metric: 14164 samples_per_second}]
+  sample: [{run: 0123456789abcdef, model: dummy, status: SUCCESS, failure_class: "", metric: 14164 samples_per_second, seconds: 31.2}]
 more:
   description: Whether more results wait for the next poll.
   type: bool

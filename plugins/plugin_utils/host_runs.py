@@ -239,6 +239,7 @@ def _shown(found: Run) -> Run:
         "status": found["status"],
         "failure_class": found["failure_class"],
         "metric": metric.strip(),
+        "seconds": (found.get("timings") or {}).get("run"),
     }
 
 

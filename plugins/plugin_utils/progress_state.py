@@ -132,7 +132,9 @@ class Progress:
             self._finished.add((host, run))
             failure_class = plain(entry.get("failure_class"))
             detail = plain(entry.get("metric")) or failure_class
-            seconds = now - started if started is not None else None
+            seconds = _seconds(entry.get("seconds"))
+            if seconds is None and started is not None:
+                seconds = now - started  # until somebody noticed
             self.events.append(Event("finished", host, model, run, plain(entry.get("status")), detail, failure_class, seconds))
 
     def _take_running(self, known: Host, host: str, running: Any, now: float) -> None:
