@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -86,19 +87,24 @@ def main() -> int:
     told = variables(*choose("mad_runtime=host" in sys.argv))
     started = time.monotonic()
     argv = [sys.executable, "-m", "ansible", "playbook", "mad.engine.run", "-e", json.dumps(told), *sys.argv[1:]]
-    status = subprocess.run(argv, env={**QUIET, **os.environ}, check=False).returncode
+    play = subprocess.Popen(argv, env={**QUIET, **os.environ})
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the play, which says what goes on without it
+    status = play.wait()
     say("ended with %d after %.0f s" % (status, time.monotonic() - started))
-    show_place(HOME / "results")
+    show_place(HOME / "results", status)
     return status
 
 
-def show_place(results: Path) -> None:
-    """Say where the last campaign's table and logs are."""
+def show_place(results: Path, status: int) -> None:
+    """Say where the last campaign's table and logs are, and how to go on with it when it did not end well."""
     newest = sorted((path for path in results.glob("*/plan.json")), key=lambda path: path.stat().st_mtime)
     if newest:
         folder = newest[-1].parent
         say("results: %s" % folder)
-        say("table:   %s" % (folder / "perf.csv"))
+        if (folder / "perf.csv").exists():
+            say("table:   %s" % (folder / "perf.csv"))
+        if status:
+            say("to go on with it: dev/demo -e mad_campaign=%s" % folder.name)
 
 
 if __name__ == "__main__":
