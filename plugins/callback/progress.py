@@ -166,7 +166,7 @@ class CallbackModule(CallbackBase):
         self._say("%s after %s" % (progress.summary(time.time()), duration(time.time() - self._begun)))
         if progress.table:
             self._say("results: %s" % progress.table)
-        for line in self._how_to_resume():
+        for line in () if progress.complete() else self._how_to_resume():
             self._say(line)
 
     # -- what is made of it -----------------------------------------------------------------------------------------------------

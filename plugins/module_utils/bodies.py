@@ -49,7 +49,7 @@ class Body:
     def _popen(self, argv: List[str], cwd: str, environment: Optional[Mapping[str, str]]) -> subprocess.Popen[bytes]:
         try:
             with open(self.attempt.file("engine.log"), "ab") as log:
-                return subprocess.Popen(
+                return subprocess.Popen(  # pylint: disable=ansible-bad-function  # the core has no AnsibleModule
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

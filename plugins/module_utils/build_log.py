@@ -60,7 +60,7 @@ class Commands:
         with self._lock:
             if self.stopped:
                 raise ImageError("stopped before %s was started" % os.path.basename(argv[0]))
-            process = subprocess.Popen(  # a group of its own: the client and its plugins end together
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # a group of its own: the client and its plugins end together
                 list(argv),
                 env=dict(environment),
                 cwd=folder,

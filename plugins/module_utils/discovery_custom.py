@@ -58,7 +58,7 @@ class _Process:
         with open(request, "w", encoding="utf-8") as stream:
             json.dump({"repo": repo, "answer": self._answer, **question._asdict()}, stream)
         with open(self._output, "wb") as output:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # the core has no AnsibleModule
                 [sys.executable, "-B", "-u", _PROGRAM, request],
                 stdin=subprocess.PIPE,  # never written: its end tells the process that we are gone
                 stdout=output,

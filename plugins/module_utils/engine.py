@@ -333,7 +333,7 @@ class Engine:
     def call(self, *words: str, stdin: str = "", timeout: Optional[float] = _ANSWER_SECONDS) -> Tuple[int, str, str]:
         """(exit status, stdout, stderr). An engine that hangs or is gone is a MadError of class infra."""
         try:
-            done = subprocess.run(
+            done = subprocess.run(  # pylint: disable=ansible-bad-function  # the core has no AnsibleModule
                 [self.program, *words],
                 env=self.environment,
                 input=stdin.encode("utf-8", "surrogateescape"),

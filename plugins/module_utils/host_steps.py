@@ -237,7 +237,7 @@ def _spawn(folder: HostFolder, core: str) -> None:
         raise MadError("the core %s is not what it should be; stage again" % pyz)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("ANSIBLE_")}
     with open(folder.file("supervisor.log"), "ab") as log:
-        done = subprocess.run(
+        done = subprocess.run(  # pylint: disable=ansible-bad-function  # the core has no AnsibleModule
             [sys.executable, "-I", "-B", pyz, "supervise", folder.path],
             stdin=subprocess.DEVNULL,
             stdout=log,

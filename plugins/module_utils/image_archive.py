@@ -99,7 +99,7 @@ def _write(engine: ImageEngine, image: str, path: str) -> Tuple[int, str]:
 
 def _stream(engine: ImageEngine, image: str, stream: IO[bytes], errors: IO[bytes]) -> Tuple[int, str]:
     digest, size = hashlib.sha256(), 0
-    process = subprocess.Popen(  # ended below in every case
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # ended below in every case
         engine.argv("save", image), env=engine.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
     )
     pipe = cast(IO[bytes], process.stdout)

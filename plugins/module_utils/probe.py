@@ -76,7 +76,7 @@ class System:
         name = os.path.basename(argv[0])
         environ = {**self.environ, "LC_ALL": "C", "LANG": "C"}
         try:
-            process = subprocess.Popen(  # pylint: disable=consider-using-with  # its exit waits for ever on a process in state D
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function,consider-using-with  # its exit waits for ever on a process in state D
                 list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ, start_new_session=True
             )
         except (OSError, ValueError) as error:

@@ -150,6 +150,10 @@ class Progress:
 
     # -- asking -----------------------------------------------------------------------------------------------------------------
 
+    def complete(self) -> bool:
+        """Whether nothing is left to go on with: every run has a row, and none failed."""
+        return self.final and not self.exit_code and self.whole.get("done") == self.whole.get("total")
+
     @property
     def started(self) -> bool:
         """Whether anything of the campaign may be running on a host."""

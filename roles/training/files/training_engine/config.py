@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
@@ -177,7 +178,7 @@ class Leaf:
 
 
 def _leaf(section: str, item: dataclasses.Field[Any], hint: Any) -> Leaf:
-    arguments = [part for part in get_args(hint) if part is not type(None)]
+    arguments = [part for part in get_args(hint) if part is not NoneType]
     base = arguments[0] if arguments else hint
     meta = item.metadata
     return Leaf(item.name, section, base, bool(arguments), item.default, meta["help"], meta["choices"], meta["low"], meta["above"],
