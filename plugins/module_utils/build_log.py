@@ -95,7 +95,8 @@ class BuildLog:
         self._secrets = secret_lines(secrets)
         self._on_line = on_line
         self._last: Deque[str] = collections.deque(maxlen=TAIL_LINES)
-        self._stream = open(path, "a" if append else "w", encoding="utf-8", errors="replace", newline="\n")  # noqa: SIM115 - closed by __exit__
+        # Unbuffered: what a full disk did not take must not be tried again when the file is closed. Closed by __exit__.
+        self._stream = open(path, "ab" if append else "wb", buffering=0)
 
     def __enter__(self) -> BuildLog:
         return self
@@ -106,8 +107,9 @@ class BuildLog:
     def line(self, text: str) -> str:
         """Add one line; returns it as it stands in the file: masked."""
         text = mask(text.rstrip("\r\n"), self._secrets)
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        rest = memoryview((text + "\n").encode("utf-8", "replace"))
+        while rest:
+            rest = rest[self._stream.write(rest) :]
         if text.strip():
             self._last.append(text)
         if self._on_line:
