@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.mad.engine.plugins.module_utils import image_archive, plan_hosts
+from ansible_collections.mad.engine.plugins.module_utils import plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
 from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage, zipapp
@@ -128,13 +128,12 @@ class ActionModule(ActionBase):
         return dict(plan_hosts.make_hosts(entries, load_context_file, {})[0][self._mine.host]["context"])
 
     def _put_images(self, digests: list[str]) -> dict[str, t.Any]:
-        """Archives of images that this host lacks, as far as the campaign has them."""
+        """Archives of images that this host lacks, as far as this campaign or the one that built them has them."""
         found: dict[str, t.Any] = {}
         for digest in digests:
-            name = image_archive.file_name(digest)
-            path = os.path.join(self._mine.campaign.images_dir, name)
-            if os.path.exists(path):
-                found[digest] = {"path": self._put(path, name), "sha256": host_runs.archive_checksum(path)}
+            path = self._mine.archive(digest)
+            if path:
+                found[digest] = {"path": self._put(path, os.path.basename(path)), "sha256": host_runs.archive_checksum(path)}
         return found
 
     def _started(self) -> Result:

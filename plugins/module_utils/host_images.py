@@ -17,7 +17,7 @@ from .image_engine import ImageEngine, last_line, normal_id
 
 _PULL_SECONDS = 6 * 3600.0  # a large image over a slow line; a person can still cancel
 
-Wish = Dict[str, Any]  # {"runtime", "name", "digest" ("" for a given image), "registry_image", "given"}
+Wish = Dict[str, Any]  # {"runtime", "name", "digest" ("" for a given image), "registry_image", "given", "push_error"}
 
 
 def wish(run: Mapping[str, Any]) -> Wish:
@@ -30,6 +30,7 @@ def wish(run: Mapping[str, Any]) -> Wish:
         "digest": digest if isinstance(digest, str) else "",
         "registry_image": str(image.get("registry_image") or ""),
         "given": bool(image.get("given")),
+        "push_error": str(image.get("push_error") or ""),
     }
 
 
@@ -84,9 +85,10 @@ class Images:
         else:
             if wanted["digest"]:
                 self.missing.append(wanted["digest"])
+            why = ": " + wanted["push_error"] if wanted["push_error"] else ""
             raise ImageError(
-                "image %s (%s) is not on this host, and neither a registry nor an archive has it"
-                % (wanted["name"], wanted["digest"] or "no id")
+                "image %s (%s) is not on this host, and neither a registry nor an archive has it%s"
+                % (wanted["name"], wanted["digest"] or "no id", why)
             )
         found = self._present(engine, wanted, source)
         if not found:

@@ -125,13 +125,20 @@ def reuse(path: str, campaigns: str) -> bool:
     """Give `path` the archive of the same name that another campaign below `campaigns` has (a hard link: no bytes are copied)."""
     with contextlib.suppress(OSError):
         for name in os.listdir(campaigns):
-            other = os.path.join(campaigns, name, "images", os.path.basename(path))
-            if other != path and os.path.isfile(other) and os.path.isfile(other + ".json"):
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                for ending in (".json", ""):  # the archive last: where it stands, its checksum stands
-                    os.link(other + ending, path + ending)
+            if _link(os.path.join(campaigns, name, "images", os.path.basename(path)), path):
                 return True
     return False
+
+
+def _link(other: str, path: str) -> bool:
+    """The archive last: where it stands, its checksum stands. One that somebody else links at the same time is as good."""
+    if other == path or not os.path.isfile(other) or not os.path.isfile(other + ".json"):
+        return False
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    for ending in (".json", ""):
+        with contextlib.suppress(FileExistsError):
+            os.link(other + ending, path + ending)
+    return True
 
 
 def accept(temporary: str, path: str, archive: Dict[str, Any]) -> None:

@@ -79,8 +79,10 @@ def make_plan(
     """
     settings = plan_options.parse(options)
     sources = Sources(environ or {}, credentials or {}, common)
-    models_to_plan = entries(manifest) if manifest is not None else [(card, None, None) for card in models]
-    planner = _Planner(settings, Repository(repo), sources, [Entry(*entry) for entry in models_to_plan])
+    known = (
+        entries(manifest, settings["registry"], sources.credentials) if manifest is not None else [(card, None, None) for card in models]
+    )
+    planner = _Planner(settings, Repository(repo), sources, [Entry(*entry) for entry in known])
     for name in hosts:
         planner.add(_host(name, hosts[name], settings))
     return planner.plan(repo, hosts)

@@ -87,9 +87,11 @@ def manifest_image(record: Mapping[str, Any], name: str) -> Variant:
         "registry_image": record["registry_image"],
         "docker_sha": record["docker_sha"],
         "build_duration": record["build_duration"],
+        **({"push_error": record["push_error"]} if record.get("push_error") else {}),
     }
     when = {key: record[key].upper() if key == "gpu_vendor" else record[key] for key in ("gpu_vendor", "gpu_architecture") if record[key]}
-    content = hash_value(["image", record["docker_image"], record["registry_image"], record["digest"]])
+    # Where an image comes from is not what it is: only one without an id is told by its place.
+    content = hash_value(["image", record["docker_image"], "" if record["digest"] else record["registry_image"], record["digest"]])
     return Variant(name, [Choice(when, image, None, False, "")], content)
 
 

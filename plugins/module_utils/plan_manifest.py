@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from . import cards
+from . import registry as registries
 from .errors import InvalidInput, MadError
 from .merge import merge
 from .plan_image import Variant, manifest_image
@@ -29,14 +30,28 @@ def _card(raw: Mapping[str, Any], path: str) -> Tuple[Dict[str, Any], Optional[M
         return dict(given), error
 
 
-def entries(manifest: Mapping[str, Any]) -> List[Tuple[Dict[str, Any], Variant, Optional[MadError]]]:
-    """(card, image, problem) of every image of manifest.read(); a model with several has one variant for each, named by the image."""
+def _in_registry(record: Mapping[str, Any], registry: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record as it is in another registry than the manifest's, under the name a push there gives. An image that was only named stays."""
+    if not registry or record["given"]:
+        return record
+    credential = registries.credential_for(registry, credentials)
+    return dict(record, registry_image=registries.push_name(str(record["docker_image"]), registry, credential))
+
+
+def entries(
+    manifest: Mapping[str, Any], registry: str = "", credentials: Optional[Mapping[str, Any]] = None
+) -> List[Tuple[Dict[str, Any], Variant, Optional[MadError]]]:
+    """(card, image, problem) of every image of manifest.read(); a model with several has one variant for each, named by the image.
+
+    `registry` (mad_registry) is where images come from instead of the manifest's own.
+    """
+    place = registries.normalise(registry)
     count = Counter(str(card["name"]) for card in manifest["models"].values())
     found = []
     for record in manifest["images"]:
         card, problem = _card(manifest["models"][record["name"]], str(manifest["path"]))
         variant = record["name"] if count[str(card["name"])] > 1 else ""
-        found.append((card, manifest_image(record, variant), problem))
+        found.append((card, manifest_image(_in_registry(record, place, credentials or {}), variant), problem))
     return found
 
 

@@ -12,7 +12,7 @@ import re
 import time
 import typing as t
 
-from ansible_collections.mad.engine.plugins.module_utils import discovery, files, plan, plan_env, record, registry
+from ansible_collections.mad.engine.plugins.module_utils import discovery, files, image_archive, plan, plan_env, record, registry
 from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
 from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
 
@@ -151,6 +151,15 @@ class HostRuns:
             "secrets": values,
             "credentials": _registry_logins(runs, secrets.credentials),
         }
+
+    def archive(self, digest: str) -> str:
+        """Path of an image's archive: this campaign's, else that of one beside it, else one beside the manifest that is run from; "" for none."""
+        path = os.path.join(self.campaign.images_dir, image_archive.file_name(digest))
+        if os.path.exists(path) or image_archive.reuse(path, self.campaign.results_dir):
+            return path
+        given = str((self.plan.get("options") or {}).get("manifest") or "")
+        other = os.path.join(os.path.dirname(os.path.abspath(given)), "images", os.path.basename(path))
+        return other if given and os.path.exists(other) else ""
 
     def acknowledged(self, runs: list[Run]) -> list[str]:
         """Ids of runs that the host has accepted before."""

@@ -99,3 +99,16 @@ def test_its_context_is_the_lowest_layer(tmp_path: Path) -> None:
     assert plan_manifest.context_layer(known) == {
         "docker_env_vars": {"FOO": "1"}, "pre_scripts": [{"path": "x"}], "env_vars": {"BAR": "2"}, "distributed": {"launcher": "vllm"},
     }  # fmt: skip
+
+
+def test_the_registry_of_the_play_stands_above_the_manifest_s(repo: Path, tmp_path: Path) -> None:
+    images = {
+        "ci-dummy": image("dummy", registry_image="old:5000/ci-dummy"),
+        "named": image("named", registry_image="x/y:1", local_image=True),
+    }
+    known = read(tmp_path, images, {"ci-dummy": card(), "named": card("named")})
+    before, named = plans.runs(repo, manifest=known)
+    moved, named_too = plans.runs(repo, manifest=known, registry="http://new:5000/")
+    assert moved["image"]["registry_image"] == "new:5000/ci-dummy"
+    assert moved["id"] == before["id"]  # where an image with an id comes from is not what it is
+    assert named_too == named
