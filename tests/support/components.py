@@ -43,6 +43,10 @@ def _program(name: str) -> Callable[[], str]:
     return lambda: "" if which(name) else "no program %s" % name
 
 
+def _programs(*names: str) -> Callable[[], str]:
+    return lambda: "; ".join("no program %s" % name for name in names if not which(name))
+
+
 def _engine(name: str) -> Callable[[], str]:
     def probe() -> str:
         return answers([name, "version", "--format", "{{.Server.Version}}"]) if which(name) else "no program %s" % name
@@ -67,6 +71,8 @@ COMPONENTS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "podman": (_podman, ("podman", "runc")),
     "registry": (_program("docker-registry"), ("docker-registry",)),
     "root": (_root, ()),
+    "slurm": (_programs("slurmctld", "slurmd", "sbatch", "munged"), ("slurm-wlm", "munge")),
+    "slurmdbd": (_programs("slurmdbd", "sacct", "mariadbd", "mariadb-install-db"), ("slurmdbd", "mariadb-server")),
     "ssh": (_program("ssh"), ("openssh-client",)),
     "sshd": (_program("sshd"), ("openssh-server",)),
 }

@@ -12,6 +12,7 @@ import pytest
 
 from . import base_image, components
 from .engine import find_or_start
+from .slurm import Cluster
 from .sshd import Fleet
 
 
@@ -54,3 +55,19 @@ def fleet() -> Iterator[Fleet]:
     components.require("sshd", "ssh")
     with Fleet() as hosts:
         yield hosts
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Cluster]:
+    """Give a cluster of eight nodes without accounting. Tests that break it start their own."""
+    components.require("slurm")
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def slurm_accounting() -> Iterator[Cluster]:
+    """Give a cluster whose sacct is real."""
+    components.require("slurm", "slurmdbd")
+    with Cluster(nodes=4, accounting=True) as cluster:
+        yield cluster
