@@ -86,7 +86,7 @@ def test_faults_and_an_end_that_leaves_nothing() -> None:
         cluster.start_controller()
         cluster.wait_for(lambda: cluster.states() != {} and cluster.queue() == [job], "the job again")
         cluster.kill_node("n1")
-        assert not [line for line in mentions("sleep 600") if line.startswith("sleep")]
+        cluster.wait_for(lambda: not [line for line in mentions("sleep 600") if line.startswith("sleep")], "end of the job")
     assert mentions(str(folder)) == [] and not folder.exists()
 
 
