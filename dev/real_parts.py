@@ -17,7 +17,7 @@ from ansible_collections.mad.engine.tests.support import components  # noqa: E40
 from ansible_collections.mad.engine.tests.support.engine import OwnEngine, find_or_start  # noqa: E402
 
 if TYPE_CHECKING:
-    from steps import Context
+    from context import Context
 
 __all__ = ["NAMES", "OwnEngine", "steps"]
 NAMES = ("install", "engine", "parts")

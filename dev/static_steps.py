@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from runner import Absent, Job, Step, line_with
 
 if TYPE_CHECKING:
-    from steps import Context
+    from context import Context
 
 # Names under which ansible-test of core 2.18 to 2.21 looks for its get-pip.py.
 GET_PIP = ("20_3_4", "21_3_1", "24_2", "24_3_1", "25_0", "25_2", "25_3")

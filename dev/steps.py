@@ -17,35 +17,16 @@ import sys
 from pathlib import Path
 
 import bootstrap
-import checkout
-import pythons
 import real_parts
 import static_steps
 import test_steps
+from context import Context
 from runner import Run, Step, interrupt_on_sigterm
 
 
 def all_steps(context: Context) -> list[Step]:
     """Return every step, the longest chains first: two workers take them in this order."""
     return [*real_parts.steps(context), *test_steps.early(context), *static_steps.steps(context), *test_steps.late(context)]
-
-
-class Context:
-    """What steps share: places, the copy of the sources, the Pythons found, the engine once it runs."""
-
-    def __init__(self) -> None:
-        self.root, self.home = bootstrap.ROOT, bootstrap.HOME
-        self.tree = self.home / ".dev" / "tree"
-        self.strict = os.environ.get("CI", "").lower() == "true"
-        self.pythons = pythons.find()
-        self.copy = checkout.Checkout(self.root, self.home)
-        self.own_engine: real_parts.OwnEngine | None = None
-
-    def close(self) -> None:
-        """Stop the engine if it is ours, remove the copy."""
-        if self.own_engine:
-            self.own_engine.stop()
-        self.copy.remove()
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:

@@ -1,0 +1,38 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the steps of dev/test share."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+import bootstrap
+import checkout
+import pythons
+
+
+class Stoppable(Protocol):
+    """Something that was started for the tests."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+class Context:
+    """Places, the copy of the sources, the Pythons found, the engine once it runs."""
+
+    def __init__(self) -> None:
+        self.root, self.home = bootstrap.ROOT, bootstrap.HOME
+        self.tree = self.home / ".dev" / "tree"
+        self.strict = os.environ.get("CI", "").lower() == "true"
+        self.pythons = pythons.find()
+        self.copy = checkout.Checkout(self.root, self.home)
+        self.own_engine: Stoppable | None = None
+
+    def close(self) -> None:
+        """Stop the engine if it is ours, remove the copy."""
+        if self.own_engine:
+            self.own_engine.stop()
+        self.copy.remove()
