@@ -76,7 +76,7 @@ def test_faults_and_an_end_that_leaves_nothing() -> None:
     with Cluster(nodes=2) as cluster:
         folder = cluster.folder
         job = cluster.submit("#!/bin/bash\nsetsid sleep 600 &\nsleep 600\n")
-        cluster.wait_for(lambda: cluster.call("squeue", "-h", "-o", "%T") == "RUNNING", "running job")
+        cluster.wait_for(lambda: len([line for line in mentions("sleep 600") if line.startswith("sleep")]) == 2, "running job")
         cluster.kill_slurmd("n1")
         assert mentions("sleep 600"), "a job goes on without its slurmd"
         cluster.restart_slurmd("n1")
