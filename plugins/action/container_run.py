@@ -19,6 +19,7 @@ from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaig
 from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage, zipapp
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
+from ansible_collections.mad.engine.plugins.plugin_utils.turns import turn
 
 Result = t.Dict[str, t.Any]
 
@@ -100,7 +101,8 @@ class ActionModule(ActionBase):
         finished = self._mine.save(records)
         if not runs:
             return {"changed": bool(finished), "runs": 0, "images": [], "ended": finished, "counts": self._mine.counts()}
-        answer = self._stage(runs)
+        with turn(self._mine.campaign.path("turns"), "stage", self._options["stage_parallel"]):
+            answer = self._stage(runs)
         finished += self._mine.save(answer["results"]) + self._mine.give_up(answer["unknown"])
         changed = bool(answer["changed"] or finished)
         told = {"folder": answer["folder"], "runs": len(runs), "images": answer["images"], "ended": finished, "counts": self._mine.counts()}
@@ -178,6 +180,7 @@ class ActionModule(ActionBase):
             "ended": finished,
             "counts": counts,
             "more": answer["more"],
+            "never_started": self._mine.never_started(answer["unknown"]),
         }
 
     def _fetch_large(self, entries: list[Result]) -> list[Result]:
@@ -210,6 +213,7 @@ class ActionModule(ActionBase):
     def _collect(self, wanted: t.Mapping[str, int], only_results: bool = False) -> dict[str, t.Any]:
         """Fetch one archive and keep what it holds; {run id: record or True}."""
         answer = self._on_host(wanted, only_results=only_results, collect=True)
+        self._mine.forget_files([] if only_results else answer["unknown"])
         if not answer.get("archive"):
             return {}
         folder = self._mine.campaign.folder

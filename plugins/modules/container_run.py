@@ -84,6 +84,10 @@ options:
       - They travel in a file with mode 0600, never on a command line, and are removed when nothing is left to run.
     type: dict
     default: {}
+  stage_parallel:
+    description: With V(state=staged) how many hosts of this campaign are brought scripts and images at the same time; the others wait. 0 sets no limit.
+    type: int
+    default: 0
   job:
     description: What the controller's half hands to the host's half. Not for people.
     type: dict
@@ -157,6 +161,11 @@ more:
   description: Whether more results wait for the next poll.
   type: bool
   returned: success, states started, polled and cancelled
+never_started:
+  description: Ids of runs that this host never took over, because staging or starting them failed. Nobody needs to wait for them.
+  type: list
+  elements: str
+  returned: success, states started, polled and cancelled
 runs:
   description: Number of runs staged (state staged), or the ids of the runs whose files came home (state collected).
   type: raw
@@ -219,6 +228,7 @@ def main() -> None:
             "keep_days": {"type": "float"},
             "credential_file": {"type": "str", "default": ""},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "stage_parallel": {"type": "int", "default": 0},
             "job": {"type": "dict"},
         },
         supports_check_mode=True,

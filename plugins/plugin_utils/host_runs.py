@@ -14,7 +14,7 @@ import typing as t
 
 from ansible_collections.mad.engine.plugins.module_utils import discovery, files, image_archive, plan, plan_env, record, registry
 from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
 
 Run = t.Dict[str, t.Any]
 
@@ -32,6 +32,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "wait": {"type": "int", "default": 120},
     "keep_days": {"type": "float"},
     "credential_file": {"type": "str", "default": ""},
+    "stage_parallel": {"type": "int", "default": 0},
     "secrets": {"type": "dict", "default": {}, "no_log": True},
 }
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -163,7 +164,7 @@ class HostRuns:
 
     def acknowledged(self, runs: list[Run]) -> list[str]:
         """Ids of runs that the host has accepted before."""
-        return [run["id"] for run in runs if self.campaign.launched(run["id"], run.get("attempt", 1))]
+        return [run["id"] for run in runs if self._launched(run)]
 
     # -- what comes home -------------------------------------------------------------------------------------------------------------
 
@@ -191,24 +192,28 @@ class HostRuns:
         """Runs that the host had taken over and knows nothing of any more."""
         lost = []
         for run in self.open_runs():
-            if run["id"] not in set(run_ids):
-                continue
-            if not self.campaign.launched(run["id"], run.get("attempt", 1)):
-                raise InvalidInput("run %s was never started on host %s" % (run["id"], self.host))
-            reason = "the host accepted the run and no longer knows it: its work folder was removed"
-            lost.append(record.make_unrun_record(run, "lost_contact", reason, launched=True))
+            if run["id"] in set(run_ids) and self._launched(run):
+                reason = "the host accepted the run and no longer knows it: its work folder was removed"
+                lost.append(record.make_unrun_record(run, "lost_contact", reason, launched=True))
         return self.save(lost)
 
+    def never_started(self, run_ids: t.Iterable[str]) -> list[str]:
+        """Runs among these that the host never took over: staging or starting them failed, and nobody waits for them."""
+        return [run["id"] for run in self.open_runs() if run["id"] in set(run_ids) and not self._launched(run)]
+
+    def _launched(self, run: Run) -> bool:
+        return self.campaign.launched(run["id"], run.get("attempt", 1))
+
     def uncollected(self) -> dict[str, int]:
-        """{run id: attempt} of runs with a record whose logs are still on the host."""
-        found = {}
-        for run in self.executable():
-            known = self.result(run)
-            if known and known.get("launched") and known.get("failure_class") != "lost_contact":
-                attempt = int(known["attempt"])
-                if not (self.campaign.attempt(run["id"], attempt) or {}).get("collected"):
-                    found[run["id"]] = attempt
-        return found
+        """{run id: attempt} of runs with a record whose logs are still on the host; also of earlier plays that were killed before they had them."""
+        found = ((run["id"], self.result(run)) for run in self.runs)
+        return {run_id: int(known["attempt"]) for run_id, known in found if known and is_uncollected(self.campaign, known)}
+
+    def forget_files(self, run_ids: t.Iterable[str]) -> None:
+        """The host no longer has the logs of these runs: nobody asks again."""
+        for run_id in run_ids:
+            known = self.campaign.result(run_id) or {}
+            self.campaign.save_attempt({"run_id": run_id, "attempt": int(known.get("attempt", 1)), "collected": "gone"})
 
     # -- live output -------------------------------------------------------------------------------------------------------------------
 
@@ -232,6 +237,13 @@ class HostRuns:
             del known[entry["run"]]
         os.makedirs(os.path.dirname(self._live_path()), exist_ok=True)
         files.write_json(self._live_path(), known)
+
+
+def is_uncollected(campaign: Campaign, known: t.Mapping[str, t.Any]) -> bool:
+    """Whether logs and artifacts of a final record are still to be brought home."""
+    if not known.get("launched") or known.get("failure_class") == "lost_contact":
+        return False
+    return not (campaign.attempt(known["run_id"], int(known["attempt"])) or {}).get("collected")
 
 
 def _shown(found: Run) -> Run:

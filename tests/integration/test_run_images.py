@@ -18,7 +18,7 @@ from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.engine import OwnEngine
 from ansible_collections.mad.engine.tests.support.mad_repo import NUMBER, MadRepo, mad_repo
 from ansible_collections.mad.engine.tests.support.registry import PASSWORD, Registry
-from ansible_collections.mad.engine.tests.support.sshd import Fleet
+from ansible_collections.mad.engine.tests.support.sshd import PATH, Fleet
 
 __all__ = ["mad_repo"]  # a fixture
 pytestmark = pytest.mark.real
@@ -178,3 +178,76 @@ def test_a_damaged_or_another_archive_is_refused(two: MadRepo, other_engine: str
         assert name != "damaged" or "damaged on its way" in found["reason"], found["reason"]
         assert two.record(name, "n1")["status"] == "SUCCESS"
     assert two.record("good", "n2")["status"] == "SUCCESS"
+
+
+COUNTING = """\
+#!/bin/sh
+# One after the other: who looks for an image while somebody else does?
+if [ "$1 $2" = "image inspect" ]; then
+  mkdir {folder}/$$; ls {folder} | wc -l >> {log}; sleep 0.7; rmdir {folder}/$$
+fi
+exec /usr/bin/docker "$@"
+"""
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_so_many_hosts_are_staged_at_the_same_time(mad_repo: MadRepo, fleet: Fleet, limit: int) -> None:
+    folder, log, program = mad_repo.home / "looking", mad_repo.home / "looking.log", mad_repo.home / "bin" / "docker"
+    folder.mkdir()
+    program.parent.mkdir()
+    program.write_text(COUNTING.format(folder=folder, log=log))
+    program.chmod(0o755)
+    for name in ("n1", "n2", "n3"):
+        fleet.add(name, environment={"PATH": "%s:%s" % (program.parent, PATH)})
+    mad_repo.inventory = fleet.write_inventory(mad_repo.home / "fleet.json")
+    mad_repo.model("staged")
+    context = {"MAD_CONTAINER_IMAGE": mad_repo.base}
+    played = mad_repo.run(mad_context=context, mad_stage_parallel=limit, mad_runtime="docker")
+    assert played.status == 0, played.output
+    most = max(int(line) for line in log.read_text().split())
+    assert most == 1 if limit == 1 else most > 1, log.read_text()
+
+
+def test_a_manifest_of_madengine_runs(mad_repo: MadRepo) -> None:
+    """As madengine writes it: no ids, variables of the machine that built in the context, a card that only the manifest has."""
+    name = mad_repo.model("old", "echo $FOO $MAD_SYSTEM_GPU_ARCHITECTURE $ONLY_HERE\n" + NUMBER)
+    image = mad_repo.image("old")
+    subprocess.run(
+        ["docker", "build", "--quiet", "--network=host", "--tag", image, "-"],
+        input="FROM %s\n" % mad_repo.base,
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    record = {
+        **{"model": name, "docker_image": image, "dockerfile": "docker/old.ubuntu.Dockerfile", "base_docker": mad_repo.base},
+        **{"docker_sha": "Error: no such manifest", "build_duration": 0.297, "build_command": "docker build ./docker"},
+        **{"log_file": "old.build.live.log", "gpu_vendor": ""},
+    }
+    document = {
+        "built_images": {image: record},
+        "built_models": {image: {**mad_repo.cards[0], "tags": ["dummies"], "args": "", "env_vars": {"ONLY_HERE": "card"}}},
+        "context": {
+            "docker_env_vars": {"ROCM_PATH": "/opt/rocm", "FOO": "bar baz", "MAD_SYSTEM_GPU_ARCHITECTURE": "gfx942"},
+            **{"docker_mounts": {}, "docker_build_arg": {}, "gpu_vendor": "AMD", "guest_os": "UBUNTU", "docker_gpus": ""},
+        },
+        "credentials_required": [],
+        "summary": {
+            "successful_builds": [record],
+            "failed_builds": [],
+            "total_build_time": 0.297,
+            "successful_pushes": [],
+            "failed_pushes": [],
+        },
+        "deployment_config": {"target": "local", "env_vars": {}, "debug": False},
+    }
+    path = mad_repo.home / "build_manifest.json"
+    path.write_text(json.dumps(document))
+    (mad_repo.folder / "models.json").unlink()
+    before = checksum(path)
+    played = mad_repo.run("", mad_manifest=str(path))
+    assert played.status == 0, played.output
+    found = mad_repo.record("old")
+    assert found["image"]["digest"] == docker("image", "inspect", "--format", "{{.Id}}", image)
+    assert mad_repo.log(found).startswith("bar baz card\n")
+    assert found["image"]["docker_sha"] == "" and checksum(path) == before
