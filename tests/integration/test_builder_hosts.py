@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from ansible_collections.mad.engine.tests.support.build_repo import (
     make_repo,
     run_job,
 )
+from ansible_collections.mad.engine.tests.support.podman import OwnPodman
 from ansible_collections.mad.engine.tests.support.registry import PASSWORD
 
 pytestmark = pytest.mark.real
@@ -242,20 +241,9 @@ def test_a_log_on_a_full_disk_fails_that_image_only(repo, engine, options, small
 def podman(tmp_path_factory) -> Iterator[image_engine.ImageEngine]:
     """Podman with storage and settings of its own."""
     components.require("podman", "root")
-    folder = Path("/var/tmp/mad-podman-" + uuid.uuid4().hex[:8])
-    folder.mkdir(mode=0o700)
-    (folder / "containers.conf").write_text(
-        '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\nevents_logger="file"\n[containers]\ndefault_ulimits=["nofile=1024:1024","nproc=1024:1024"]\n'
-    )
-    (folder / "storage.conf").write_text('[storage]\ndriver="vfs"\ngraphroot="%s/graph"\nrunroot="%s/run"\n' % (folder, folder))
-    environment = {
-        **os.environ,
-        "CONTAINERS_CONF": str(folder / "containers.conf"),
-        "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-    }
-    yield image_engine.find("podman", environment)
-    subprocess.run(["podman", "system", "reset", "--force"], env=environment, capture_output=True, check=False)
-    shutil.rmtree(folder, ignore_errors=True)
+    own = OwnPodman()
+    yield image_engine.find("podman", own.environment)
+    own.close()
 
 
 @pytest.fixture()

@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.engine import OwnEngine
 from ansible_collections.mad.engine.tests.support.mad_repo import NUMBER, MadRepo, mad_repo
+from ansible_collections.mad.engine.tests.support.podman import OwnPodman
 from ansible_collections.mad.engine.tests.support.registry import PASSWORD, Registry
 from ansible_collections.mad.engine.tests.support.sshd import PATH, Fleet
 
@@ -251,3 +252,42 @@ def test_a_manifest_of_madengine_runs(mad_repo: MadRepo) -> None:
     assert found["image"]["digest"] == docker("image", "inspect", "--format", "{{.Id}}", image)
     assert mad_repo.log(found).startswith("bar baz card\n")
     assert found["image"]["docker_sha"] == "" and checksum(path) == before
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[OwnPodman]:
+    """Give podman with its own storage."""
+    components.require("podman", "root")
+    own = OwnPodman()
+    yield own
+    own.close()
+
+
+def test_docker_podman_and_no_engine_in_one_campaign(mad_repo: MadRepo, fleet: Fleet, podman: OwnPodman) -> None:
+    """Docker builds, podman loads the archive, the third needs neither; the same id on both."""
+    fleet.add("n1", mad_runtime="docker")
+    fleet.add("n2", environment=podman.settings, mad_runtime="podman")
+    fleet.add("n3", mad_runtime="host")
+    mad_repo.inventory = fleet.write_inventory(mad_repo.home / "fleet.json")
+    mad_repo.model("anywhere", "cat /own 2>/dev/null\n" + NUMBER, "RUN echo inside %s > /own" % mad_repo.mark)
+    played = mad_repo.run()
+    assert played.status == 0, played.output
+    found = {host: mad_repo.record("anywhere", host) for host in ("n1", "n2", "n3")}
+    assert {host: one["target"]["runtime"] for host, one in found.items()} == {"n1": "docker", "n2": "podman", "n3": "host"}
+    assert found["n1"]["image"]["digest"] == found["n2"]["image"]["digest"] and found["n3"]["image"] is None
+    assert [("inside " + mad_repo.mark) in mad_repo.log(one) for one in found.values()] == [True, True, False]
+    listed = subprocess.run(["podman", "ps", "--all", "--quiet"], env=podman.environment, capture_output=True, text=True, check=True)
+    assert listed.stdout == ""
+
+
+def test_podman_builds_and_runs(mad_repo: MadRepo, podman: OwnPodman, tmp_path: Path) -> None:
+    """The whole way with podman alone, its build secret included."""
+    podman.load(mad_repo.base, tmp_path)
+    lines = ["RUN --mount=type=secret,id=HF_TOKEN sh -c 'wc -c < /run/secrets/HF_TOKEN > /size'"]
+    mad_repo.model("pod", "cat /size; echo $HF_TOKEN | wc -c\n" + NUMBER, *lines)
+    context = {"docker_build_arg": {"HF_TOKEN": "build-secret-1"}, "docker_env_vars": {"HF_TOKEN": "run-secret-22"}}
+    played = mad_repo.run(mad_runtime="podman", mad_context=context, env=podman.settings)
+    assert played.status == 0, played.output
+    found = mad_repo.record("pod")
+    assert found["target"]["runtime"] == "podman" and mad_repo.log(found).split()[:2] == ["14", "14"], mad_repo.log(found)
+    assert "build-secret-1" not in played.output and "run-secret-22" not in played.output

@@ -73,7 +73,7 @@ class MadRepo:
             "mad_repo": str(self.folder),
             "mad_results": str(self.results),
             "mad_work_dir": str(self.home / "work"),
-            "mad_host_lock": str(self.home / "machine.lock"),
+            "mad_host_lock": "%s/{{ inventory_hostname }}.lock" % self.home,  # hosts of one machine need not wait for one another
             "mad_campaign": campaign,
             **({"mad_tags": tags} if tags else {}),
             **variables,
