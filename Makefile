@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Aliases; the commands themselves are dev/demo and dev/test.
-.PHONY: demo test check bench clean
+# Aliases; the commands themselves are dev/demo, dev/demo-training and dev/test.
+.PHONY: demo demo-training test check bench clean
 
 demo:
 	@dev/demo
+
+# The training engine: two models trained, killed, resumed to the same bytes; one served.
+demo-training:
+	@dev/demo-training
 
 # Everything. CI=true or MAD_TEST_INSTALL=1 also brings the real parts by apt.
 test:

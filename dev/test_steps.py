@@ -11,12 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import training_steps
 from bootstrap import Environment, requirements
 from runner import Absent, Failed, Job, Step, line_with
 from static_steps import in_copy, prepare_ansible_test
 
 if TYPE_CHECKING:
-    from steps import Context
+    from context import Context
 
 FLOOR = (3, 8)
 # The last that run on Python 3.8.
@@ -46,6 +47,7 @@ def late(context: Context) -> list[Step]:
     """Return the others."""
     return [
         Step("floor", "the core on every Python from 3.8 on", lambda job: floor(context, job)),
+        *training_steps.steps(context),
         Step("package", "collection build and install, pip install", lambda job: package(context, job)),
         Step("molecule", "molecule: the role local", lambda job: molecule(context, job), check=False),
         Step("next-core", "ansible-core 2.21 on Python 3.12 or newer", lambda job: next_core(context, job), check=False),

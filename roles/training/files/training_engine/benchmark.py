@@ -45,10 +45,11 @@ class Meter(Hook):
             self.steps += 1
             self.end, self.loss, self.samples = time.perf_counter(), outcome.loss, state.samples - self._before
 
-    def rates(self) -> dict[str, float]:
-        """tokens_per_second (what losses were counted over), samples_per_second, seconds_per_step."""
+    def rates(self, unit: str) -> dict[str, float]:
+        """The throughput in the task's unit (tokens are what losses were counted over) and in samples, and seconds_per_step."""
         seconds = self.end - self.begin
-        return {"tokens": self.weight / seconds, "samples": self.samples / seconds, "seconds_per_step": seconds / self.steps}
+        tokens = {"tokens_per_second": self.weight / seconds} if unit == "tokens" else {}
+        return {**tokens, "samples_per_second": self.samples / seconds, "seconds_per_step": seconds / self.steps}
 
 
 def benchmark(config: TrainingConfig, flag: StopFlag, *, csv_path: Path | None, warmup: int) -> int:
@@ -66,9 +67,10 @@ def benchmark(config: TrainingConfig, flag: StopFlag, *, csv_path: Path | None, 
     if meter.steps < 1:
         raise UsageError(f"no step came after the {warmup} of the warm-up; raise max_steps, and give a new run_dir "
                          f"(the run in {config.run.run_dir} is at step {result.step})")
-    rates, unit = meter.rates(), tasks.get(config.run.task).unit
+    unit = tasks.get(config.run.task).unit
+    rates = meter.rates(unit)
     print(f"steps: {meter.steps}  loss: {meter.loss:.4f}  seconds_per_step: {rates['seconds_per_step']:.6f}")
-    print(f"performance: {rates[unit]:.2f} {unit}_per_second")
+    print(f"performance: {rates[f'{unit}_per_second']:.2f} {unit}_per_second")
     if csv_path is not None:
         _write_csv(csv_path, config, meter, {**rates, "peak_memory_mb": _peak_memory(), **result.metrics}, place.world)
     return int(ExitCode.DONE)
@@ -83,12 +85,11 @@ def _peak_memory() -> float:
 def _write_csv(path: Path, config: TrainingConfig, meter: Meter, values: dict[str, float], world: int) -> None:
     import io
 
-    names = {"tokens": "tokens_per_second", "samples": "samples_per_second"}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for name, value in values.items():
-        writer.writerow([f"{config.run.model}_{name}", f"{value:.6g}", names.get(name, name), meter.steps, config.data.batch_size,
+        writer.writerow([f"{config.run.model}_{name}", f"{value:.6g}", name, meter.steps, config.data.batch_size,
                          config.optim.precision, world, config.run.seed])
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text.getvalue())

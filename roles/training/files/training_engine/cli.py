@@ -127,6 +127,12 @@ def _verify(arguments: argparse.Namespace, _flag: StopFlag) -> int:
     return verify(Path(arguments.run_folder))
 
 
+def _digest(arguments: argparse.Namespace, _flag: StopFlag) -> int:
+    from .commands import digest
+
+    return digest(Path(arguments.run_folder))
+
+
 def _evaluate(arguments: argparse.Namespace, _flag: StopFlag) -> int:
     config = load_config(arguments, os.environ)
     from .commands import evaluate_run
@@ -178,6 +184,8 @@ def _parser() -> argparse.ArgumentParser:
     launch.add_argument("--hang-timeout", type=float, default=0.0, help="seconds without a heartbeat after which a rank is hung (0: never)")
     verify = add("verify", _verify, "check every checkpoint of a run", with_config=False)
     verify.add_argument("run_folder", help="the run folder")
+    digest = add("digest", _digest, "print one hash over everything that a run has computed", with_config=False)
+    digest.add_argument("run_folder", help="the run folder")
     evaluate = add("evaluate", _evaluate, "evaluate the newest or the best checkpoint")
     evaluate.add_argument("--best", action="store_true", help="the best by the monitored metric instead of the newest")
     export = add("export", _export, "export a checkpoint as a bundle with a server")

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
 from pathlib import Path
 
+from .checkpoint.layout import MANIFEST
 from .checkpoint.manager import CheckpointManager, load_model
 from .checkpoint.store import Checkpoint, CheckpointStore
 from .config import TrainingConfig
 from .data.loader import MapDataModule
+from .durable import sha256_file
 from .errors import CheckpointError, EngineError, UsageError
 from .evaluation import evaluate
 from .exitcodes import ExitCode
@@ -107,6 +110,20 @@ def verify(run_dir: Path) -> int:
         raise CheckpointError(f"there is no checkpoint in {folder}")
     print(f"{whole} of {len(found)} whole")
     return int(ExitCode.DONE if whole else ExitCode.DATA)
+
+
+def digest(run_dir: Path) -> int:
+    """Print one hash over everything a run has computed: weights, optimizer, random states and position of its newest whole checkpoint,
+    and the metrics log. Manifests are left out, for they hold times."""
+    store = CheckpointStore(run_dir / "ckpt", lambda *_, **__: None)
+    whole = [entry.path for entry in store.entries() if not store.problems(entry.path)]
+    if not whole:
+        raise CheckpointError(f"there is no whole checkpoint in {store.folder}")
+    found = hashlib.sha256()
+    for path in [*sorted(item for item in whole[-1].iterdir() if item.name != MANIFEST), run_dir / "metrics.jsonl"]:
+        found.update(f"{path.name} {sha256_file(path)}\n".encode())
+    print(f"{whole[-1].name} {found.hexdigest()}")
+    return int(ExitCode.DONE)
 
 
 def open_checkpoint(config: TrainingConfig, *, best: bool) -> Checkpoint:

@@ -46,6 +46,9 @@ def wrap_model(model: nn.Module, config: OptimSection, peers: Peers, device: tor
         model = torch.compile(model, mode=config.compile_mode)  # type: ignore[assignment]  # a callable module
     if peers.world == 1:
         return model
-    # One bucket: then the order in which gradients are summed is the same before and after a resume.
+    # The order in which gradients are summed must be the same before and after a resume. One bucket is not enough for more than two
+    # ranks: after the first backward pass it is laid out anew, in the order in which gradients came, and with the layout changes which
+    # rank's number is added first. A search for unused parameters keeps the first layout.
     devices = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=devices, bucket_cap_mb=1 << 20, gradient_as_bucket_view=True)
+    return nn.parallel.DistributedDataParallel(model, device_ids=devices, bucket_cap_mb=1 << 20, gradient_as_bucket_view=True,
+                                               find_unused_parameters=peers.world > 2)
