@@ -61,13 +61,13 @@ _K8S_MULTI_GPU: Preset = {
 _K8S_MULTI_NODE: Preset = merge(_K8S_MULTI_GPU, {"k8s": {"host_ipc": True}, "env_vars": _SEVERAL_NODES})
 
 _SLURM_DEFAULTS: Preset = {
-    "slurm": {"gpus_per_node": 8, "time": "24:00:00", "output_dir": "./slurm_results", "exclusive": True, "modules": []},
+    # No `time`: the job's limit comes from the model's timeout and a margin for staging.
+    "slurm": {"gpus_per_node": 8, "exclusive": True, "modules": []},
     "distributed": {"nnodes": 1, "backend": "nccl", "port": 29500},
     "env_vars": {"OMP_NUM_THREADS": "8", **_MIOPEN},
 }
-_SLURM_SINGLE_NODE: Preset = {"slurm": {"time": "12:00:00"}, "env_vars": {"NCCL_DEBUG": "WARN"}}
+_SLURM_SINGLE_NODE: Preset = {"env_vars": {"NCCL_DEBUG": "WARN"}}
 _SLURM_MULTI_NODE: Preset = {
-    "slurm": {"time": "24:00:00"},
     "env_vars": {"NCCL_DEBUG": "WARN", "NCCL_IB_DISABLE": "1", **_AMD_TUNING, **_SEVERAL_NODES},
 }
 
