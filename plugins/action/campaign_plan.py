@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import sys
 import typing as t
@@ -18,7 +19,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.mad.engine.plugins.action.model_info import default_cache, default_repo
 from ansible_collections.mad.engine.plugins.module_utils import plan, plan_continue, plan_options, scalars
 from ansible_collections.mad.engine.plugins.module_utils.errors import ImageError, MadError
-from ansible_collections.mad.engine.plugins.plugin_utils import command_line, planning, summary
+from ansible_collections.mad.engine.plugins.plugin_utils import command_line, host_runs, planning, summary
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -68,7 +69,7 @@ class ActionModule(ActionBase):
         """Arguments of the task above the play's mad_* variables."""
         given = arguments["options"]
         if given is None:
-            given = inputs.options([*plan_options.OPTIONS, *plan_options.REFUSED, "summary_output"])
+            given = inputs.options([*plan_options.OPTIONS, *plan_options.LATER, *plan_options.REFUSED, "summary_output"])
         self._given = given  # also for a refusal: it says where results and summary go
         options = planning.parse_options(given)
         repo = _first(arguments["repo"], inputs.value("repo"), default_repo())
@@ -118,7 +119,7 @@ class ActionModule(ActionBase):
             "campaign_dir": campaign.folder,
             "plan": campaign.plan_path,
             "counts": plan_continue.counts(made, planned.records, planned.launched),
-            "hosts": _hosts_answer(made),
+            "hosts": _hosts_answer(planned),
             "build_hosts": list(dict.fromkeys(build["build_host"] for build in made["builds"])),
             "resume_command": summary.resume_command(made, campaign.name),
             "flight_plan": text if len(text) <= _LARGEST_DIFF else text[:_LARGEST_DIFF] + "...\n",
@@ -146,14 +147,19 @@ def _first(*values: t.Any) -> t.Any:
     return next((value for value in values if not scalars.is_unset(value)), values[-1])
 
 
-def _hosts_answer(made: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
-    """{host: {"runs" that need it now, "target", "runtime"}}; runtime is "" where runs differ or none is known."""
+def _hosts_answer(planned: planning.Planned) -> dict[str, dict[str, t.Any]]:
+    """{host: {"runs" that need it now, "collect": runs whose logs it still has, "target", "runtime"}}; runtime "": they differ, or none is known."""
+    made = planned.plan
     runs: dict[str, list[str]] = {name: [] for name in made["hosts"]}
     for run in plan_continue.to_execute(made):
         runs[run["place"]["host"]].append(run["runtime"] if isinstance(run["runtime"], str) else "")
+    left = collections.Counter(
+        str(record["place"].get("host", "")) for record in planned.records.values() if host_runs.is_uncollected(planned.campaign, record)
+    )
     return {
         name: {
             "runs": len(runs[name]),
+            "collect": left[name],
             "target": host["target"],
             "reachable": host["reachable"],
             "runtime": runs[name][0] if len(set(runs[name])) == 1 else "",

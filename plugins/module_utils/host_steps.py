@@ -255,9 +255,9 @@ def _spawn(folder: HostFolder, core: str) -> None:
 
 
 def polled(job: Job) -> Answer:
-    """New results, what runs, new output; a supervisor is started where one is needed and none lives."""
+    """New results, what runs, new output; a supervisor is started where one is needed and none lives, if one was ever asked for."""
     folder = folder_of(job)
-    if not folder.exists():
+    if not folder.exists() or not folder.settings().get("version"):  # without settings nobody knows which lock the machine has
         return dict(_nothing(), unknown=sorted(job["runs"]))
     if job.get("check"):
         return _answer(folder, job)

@@ -58,7 +58,7 @@ def _heard(known: State, poll: Mapping[str, Any], now: float) -> State:
         misses=0,
         reason="",
         next=now,
-        done=counts["done"] >= counts["total"],
+        done=counts["done"] + len(poll.get("never_started") or []) >= counts["total"],
         progress=now if progressed else known["progress"],
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
 
-from . import gpu, scalars
+from . import gpu, monitor, registry, scalars
 from .errors import InvalidInput
 from .status import RERUNS
 
@@ -35,6 +35,19 @@ def _repeats(value: Any, key: str) -> int:
 
 def _from_zero(value: Any, key: str) -> int:
     return scalars.to_int(value, key, 0)
+
+
+def _from_one(value: Any, key: str) -> int:
+    return scalars.to_int(value, key, 1)
+
+
+def _max_failures(value: Any, key: str) -> str:
+    text = scalars.to_text(value, key)
+    try:
+        monitor.failure_limit(text, 1)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
+    return text
 
 
 def _word(*allowed: str) -> Check:
@@ -65,7 +78,7 @@ OPTIONS: Dict[str, Option] = {
     "target": Option(_text, ""),
     "target_archs": Option(_architectures, []),
     "build_host": Option(_text, ""),
-    "registry": Option(_text, ""),
+    "registry": Option(lambda value, key: registry.normalise(_text(value, key)), ""),
     "results": Option(_text, "results"),
     "campaign": Option(_text, ""),
     "credential_file": Option(_text, ""),
@@ -77,11 +90,25 @@ OPTIONS: Dict[str, Option] = {
     "build_only": Option(scalars.to_bool, False),
 }
 
+# Read by later steps, but checked by the plan: a slip must not be found when runs have been started.
+LATER: Dict[str, Check] = {
+    "wait": scalars.to_bool,
+    "live_output": scalars.to_bool,
+    "cancel_on_failure": scalars.to_bool,
+    "clean_docker_cache": scalars.to_bool,
+    "allow_secret_build_args": scalars.to_bool,
+    "max_failures": _max_failures,
+    "contact_timeout": _from_one,
+    "transfer_timeout": _from_one,
+    "host_parallel": _from_one,
+    "stage_parallel": _from_one,
+    "build_parallel": _from_one,
+    "build_timeout": _from_zero,
+}
 # Read by other steps; the plan only has to know that they are no slips.
 ELSEWHERE: Tuple[str, ...] = tuple(
-    """allow_secret_build_args baseline build_parallel build_secrets build_timeout cancel_on_failure candidate clean_docker_cache
-    contact_timeout context context_file database_url fail_on host_lock host_parallel hosts keep_days live_output manifest manifest_output
-    max_failures output perf_output pull repo skip stage_parallel summary_output tags wait work_dir""".split()
+    """baseline build_secrets candidate context context_file database_url fail_on host_lock hosts keep_days manifest manifest_output
+    output perf_output pull repo skip summary_output tags work_dir""".split()
 )
 
 # Refused when set; false and empty are fine.
@@ -102,6 +129,9 @@ def parse(given: Mapping[str, Any]) -> Dict[str, Any]:
         value = given.get(name)
         if not scalars.is_unset(value) and str(value).strip().lower() not in ("false", "no", "0", "off"):
             raise InvalidInput("mad_%s is not supported by this release: %s" % (name, reason))
+    for name, check in LATER.items():
+        if not scalars.is_unset(given.get(name)):
+            check(given[name], "mad_" + name)
     return {
         name: option.default if scalars.is_unset(given.get(name)) else option.read(given[name], "mad_" + name)
         for name, option in OPTIONS.items()
@@ -110,7 +140,7 @@ def parse(given: Mapping[str, Any]) -> Dict[str, Any]:
 
 def slips(names: List[str]) -> List[str]:
     """Warnings about mad_* variables (names without prefix) that resemble an option and are none."""
-    known = sorted(set(OPTIONS) | set(ELSEWHERE) | set(REFUSED))
+    known = sorted(set(OPTIONS) | set(LATER) | set(ELSEWHERE) | set(REFUSED))
     warnings = []
     for name in sorted(set(names) - set(known)):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)

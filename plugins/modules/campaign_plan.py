@@ -112,10 +112,12 @@ counts:
   returned: success
   sample: {total: 12, done: 4, success: 3, failure: 1, skipped: 0, running: 0, queued: 8, execute: 8}
 hosts:
-  description: For each host the number of V(runs) that need it in this play, its V(target), its V(runtime), whether it is V(reachable).
+  description:
+    - For each host the number of V(runs) that need it in this play, its V(target), its V(runtime), whether it is V(reachable).
+    - V(collect) counts ended runs whose logs are still on the host, because an earlier play was killed before it had them.
   type: dict
   returned: success
-  sample: {n1: {runs: 4, target: local, runtime: docker, reachable: true}}
+  sample: {n1: {runs: 4, collect: 0, target: local, runtime: docker, reachable: true}}
 build_hosts:
   description: Hosts that build images for this play.
   type: list
