@@ -176,6 +176,7 @@ class _Host:
             name = registry.push_name(request["image"], self.job.registry, self.secrets.logins.get(self.job.registry, {}))
             if refused:
                 raise ImageError(refused)
+            os.makedirs(self.options.log_dir, exist_ok=True)  # an image that was there already has made none
             with BuildLog(builder.log_path_of(request, self.options), hidden, append=True) as log:
                 digest, sent = registry_client.push(engine, request["image"], name, log, self.commands)
         except MadError as error:

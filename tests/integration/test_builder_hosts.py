@@ -234,6 +234,14 @@ def test_a_log_on_a_full_disk_fails_that_image_only(repo, engine, options, small
     assert "No space left on device" in outcome["reason"]
 
 
+def test_an_image_that_was_there_already_is_pushed_by_another_campaign(repo, docker_host, registry, tmp_path) -> None:
+    request = repo.request("there", "RUN true")
+    assert run_job(repo, tmp_path / "one", [request])["outcomes"][0]["status"] == "SUCCESS"
+    secrets = build_host.Secrets(logins=registry.credentials())
+    again = run_job(repo, tmp_path / "two", [request], secrets, registry=registry.address)["outcomes"][0]
+    assert again["status"] == "SKIPPED" and again["push"]["digest"] == registry.digest(request["image"], "latest"), again
+
+
 # -- podman ----------------------------------------------------------------------------------------------------------------------
 
 

@@ -12,14 +12,21 @@ import subprocess
 
 import pytest
 
+from ansible_collections.mad.engine.tests.support import components
+from ansible_collections.mad.engine.tests.support.registry import Registry
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = ["author", "operator"]
 
 
-def blocks(page):
-    """(language, text) of every fenced block of a page."""
-    return BLOCK.findall((ROOT / "docs" / (page + ".md")).read_text(encoding="utf-8"))
+def blocks(page, names=()):
+    """(language, text) of every fenced block of a page; `names` are (what stands there, what this machine has instead)."""
+    found = (ROOT / "docs" / (page + ".md")).read_text(encoding="utf-8")
+    for theirs, ours in names:
+        assert theirs in found
+        found = found.replace(theirs, ours)
+    return BLOCK.findall(found)
 
 
 def write_file(folder, text):
@@ -33,19 +40,41 @@ def write_file(folder, text):
 def run_block(folder, text):
     """Run a block with sh, as typed."""
     result = subprocess.run(
-        ["sh", "-eu", "-c", text], cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=dict(os.environ, LC_ALL="C.UTF-8")
+        ["sh", "-eu", "-c", text],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=dict(os.environ, LC_ALL="C.UTF-8"),
     )
     assert result.returncode == 0, "%s\n%s\n%s" % (text, result.stdout[-4000:], result.stderr[-4000:])
     return result.stdout
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_block_of_the_page_works(page, tmp_path):
+def work_through(folder, found):
+    """Write files and run commands in the order of the page."""
     commands = 0
-    for language, text in blocks(page):
+    for language, text in found:
         if text.startswith("# file:"):
-            write_file(tmp_path, text)
+            write_file(folder, text)
         elif language == "sh":
-            run_block(tmp_path, text)
+            run_block(folder, text)
             commands += 1
     assert commands > 0
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_the_page_works(page, tmp_path):
+    work_through(tmp_path, blocks(page))
+
+
+@pytest.mark.real
+def test_every_example_of_the_guide_works(tmp_path, tiny_image):
+    """With a base image and a registry of this machine in place of the guide's."""
+    components.require("registry")
+    registry = Registry(tmp_path / "registry", login=False).start()
+    try:
+        work_through(tmp_path, blocks("madengine", [("ubuntu:24.04", tiny_image), ("localhost:5000", registry.address)]))
+    finally:
+        registry.stop()
