@@ -161,9 +161,10 @@ class Campaigns:
             time.sleep(0.05)
 
     def processes(self, host: str = "") -> list[int]:
-        """Pids of what mad.engine has running for this host: supervisors, keepers, drivers and models."""
+        """Pids of what mad.engine has running for this host (all: none named): supervisors, keepers, drivers and models."""
         place = str(self.home / "work" / host).encode()
-        return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and int(entry) != os.getpid() and _belongs(entry, place)]
+        marks = [b"MARKS=%s\0" % str(self.marks).encode(), b"PLACE=%s\0" % host.encode() if host else b""]
+        return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and _belongs(entry, place, marks)]
 
     def lose_power(self, host: str) -> None:
         """End a host's sshd, its sessions and everything that was started there."""
@@ -187,13 +188,18 @@ class Campaigns:
         shutil.rmtree(self.home / "work", ignore_errors=True)
 
 
-def _belongs(pid: str, place: bytes) -> bool:
-    """Whether a process works in a folder: by its command line (ours) or by the mark of an attempt (what a model started)."""
-    for name, needle in (("cmdline", place), ("environ", b"MAD_ATTEMPT=" + place)):
-        with contextlib.suppress(OSError), open("/proc/%s/%s" % (pid, name), "rb") as stream:
-            if needle in stream.read() and processes.start_ticks(int(pid)):
-                return True
-    return False
+def _belongs(pid: str, place: bytes, marks: list[bytes]) -> bool:
+    """Whether a process works in a folder, by its command line (ours), or is a model, by what its environment says."""
+    if not processes.start_ticks(int(pid)) or int(pid) == os.getpid():
+        return False
+    return place in _read(pid, "cmdline") or all(mark in _read(pid, "environ") for mark in marks)
+
+
+def _read(pid: str, name: str) -> bytes:
+    try:
+        return Path("/proc", pid, name).read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture()
