@@ -47,7 +47,7 @@ def late(context: Context) -> list[Step]:
     """Return the others."""
     return [
         Step("floor", "the core on every Python from 3.8 on", lambda job: floor(context, job)),
-        *training_steps.steps(context),
+        *training_steps.make(context),
         Step("package", "collection build and install, pip install", lambda job: package(context, job)),
         Step("molecule", "molecule: the role local", lambda job: molecule(context, job), check=False),
         Step("next-core", "ansible-core 2.21 on Python 3.12 or newer", lambda job: next_core(context, job), check=False),

@@ -14,12 +14,12 @@ from runner import Failed, Job, Step, line_with
 
 if TYPE_CHECKING:
     from bootstrap import Environment
-    from steps import Context
+    from context import Context
 
 LEAST_LINES, LEAST_BRANCHES = 95.0, 90.0
 
 
-def steps(context: Context) -> list[Step]:
+def make(context: Context) -> list[Step]:
     """Return them."""
     about = "the training engine: ruff, mypy --strict, requirements, secrets, unit tests"
     longer = "the training engine: kills everywhere, real launchers, exports, notebooks, documentation"
