@@ -44,6 +44,14 @@ def test_a_campaign_that_was_over_at_the_start_is_finished():
     assert monitor.ask(state, 200.0)["asked"] == []
 
 
+def test_a_run_that_its_host_never_took_is_not_waited_for():
+    state = monitor.begin(["a"], {"a": {"failed": True, "msg": "disk full"}}, 0.0)
+    assert not state["finished"]
+    state = monitor.ask(state, 10.0)
+    state = monitor.advance(state, {"a": dict(answer(1, 2), never_started=["0" * 16])}, 11.0, contact_timeout=600, limit=None)
+    assert state["finished"] and not state["hosts"]["a"]["lost"]
+
+
 def test_a_silent_host_is_asked_more_and_more_rarely_and_then_given_up():
     state = monitor.begin(["a", "b"], {"a": answer(0, 1), "b": answer(0, 1)}, 0.0)
     silent = {"a": answer(0, 1), "b": {"unreachable": True, "msg": "no route"}}
