@@ -15,30 +15,76 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "checkpoint": ("Checkpoint", "CheckpointManager", "CheckpointMetadata"),
     "config": ("TrainingConfig", "TrainingConfigBuilder"),
     "errors": ("EngineError", "ConfigError", "UsageError", "DataError", "CheckpointError", "NoRetryError"),
     "exitcodes": ("ExitCode",),
+    "export": ("export_bundle", "verify_bundle"),
+    "factory": ("make_trainer",),
+    "health": ("GradientHealth", "GradientMonitor"),
+    "hooks": ("Hook",),
+    "loop": ("EpochResult", "TrainingLoop"),
+    "loss": ("LossResult", "LossStrategy", "losses"),
+    "metrics": ("MetricsEngine",),
+    "output": ("ModelOutput",),
     "registry": ("Registry",),
+    "shims": ("test_benchmark_comparison", "test_fine_tuning", "test_hyperparameter_search"),
+    "tasks": ("TaskSpec",),
+    "trainer": ("Trainer", "TrainResult"),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
+    "Checkpoint",
     "CheckpointError",
+    "CheckpointManager",
+    "CheckpointMetadata",
     "ConfigError",
     "DataError",
     "EngineError",
+    "EpochResult",
     "ExitCode",
+    "GradientHealth",
+    "GradientMonitor",
+    "Hook",
+    "LossResult",
+    "LossStrategy",
+    "MetricsEngine",
+    "ModelOutput",
     "NoRetryError",
     "Registry",
+    "TaskSpec",
+    "TrainResult",
+    "Trainer",
     "TrainingConfig",
     "TrainingConfigBuilder",
+    "TrainingLoop",
     "UsageError",
+    "export_bundle",
+    "losses",
+    "make_trainer",
+    "test_benchmark_comparison",
+    "test_fine_tuning",
+    "test_hyperparameter_search",
+    "verify_bundle",
 ]
 
 if TYPE_CHECKING:
+    from .checkpoint import Checkpoint, CheckpointManager, CheckpointMetadata
     from .config import TrainingConfig, TrainingConfigBuilder
     from .errors import CheckpointError, ConfigError, DataError, EngineError, NoRetryError, UsageError
     from .exitcodes import ExitCode
+    from .export import export_bundle, verify_bundle
+    from .factory import make_trainer
+    from .health import GradientHealth, GradientMonitor
+    from .hooks import Hook
+    from .loop import EpochResult, TrainingLoop
+    from .loss import LossResult, LossStrategy, losses
+    from .metrics import MetricsEngine
+    from .output import ModelOutput
     from .registry import Registry
+    from .shims import test_benchmark_comparison, test_fine_tuning, test_hyperparameter_search
+    from .tasks import TaskSpec
+    from .trainer import Trainer, TrainResult
 
 
 def __getattr__(name: str) -> Any:

@@ -133,6 +133,12 @@ def _digest(arguments: argparse.Namespace, _flag: StopFlag) -> int:
     return digest(Path(arguments.run_folder))
 
 
+def _dashboard(arguments: argparse.Namespace, _flag: StopFlag) -> int:
+    from .commands import draw
+
+    return draw(Path(arguments.run_folder), Path(arguments.output) if arguments.output else None)
+
+
 def _evaluate(arguments: argparse.Namespace, _flag: StopFlag) -> int:
     config = load_config(arguments, os.environ)
     from .commands import evaluate_run
@@ -186,11 +192,14 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("run_folder", help="the run folder")
     digest = add("digest", _digest, "print one hash over everything that a run has computed", with_config=False)
     digest.add_argument("run_folder", help="the run folder")
+    dashboard = add("dashboard", _dashboard, "draw a run (loss, rate, gradients, drift) as one HTML file", with_config=False)
+    dashboard.add_argument("run_folder", help="the run folder")
+    dashboard.add_argument("--output", help="the file (default: dashboard.html in the run folder)")
     evaluate = add("evaluate", _evaluate, "evaluate the newest or the best checkpoint")
     evaluate.add_argument("--best", action="store_true", help="the best by the monitored metric instead of the newest")
     export = add("export", _export, "export a checkpoint as a bundle with a server")
     export.add_argument("output", help="the new folder")
-    export.add_argument("--format", action="append", choices=["safetensors", "pt2", "onnx"], help="a format; may be given again")
+    export.add_argument("--format", action="append", choices=["safetensors", "pt2", "onnx", "torchscript", "mar"], help="a format; may be given again")
     export.add_argument("--best", action="store_true", help="the best by the monitored metric instead of the newest")
     export.add_argument("--serve-on", choices=["cpu", "cuda", "rocm"], default="cpu", help="what the Dockerfile is for")
     bench = add("benchmark", _benchmark, "train and report the throughput")

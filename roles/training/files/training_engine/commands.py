@@ -33,6 +33,7 @@ from .step import Outcome, input_names, is_out_of_memory
 from .stopping import StopFlag
 from .tasks import tasks
 from .trainer import Trainer, TrainResult
+from .visualization import dashboard
 
 
 class Progress(Hook):
@@ -110,6 +111,12 @@ def verify(run_dir: Path) -> int:
         raise CheckpointError(f"there is no checkpoint in {folder}")
     print(f"{whole} of {len(found)} whole")
     return int(ExitCode.DONE if whole else ExitCode.DATA)
+
+
+def draw(run_dir: Path, target: Path | None) -> int:
+    """Write the dashboard of a run."""
+    print(f"dashboard: {dashboard(run_dir, target or run_dir / 'dashboard.html')}")
+    return int(ExitCode.DONE)
 
 
 def digest(run_dir: Path) -> int:

@@ -43,6 +43,7 @@ class RunSection:
     max_steps: int = _f(100, "optimizer updates to make", low=0, trajectory=False)
     n_epochs: int = _f(0, "stop after so many epochs (0: only max_steps counts)", low=0, trajectory=False)
     log_every: int = _f(1, "steps between two lines of metrics.jsonl", low=1)
+    trackers: str | None = _f(None, "where metrics are copied to, with commas: tensorboard, mlflow, wandb", trajectory=False)
     no_progress_limit: int = _f(3, "starts without a new checkpoint before the verdict 93", low=1, trajectory=False)
 
 

@@ -20,6 +20,7 @@ from .models import models
 from .peers import Peers, Place
 from .stopping import StopFlag
 from .tasks import TaskSpec, tasks
+from .trackers import Tracking
 from .trainer import Trainer
 
 
@@ -40,6 +41,8 @@ def make_trainer(config: TrainingConfig, *, hooks: Sequence[Hook] = (), stop: St
     """A trainer with everything that `config` names. `data` and `model` of one's own take the place of the configured ones."""
     spec: TaskSpec = tasks.get(config.run.task)
     found = data or make_data(config)
+    if config.run.trackers:
+        hooks = [*hooks, Tracking([name.strip() for name in config.run.trackers.split(",")])]
     return Trainer(model or make_model(config, found), config, data=MapDataModule(found, config.data),
                    loss=losses.get(spec.task_type)(**loss_options), hooks=hooks, stop=stop, deadline=deadline, place=place, peers=peers,
                    metric_names=spec.metrics)

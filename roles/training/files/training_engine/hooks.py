@@ -26,3 +26,6 @@ class Hook:
 
     def on_validation_end(self, trainer: Trainer, state: TrainState, metrics: Mapping[str, float]) -> None:
         """After each evaluation."""
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """At the end of train(), however it ends: the last chance to write something out."""

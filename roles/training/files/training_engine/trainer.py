@@ -93,6 +93,7 @@ class Trainer:
             self._build(checkpoint)
             return self._finished_before(checkpoint) or self._train()
         finally:
+            self._call("on_train_end")
             self.folder.close()
 
     def _build(self, checkpoint: Checkpoint | None) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import math
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -102,6 +104,43 @@ def to_onnx(model: nn.Module, example: Inputs, folder: Path) -> Runner:
     return run
 
 
+@exporters.register("torchscript")
+def to_torchscript(model: nn.Module, example: Inputs, folder: Path) -> Runner:
+    """TorchScript by tracing, a legacy format: torch itself calls it deprecated. For servers that know nothing newer."""
+    path = folder / "model.torchscript"
+    with _quiet(), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        wrapped = LogitsOnly(model, list(example)).eval()
+        traced = torch.jit.trace(wrapped, tuple(example.values()))  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, path)
+    make_reproducible(path, align=64)
+
+    def run(inputs: Inputs) -> torch.Tensor:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logits: torch.Tensor = torch.jit.load(path)(*inputs.values())  # type: ignore[no-untyped-call]
+        return logits
+
+    return run
+
+
+@exporters.register("mar")
+def to_mar(model: nn.Module, example: Inputs, folder: Path) -> Runner:
+    """A TorchServe archive around the TorchScript format, a legacy format too: TorchServe is archived and gets no security fixes."""
+    run = to_torchscript(model, example, folder)
+    facts = {"runtime": "python", "archiverVersion": "0.12.0",
+             "model": {"modelName": "model", "modelVersion": "1.0", "serializedFile": "model.torchscript", "handler": "handler.py"}}
+    names = [[name, str(tensor.dtype).removeprefix("torch.")] for name, tensor in example.items()]
+    handler = Path(__file__).with_name("mar_handler.py").read_text(encoding="utf-8").replace("INPUTS: list[list[str]] = []",
+                                                                                            f"INPUTS: list[list[str]] = {names!r}")
+    with zipfile.ZipFile(folder / "model.mar", "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(facts, indent=1, sort_keys=True))
+        archive.writestr("handler.py", handler)
+        archive.write(folder / "model.torchscript", "model.torchscript")
+    make_reproducible(folder / "model.mar")
+    return run
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporters of torch print progress to stdout, which belongs to our caller."""
@@ -109,13 +148,21 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def make_reproducible(path: Path) -> None:
-    """Rewrite a zip archive with its entries in order, uncompressed, at a fixed time: equal content gives equal bytes."""
+def make_reproducible(path: Path, *, align: int = 1) -> None:
+    """Rewrite a zip archive with its entries in order, uncompressed, at a fixed time: equal content gives equal bytes.
+
+    align: the data of each entry begins at a multiple of it, as torch's own reader of TorchScript wants it.
+    """
     with zipfile.ZipFile(path) as archive:
         entries = sorted((info.filename, archive.read(info)) for info in archive.infolist())
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, data in entries:
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            head = (archive.fp.tell() if archive.fp else 0) + 30 + len(name.encode())
+            if padding := -head % align:
+                padding += align if padding < 4 else 0
+                entry.extra = b"FB" + (padding - 4).to_bytes(2, "little") + b"Z" * (padding - 4)
+            archive.writestr(entry, data)
 
 
 def check_parity(name: str, run: Runner, expected: torch.Tensor, inputs: Inputs) -> float:
