@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
-from .canonical import hash_value
-from .errors import InvalidInput, MadError
-from .plan_options import DEFAULT_TIMEOUT
+from .base.canonical import hash_value
+from .base.errors import InvalidInput, MadError
+from .planning.plan_options import DEFAULT_TIMEOUT
+from .results.status import is_resumable
 from .slurm_options import STAGING_MARGIN, Options, Shape
 from .slurm_time import limit
 
@@ -71,7 +72,8 @@ def shape_of(run: Run, options: Options) -> Shape:
     launcher, gpus = run.get("launcher") or {}, run.get("gpus") or {}
     timeout = run.get("timeout")
     seconds = limit(options.time, DEFAULT_TIMEOUT if timeout is None else int(timeout), STAGING_MARGIN)
-    return Shape(int(launcher.get("nnodes") or 1), int(gpus.get("count") or 0), seconds)
+    again = options.requeue or is_resumable(run)  # nobody else's model is started twice in one attempt
+    return Shape(int(launcher.get("nnodes") or 1), int(gpus.get("count") or 0), seconds, int(again))
 
 
 def name_of(campaign: str, host: str, tasks: Iterable[Task]) -> str:

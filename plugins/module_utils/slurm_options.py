@@ -9,9 +9,10 @@ import difflib
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import scalars, slurm_time
-from .errors import InvalidInput
-from .quoting import quote
+from . import slurm_time
+from .base import scalars
+from .base.errors import InvalidInput
+from .base.quoting import quote
 
 STAGING_MARGIN = 900  # seconds that a job may need beside its model, where no --time is given
 RUNTIMES = ("docker", "podman", "host", "apptainer", "enroot")
@@ -205,6 +206,7 @@ class Shape(NamedTuple):
     nodes: int
     gpus: int  # of each node
     seconds: int  # 0: no limit
+    requeue: int = 0  # 1: Slurm may start the same job again
 
 
 def directives(options: Options, shape: Shape) -> List[str]:
@@ -232,5 +234,5 @@ def directives(options: Options, shape: Shape) -> List[str]:
     ]
     lines = ["--%s=%s" % (name, quote(value)) for name, value in pairs if value]
     lines += ["--exclusive"] if options.exclusive else []
-    lines += ["--requeue" if options.requeue else "--no-requeue", "--open-mode=append"]
+    lines += ["--requeue" if shape.requeue else "--no-requeue", "--open-mode=append"]
     return lines + list(options.extra)

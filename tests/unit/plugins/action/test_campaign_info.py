@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.mad.engine.plugins.action.campaign_info import describe
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 
 RUNS = [
     {"id": "%016x" % number, "place": {"target": "local", "host": host}, "model": "m", "attempt": 1}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils import slurm_jobs
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.slurm_jobs import Submission, Task, group, may_submit
 from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options, Shape
 
@@ -64,6 +64,8 @@ def test_shapes() -> None:
         (Shape(1, 1, 0), 1),
     ]
     assert made[0].indexes() == "0-1" and made[1].indexes() == "0"
+    assert submissions([run(0), run(1, card={"resumable": True})])[1].shape == Shape(1, 1, 1500, 1), "only such a job may be requeued"
+    assert submissions([run(0)], requeue=True)[0].shape.requeue == 1
     assert submissions([run(0)], time=60)[0].shape.seconds == 60
     assert submissions([run(0, timeout=7200)])[0].shape.seconds == 8100
 

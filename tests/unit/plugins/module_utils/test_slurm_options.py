@@ -10,8 +10,9 @@ from typing import Any, Dict
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import context, presets, slurm_options
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils import slurm_options
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.contexts import context, presets
 from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options, Shape, directives, parse
 
 ONE = Shape(1, 0, 900)
@@ -77,7 +78,7 @@ def test_every_option_arrives() -> None:
         "exclusive": False,
         "time": "1-00:00:00",
     }
-    lines = directives(parse(section), Shape(2, 8, 86400))
+    lines = directives(parse(section), Shape(2, 8, 86400, 1))
     words = [shlex.split(line)[0] for line in lines]
     assert words == [
         "--nodes=2",
@@ -107,9 +108,19 @@ def test_every_option_arrives() -> None:
 
 def test_every_option_of_the_section_is_used() -> None:
     """An option that is parsed and becomes neither a directive nor a documented setting would be accepted without effect."""
-    elsewhere = {"modules", "network_interface", "login_node", "work_dir", "shared_workspace", "output_dir", "runtime", "max_jobs"}
+    elsewhere = {
+        "modules",
+        "network_interface",
+        "login_node",
+        "work_dir",
+        "shared_workspace",
+        "output_dir",
+        "runtime",
+        "max_jobs",
+        "requeue",
+    }
     elsewhere |= {"node_check", "time", "gpus_per_node"}
-    changed = {"exclusive": False, "requeue": True, "extra": ("--x=1",), "cpus_per_task": 3}
+    changed = {"exclusive": False, "extra": ("--x=1",), "cpus_per_task": 3}
     plain = directives(Options(), ONE)
     for name in Options._fields:
         if name not in elsewhere:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils import slurm_time
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 
 
 @pytest.mark.parametrize(

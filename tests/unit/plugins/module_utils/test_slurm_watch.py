@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils import slurm_output, slurm_states, slurm_watch
-from ansible_collections.mad.engine.plugins.module_utils.errors import FAILURE_CLASSES
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import FAILURE_CLASSES
 from ansible_collections.mad.engine.plugins.module_utils.slurm_jobs import Submission, Task
 from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Shape
 from ansible_collections.mad.engine.plugins.module_utils.slurm_output import Job

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.mad.engine.plugins.module_utils import host_facts
+from ansible_collections.mad.engine.plugins.module_utils.facts import host_facts
 from ansible_collections.mad.engine.plugins.modules import gpu_info
 
 

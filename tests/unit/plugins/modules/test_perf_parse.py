@@ -9,7 +9,7 @@ from typing import Any, Dict
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.modules import perf_parse
 
 

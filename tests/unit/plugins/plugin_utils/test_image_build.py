@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import host_builds
 
 SECRET = "hunter2-hunter2"

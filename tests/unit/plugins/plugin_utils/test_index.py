@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ansible_collections.mad.engine.plugins.module_utils import record as records
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.results import record as records
 from ansible_collections.mad.engine.plugins.plugin_utils import index as indexes
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, IndexProblem, database_url
 from ansible_collections.mad.engine.tests.support.records import (

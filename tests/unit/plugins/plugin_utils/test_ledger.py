@@ -13,10 +13,10 @@ from typing import Any, Dict, Optional
 import jsonschema
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import files
-from ansible_collections.mad.engine.plugins.module_utils import record as records
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base import files
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.results import record as records
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import ledger as ledgers
 from ansible_collections.mad.engine.tests.support.records import crash, make_campaign, make_run, run_id, schema, success
 

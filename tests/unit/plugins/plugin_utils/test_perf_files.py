@@ -12,8 +12,9 @@ from typing import Any, Dict, List
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import files, rows
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base import files
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.results import rows
 from ansible_collections.mad.engine.plugins.plugin_utils import perf_files
 from ansible_collections.mad.engine.tests.support.records import crash, make_campaign, make_run, success
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
 
 

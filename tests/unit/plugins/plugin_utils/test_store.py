@@ -15,9 +15,9 @@ from typing import Any, Dict, List
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import rows
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.results import rows
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import index as indexes
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.store import Answer, Options, store
@@ -166,8 +166,8 @@ def test_two_plays_at_once_write_each_row_once(campaign: Campaign) -> None:
 
 KILLED = """
 import os, signal, sys
-from ansible_collections.mad.engine.plugins.module_utils import files
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.base import files
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils.store import Options, store
 real, left = os.replace, [int(sys.argv[2])]
 def replace(*args):

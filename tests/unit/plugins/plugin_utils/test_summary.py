@@ -12,7 +12,7 @@ from typing import Any, List
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.plugin_utils import ledger as ledgers
 from ansible_collections.mad.engine.plugins.plugin_utils import summary
 from ansible_collections.mad.engine.tests.support.records import CAMPAIGN, crash, make_campaign, make_run, success

@@ -1,0 +1,114 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs, submissions and work folders for tests of the Slurm target, without a play."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.mad.engine.plugins.module_utils import slurm_attempt, slurm_jobs
+from ansible_collections.mad.engine.plugins.module_utils.host import driver
+from ansible_collections.mad.engine.plugins.module_utils.host.host_state import Attempt, HostFolder
+from ansible_collections.mad.engine.plugins.module_utils.slurm_jobs import Submission
+from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options
+from ansible_collections.mad.engine.plugins.plugin_utils import slurm_scripts
+
+from .slurm import Cluster
+
+SHARED = Options(exclusive=False)
+TREE = "0123456789abcdef"
+CAMPAIGN = "20261124T101500Z"
+
+
+def make_run(
+    number: int, launcher: str = "torchrun", nodes: int = 1, processes: int = 2, gpus: int = 2, vendor: str = "AMD", **more: Any
+) -> dict[str, Any]:
+    """A resolved run whose model is a shell text, staged as scripts/<number>/run.sh."""
+    directory = "scripts/m%d" % number
+    known: dict[str, Any] = {
+        "id": "%016x" % number,
+        "campaign": CAMPAIGN,
+        "order": number,
+        "attempt": 1,
+        "model": "m%d" % number,
+        "card": {},
+        "place": {"target": "slurm", "host": "login"},
+        "runtime": "host",
+        "image": None,
+        "launcher": {"name": launcher, "nnodes": nodes, "nproc_per_node": processes, "port": 29500},
+        "command": {"argv": ["bash", "run.sh"], "scripts": directory, "directory": directory},
+        "stage": [directory],
+        "tree": TREE,
+        "url": "",
+        "cred": "",
+        "env": {},
+        "secret_env": [],
+        "mounts": [],
+        "gpus": {"vendor": vendor, "count": gpus, "pool": list(range(gpus)), "devices": {}},
+        "options": [],
+        "pre_scripts": [],
+        "post_scripts": [],
+        "timeout": 60,
+        "multiple_results": "",
+    }
+    return {**known, **more}
+
+
+class Bench:
+    """A campaign's folder on the shared file system of a test cluster, and what happens in it."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.folder = HostFolder(str(folder / "campaigns" / "c.x"))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder.make(CAMPAIGN, "login")
+        self.runs: dict[str, dict[str, Any]] = {}
+
+    def add(self, number: int, script: str, **more: Any) -> dict[str, Any]:
+        """Stage a run whose model is this shell text."""
+        run = make_run(number, **more)
+        source = Path(self.folder.file("tree", TREE, run["command"]["directory"]))
+        source.mkdir(parents=True)
+        (source / "run.sh").write_text(script, "utf-8")
+        self.runs[run["id"]] = run
+        return run
+
+    def submit(self, options: Options = SHARED, *words: str) -> list[Submission]:
+        """Write and submit everything that was added."""
+        made = slurm_jobs.group(list(self.runs.values()), options, CAMPAIGN, "login")
+        for submission in made:
+            self._submit(submission, options, words)
+        return made
+
+    def _submit(self, submission: Submission, options: Options, words: tuple[str, ...]) -> None:
+        place = Path(self.folder.file("submissions", submission.name))
+        place.mkdir(parents=True)
+        for task in submission.tasks:
+            Path(self.folder.file("runs", task.run_id)).mkdir(parents=True)
+            attempt = self.folder.attempt(task.run_id, task.attempt)
+            slurm_attempt.Preparation(self.folder, self.runs[task.run_id], attempt, {}).write()
+        (place / "tasks").write_text("".join("%d %s %d\n" % task for task in submission.tasks))
+        script = slurm_scripts.render(submission, self.runs, options, self.folder.path, CAMPAIGN)
+        (place / "job.sh").write_text(script, "utf-8")
+        self.cluster.call("sbatch", "--parsable", *words, str(place / "job.sh"))
+
+    def attempt(self, number: int) -> Attempt:
+        """The attempt of a run."""
+        return self.folder.attempt("%016x" % number, 1)
+
+    def marker(self, number: int, *names: str) -> dict[str, str]:
+        """What a marker of a run says; {} without it."""
+        path = Path(self.attempt(number).file(*(names or ("end",))))
+        pairs = (line.partition("=") for line in path.read_text("utf-8").splitlines()) if path.exists() else ()
+        return {key: value for key, dummy, value in pairs}
+
+    def log(self, number: int, rank: int = 0) -> str:
+        """The model's own output on a node; "" before it began."""
+        path = Path(slurm_attempt.node_file(self.attempt(number), rank, "io", "model.log"))
+        return path.read_text("utf-8", "replace") if path.exists() else ""
+
+    def progress(self, number: int) -> driver.Progress:
+        """What the driver noted."""
+        return driver.read_phases(self.attempt(number).file("io", "phases"))
