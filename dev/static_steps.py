@@ -95,7 +95,7 @@ def types(context: Context, job: Job) -> str:
 
 def has_python(context: Context, kind: str) -> bool:
     """Tell whether there is any plugin of this kind."""
-    return any((context.copy.path / "plugins" / kind).glob("*.py"))
+    return any((context.copy.path / "plugins" / kind).rglob("*.py"))
 
 
 def docs(context: Context, job: Job) -> str:

@@ -27,9 +27,9 @@ IMPORT_ALL = """
 import compileall, importlib, pathlib, sys
 tree = pathlib.Path(sys.argv[1]); core = tree / "ansible_collections/mad/engine/plugins/module_utils"
 sys.path.insert(0, str(tree)); sys.dont_write_bytecode = True
-names = sorted(p.stem for p in core.glob("*.py"))
+names = sorted(".".join(p.relative_to(core).with_suffix("").parts) for p in core.rglob("*.py"))
 for name in names:
-    compile((core / (name + ".py")).read_bytes(), name, "exec")
+    compile((core / (name.replace(".", "/") + ".py")).read_bytes(), name, "exec")
     importlib.import_module("ansible_collections.mad.engine.plugins.module_utils." + name)
 print("%d modules import on Python %d.%d" % (len(names), *sys.version_info[:2]))
 """
@@ -123,7 +123,7 @@ def wheel(context: Context, job: Job, folder: Path) -> None:
     pip: list[str | Path] = [folder / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     job.must([*pip, context.copy.path], what="pip install . failed")
     site = next((folder / "venv/lib").glob("python*/site-packages")) / "ansible_collections/mad/engine"
-    for wanted in ("galaxy.yml", "meta/runtime.yml", "playbooks/discover.yml", "plugins/module_utils/errors.py", "README.md"):
+    for wanted in ("galaxy.yml", "meta/runtime.yml", "playbooks/discover.yml", "plugins/module_utils/base/errors.py", "README.md"):
         if not (site / wanted).exists():
             raise Failed("the wheel lacks %s" % wanted)
     if (site / "tests").exists() or (site / "dev").exists():

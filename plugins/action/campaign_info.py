@@ -10,8 +10,8 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign, find_campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, find_campaign
 
 
 class ActionModule(ActionBase):

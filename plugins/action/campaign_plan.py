@@ -17,8 +17,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.mad.engine.plugins.action.model_info import default_cache, default_repo
-from ansible_collections.mad.engine.plugins.module_utils import plan, plan_continue, plan_options, scalars
-from ansible_collections.mad.engine.plugins.module_utils.errors import ImageError, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base import scalars
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, MadError
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_options
 from ansible_collections.mad.engine.plugins.plugin_utils import command_line, host_runs, planning, summary
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs
 

@@ -11,12 +11,12 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.mad.engine.plugins.module_utils import monitor
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.results import monitor
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 
 
 class ActionModule(ActionBase):
-    """One round of waiting. All decisions are in module_utils/monitor.py."""
+    """One round of waiting. All decisions are in module_utils/results/monitor.py."""
 
     _requires_connection = False
     _supports_check_mode = True

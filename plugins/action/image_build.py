@@ -13,10 +13,12 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.mad.engine.plugins.module_utils import build_host, build_source, image_archive, manifest, plan_hosts
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.canonical import hash_file
-from ansible_collections.mad.engine.plugins.module_utils.errors import ImageError, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_file
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, MadError
+from ansible_collections.mad.engine.plugins.module_utils.building import build_host, build_source, manifest
+from ansible_collections.mad.engine.plugins.module_utils.containers import image_archive
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import host_builds
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
 

@@ -14,9 +14,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.mad.engine.plugins.module_utils import discovery
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
-from ansible_collections.mad.engine.plugins.module_utils.files import write_atomic
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.files import write_atomic
+from ansible_collections.mad.engine.plugins.module_utils.models import discovery
 
 ARGUMENTS: dict[str, Any] = {
     "repo": {"type": "path"},

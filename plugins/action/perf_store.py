@@ -11,8 +11,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import summary as summaries
 from ansible_collections.mad.engine.plugins.plugin_utils.store import Answer, Options, store
 

@@ -9,8 +9,8 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.mad.engine.plugins.module_utils import quoting, scalars
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base import quoting, scalars
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 
 DOCUMENTATION = r"""
 name: quote_env

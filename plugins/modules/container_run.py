@@ -198,14 +198,14 @@ kept:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.mad.engine.plugins.module_utils import host_clean, host_steps
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_collect, host_steps
 
 STATES = {
     "staged": host_steps.staged,
     "started": host_steps.started,
     "polled": host_steps.polled,
-    "collected": host_steps.collected,
+    "collected": host_collect.collected,
     "cancelled": host_steps.cancelled,
     "absent": host_clean.absent,
 }
@@ -236,7 +236,7 @@ def main() -> None:
     job = module.params["job"]
     if not job:
         module.fail_json(msg="container_run works only together with its action plugin; call it as mad.engine.container_run")
-    function = host_steps.collected if job.get("collect") else STATES[module.params["state"]]
+    function = host_collect.collected if job.get("collect") else STATES[module.params["state"]]
     try:
         module.exit_json(**function(job))
     except MadError as error:

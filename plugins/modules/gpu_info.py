@@ -168,7 +168,7 @@ facts:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.mad.engine.plugins.module_utils import host_facts
+from ansible_collections.mad.engine.plugins.module_utils.facts import host_facts
 
 
 def main():

@@ -213,9 +213,9 @@ import signal
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.mad.engine.plugins.module_utils import build_host
-from ansible_collections.mad.engine.plugins.module_utils.build_log import Commands
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.building import build_host
+from ansible_collections.mad.engine.plugins.module_utils.containers.build_log import Commands
 
 
 def main() -> None:

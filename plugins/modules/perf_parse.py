@@ -123,8 +123,8 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.mad.engine.plugins.module_utils import perf, status
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.results import perf, status
 
 ARGUMENTS: Dict[str, Dict[str, Any]] = {
     "path": {"type": "path", "required": True},

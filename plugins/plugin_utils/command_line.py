@@ -9,7 +9,7 @@ import os
 import re
 import typing as t
 
-from ansible_collections.mad.engine.plugins.module_utils.secret_names import is_secret_name, mask
+from ansible_collections.mad.engine.plugins.module_utils.base.secret_names import is_secret_name, mask
 
 _HIDDEN = "********"
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)(=)(\"[^\"]*\"|'[^']*'|\S+)")

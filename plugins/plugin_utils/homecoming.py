@@ -11,8 +11,8 @@ import re
 import shutil
 import typing as t
 
-from ansible_collections.mad.engine.plugins.module_utils import archives
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.containers import archives
 
 from .host_runs import HostRuns
 

@@ -11,10 +11,12 @@ import os
 import time
 import typing as t
 
-from ansible_collections.mad.engine.plugins.module_utils import build_host, build_source, files, manifest, registry
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
-from ansible_collections.mad.engine.plugins.module_utils.plan_env import GUEST_OS
+from ansible_collections.mad.engine.plugins.module_utils.base import files
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.building import build_host, build_source, manifest
+from ansible_collections.mad.engine.plugins.module_utils.containers import registry
+from ansible_collections.mad.engine.plugins.module_utils.planning.plan_env import GUEST_OS
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 
 Request = t.Dict[str, t.Any]
 Outcome = t.Dict[str, t.Any]

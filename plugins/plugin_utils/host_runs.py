@@ -12,9 +12,13 @@ import re
 import time
 import typing as t
 
-from ansible_collections.mad.engine.plugins.module_utils import discovery, files, image_archive, plan, plan_env, record, registry
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base import files
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.containers import image_archive, registry
+from ansible_collections.mad.engine.plugins.module_utils.models import discovery
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_env
+from ansible_collections.mad.engine.plugins.module_utils.results import record
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 
 Run = t.Dict[str, t.Any]
 

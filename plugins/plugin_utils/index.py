@@ -28,10 +28,10 @@ try:
 except ImportError as _error:
     MISSING = str(_error)
 
-from ansible_collections.mad.engine.plugins.module_utils.campaign import HISTORY, Campaign, campaigns
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
-from ansible_collections.mad.engine.plugins.module_utils.metrics import number
-from ansible_collections.mad.engine.plugins.module_utils.rows import rows
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import HISTORY, Campaign, campaigns
+from ansible_collections.mad.engine.plugins.module_utils.results.metrics import number
+from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
 
 VERSION = 1
 BUSY_SECONDS = 60.0

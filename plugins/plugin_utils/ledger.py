@@ -14,10 +14,10 @@ import contextlib
 import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from ansible_collections.mad.engine.plugins.module_utils import record as records
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import FAILURE_CLASSES, InvalidInput
-from ansible_collections.mad.engine.plugins.module_utils.status import STOPPED
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import FAILURE_CLASSES, InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.results import record as records
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.results.status import STOPPED
 
 HOST_STATES = ("ok", "unreachable", "lost", "failed", "stopped")
 

@@ -12,9 +12,10 @@ import os
 import stat
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
-from ansible_collections.mad.engine.plugins.module_utils import files, rows
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base import files
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.results import rows
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 
 Row = Dict[str, str]
 

@@ -12,18 +12,12 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.mad.engine.plugins.module_utils import (
-    discovery,
-    manifest,
-    plan,
-    plan_continue,
-    plan_hosts,
-    plan_manifest,
-    plan_options,
-    registry,
-)
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign, open_campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.building import manifest
+from ansible_collections.mad.engine.plugins.module_utils.containers import registry
+from ansible_collections.mad.engine.plugins.module_utils.models import discovery
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_hosts, plan_manifest, plan_options
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, open_campaign
 
 from . import stage
 from .play_inputs import load_context_file

@@ -16,9 +16,9 @@ import typing as t
 
 import yaml
 
-from ansible_collections.mad.engine.plugins.module_utils import context as contexts
-from ansible_collections.mad.engine.plugins.module_utils import scalars
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base import scalars
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.contexts import context as contexts
 
 PREFIX = "mad_"
 _HOST_WORDS = ("context", "context_file", "target", "runtime")  # each host has its own

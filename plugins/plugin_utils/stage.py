@@ -10,8 +10,10 @@ import os
 import tarfile
 import typing as t
 
-from ansible_collections.mad.engine.plugins.module_utils import archives, canonical, driver
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base import canonical
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.containers import archives
+from ansible_collections.mad.engine.plugins.module_utils.host import driver
 
 from . import zipapp
 

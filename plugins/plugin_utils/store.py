@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from ansible_collections.mad.engine.plugins.module_utils import manifest
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput, MadError
-from ansible_collections.mad.engine.plugins.module_utils.rows import rows
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.building import manifest
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
 
 from . import ledger as ledgers
 from . import perf_files, summary, table

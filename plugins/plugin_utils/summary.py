@@ -9,11 +9,11 @@ import os
 from collections import Counter
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from ansible_collections.mad.engine.plugins.module_utils import files
-from ansible_collections.mad.engine.plugins.module_utils.campaign import LAST_SUMMARY, Campaign
-from ansible_collections.mad.engine.plugins.module_utils.errors import InvalidInput
-from ansible_collections.mad.engine.plugins.module_utils.quoting import quote_argv
-from ansible_collections.mad.engine.plugins.module_utils.status import needs_run
+from ansible_collections.mad.engine.plugins.module_utils.base import files
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base.quoting import quote_argv
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import LAST_SUMMARY, Campaign
+from ansible_collections.mad.engine.plugins.module_utils.results.status import needs_run
 
 from .ledger import Ledger
 

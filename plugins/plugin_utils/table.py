@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from ansible_collections.mad.engine.plugins.module_utils.metrics import number
+from ansible_collections.mad.engine.plugins.module_utils.results.metrics import number
 
 WIDTH = 80
 MAX_ROWS = 200

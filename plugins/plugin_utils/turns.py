@@ -14,7 +14,7 @@ import signal
 import time
 import typing as t
 
-from ansible_collections.mad.engine.plugins.module_utils.files import locked
+from ansible_collections.mad.engine.plugins.module_utils.base.files import locked
 
 _PAUSE = 0.1  # seconds between two looks at slots that are all taken
 

@@ -11,45 +11,50 @@ import io
 import os
 import zipfile
 
-from ansible_collections.mad.engine.plugins.module_utils import errors, supervisor
+from ansible_collections.mad.engine.plugins.module_utils.base import errors
+from ansible_collections.mad.engine.plugins.module_utils.host import supervisor
 
 PACKAGE = "mad_core"
+SUPERVISOR = "host.supervisor"
+_DEPTH = 2  # a module of the core is a file in a folder
 _TIME = (1980, 1, 1, 0, 0, 0)  # zip's first moment: times must not change the hash
 _MAIN = (
     """\
 import sys
 
-from %s.supervisor import run_program
+from %s.%s import run_program
 
 sys.exit(run_program(sys.argv[1:]))
 """
-    % PACKAGE
+    % (PACKAGE, SUPERVISOR)
 )
 
 
-def _imported(source: bytes, path: str) -> set[str]:
-    """Modules of the core that a module imports; only `from . import x` and `from .x import y` are allowed there."""
+def _imported(module: str, source: bytes, path: str) -> set[str]:
+    """Modules of the core that a module imports, as "folder.name"; only relative imports inside the core are allowed there."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source, path)):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module.partition(".")[0]} if node.module else {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level > 1:
-            raise errors.MadError("%s imports from outside the core" % path)
+        if isinstance(node, ast.ImportFrom) and node.level:
+            parents = module.split(".")[: -node.level]
+            if len(parents) + node.level != module.count(".") + 1:
+                raise errors.MadError("%s imports from outside the core" % path)
+            base = parents + (node.module.split(".") if node.module else [])
+            found |= {".".join(base)} if len(base) == _DEPTH else {".".join([*base, name.name]) for name in node.names}
     return found
 
 
 def sources() -> dict[str, bytes]:
-    """{module name: source} of the supervisor and of everything it needs."""
-    folder = os.path.dirname(os.path.abspath(supervisor.__file__))
+    """{module, as "folder.name": source} of the supervisor and of everything it needs."""
+    core = os.path.dirname(os.path.dirname(os.path.abspath(supervisor.__file__)))
     found: dict[str, bytes] = {}
-    todo = ["supervisor"]
+    todo = [SUPERVISOR]
     while todo:
-        name = todo.pop()
-        path = os.path.join(folder, name + ".py")
-        if name not in found and os.path.exists(path):
+        module = todo.pop()
+        path = os.path.join(core, *module.split(".")) + ".py"
+        if module not in found:
             with open(path, "rb") as stream:
-                found[name] = stream.read()
-            todo += sorted(_imported(found[name], path))
+                found[module] = stream.read()
+            todo += sorted(_imported(module, found[module], path))
     return found
 
 
@@ -57,8 +62,10 @@ def build() -> tuple[str, bytes]:
     """(sha256, bytes) of the zipapp."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        modules = sources()
         entries = {"__main__.py": _MAIN.encode(), PACKAGE + "/__init__.py": b""}
-        entries.update({"%s/%s.py" % (PACKAGE, name): source for name, source in sources().items()})
+        entries.update({"%s/%s/__init__.py" % (PACKAGE, module.partition(".")[0]): b"" for module in modules})
+        entries.update({"%s/%s.py" % (PACKAGE, module.replace(".", "/")): source for module, source in modules.items()})
         for name in sorted(entries):
             info = zipfile.ZipInfo(name, _TIME)
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16

@@ -90,7 +90,7 @@ def play(*arguments: str) -> None:
 
 def main() -> int:
     """Measure and print; 1 if the target is missed."""
-    from ansible_collections.mad.engine.plugins.module_utils import discovery
+    from ansible_collections.mad.engine.plugins.module_utils.models import discovery
 
     with tempfile.TemporaryDirectory(prefix="mad-bench-") as name:
         base = Path(name)

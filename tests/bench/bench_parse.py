@@ -16,7 +16,7 @@ import tempfile
 import time
 from typing import Callable
 
-from ansible_collections.mad.engine.plugins.module_utils import perf
+from ansible_collections.mad.engine.plugins.module_utils.results import perf
 
 SIZE = int(os.environ.get("MAD_BENCH_BYTES", str(1 << 30)))
 ROUNDS = 2

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(os.environ.get("MAD_DEV_HOME") or Path(__file__).resolve().parents[2]) / ".dev" / "tree"))
 
-from ansible_collections.mad.engine.plugins.module_utils import plan, plan_continue  # noqa: E402 the path comes first
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign  # noqa: E402
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue  # noqa: E402 the path comes first
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign  # noqa: E402
 from ansible_collections.mad.engine.tests.support import plans  # noqa: E402
 
 MODELS, HOSTS = 100, 500

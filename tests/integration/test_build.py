@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import manifest
-from ansible_collections.mad.engine.plugins.module_utils.canonical import hash_file
+from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_file
+from ansible_collections.mad.engine.plugins.module_utils.building import manifest
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.play import Played, play
 from ansible_collections.mad.engine.tests.support.registry import PASSWORD, Registry

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import manifest
+from ansible_collections.mad.engine.plugins.module_utils.building import manifest
 from ansible_collections.mad.engine.tests.support.play import Played, play
 
 pytestmark = pytest.mark.real

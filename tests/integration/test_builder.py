@@ -13,9 +13,10 @@ import time
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import build_host, builder, image_engine
-from ansible_collections.mad.engine.plugins.module_utils.build_log import Commands
-from ansible_collections.mad.engine.plugins.module_utils.errors import ImageError, InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.building import build_host, builder
+from ansible_collections.mad.engine.plugins.module_utils.containers import image_engine
+from ansible_collections.mad.engine.plugins.module_utils.containers.build_log import Commands
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.build_repo import (
     HOSTILE,

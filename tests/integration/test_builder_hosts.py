@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import build_host, build_source, builder, image_archive, image_engine
-from ansible_collections.mad.engine.plugins.module_utils.canonical import hash_file
-from ansible_collections.mad.engine.plugins.module_utils.errors import ImageError
+from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_file
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError
+from ansible_collections.mad.engine.plugins.module_utils.building import build_host, build_source, builder
+from ansible_collections.mad.engine.plugins.module_utils.containers import image_archive, image_engine
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.build_repo import (
     HOSTILE,

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real engine sees the same build context as module_utils/dockerignore.py."""
+"""A real engine sees the same build context as module_utils/building/dockerignore.py."""
 
 from __future__ import annotations
 

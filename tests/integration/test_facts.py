@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import probe
+from ansible_collections.mad.engine.plugins.module_utils.containers import probe
 from ansible_collections.mad.engine.tests.fixtures.gpu_tools import machines
 
 

@@ -18,8 +18,8 @@ from typing import List
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import host_state, processes
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.host import host_state, processes
 from ansible_collections.mad.engine.tests.support.bench_host import PRINT, BenchHost, MakeHost, make_host, pgrep
 
 __all__ = ["make_host"]  # a fixture
@@ -370,7 +370,7 @@ def test_launch_written_and_nothing_started(make_host: MakeHost, tmp_path: Path)
 
 
 def _folder_label(host: BenchHost) -> str:
-    from ansible_collections.mad.engine.plugins.module_utils import engine
+    from ansible_collections.mad.engine.plugins.module_utils.containers import engine
 
     return engine.labels(host.planned[list(host.planned)[0]], 1, host.folder.path)["mad.folder"]
 

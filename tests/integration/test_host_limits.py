@@ -14,8 +14,8 @@ from typing import Iterator, List
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import host_steps
-from ansible_collections.mad.engine.plugins.module_utils.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.host import host_collect, host_steps
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.bench_host import PRINT, BenchHost, MakeHost, make_host
 
@@ -203,9 +203,9 @@ def test_clean_by_age(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.undo()
     host.run(PRINT)
     host.stage()
-    monkeypatch.setattr("ansible_collections.mad.engine.plugins.module_utils.host_images.old_images", lambda limit, keep, check: [])
+    monkeypatch.setattr("ansible_collections.mad.engine.plugins.module_utils.host.host_images.old_images", lambda limit, keep, check: [])
     monkeypatch.setattr(
-        "ansible_collections.mad.engine.plugins.module_utils.host_clean.build_clean.old_files", lambda base, limit, check: []
+        "ansible_collections.mad.engine.plugins.module_utils.host.host_clean.build_clean.old_files", lambda base, limit, check: []
     )
     assert host.absent(keep_days=1)["removed"] == []
     old = time.time() - 86400 * 2
@@ -230,7 +230,7 @@ def test_links_lead_nowhere(make_host: MakeHost, tmp_path: Path, runtime: str) -
     record = host.wait()[run_id]
     assert record["status"] == "FAILURE" and any("model.log" in note for note in record["notes"]), record
     assert record["files"]["artifacts"] == []
-    answer = host_steps.collected(host.job())
+    answer = host_collect.collected(host.job())
     with tarfile.open(answer["archive"]) as archive:
         content = b"".join(archive.extractfile(member).read() for member in archive.getmembers() if member.isfile())  # type: ignore[union-attr]
     assert b"treasure" not in content
@@ -243,7 +243,7 @@ def test_collected_is_one_archive(make_host: MakeHost) -> None:
     second = host.run("echo two; exit 1\n", retries=1)
     host.go()
     host.wait()
-    answer = host_steps.collected(host.job())
+    answer = host_collect.collected(host.job())
     with tarfile.open(answer["archive"]) as archive:
         sizes = {member.name: member.size for member in archive.getmembers()}
     assert {"%s/run.log" % first, "%s/artifacts/a_output.csv" % first, "%s/run.log" % second, "%s/attempt-1/run.log" % second} <= set(sizes)
@@ -260,13 +260,13 @@ def test_check_mode_touches_nothing(make_host: MakeHost) -> None:
     assert not os.path.exists(host.work)
     host.stage()
     assert host_steps.started(host.job(check=True))["changed"] and not host.folder.supervised()
-    assert host.poll(check=True)["queued"] == 1 and not host.folder.supervised()
+    assert host.poll(check=True)["unknown"] == [run_id] and not host.folder.supervised()  # staged and never started
     host.start()
     host.wait()
     host.until(lambda: not host.folder.supervised())
     before = _files(host)
     assert not host.stage(check=True)["changed"] and not host_steps.started(host.job(check=True))["changed"]
-    assert host_steps.collected(host.job(check=True))["changed"]
+    assert host_collect.collected(host.job(check=True))["changed"]
     assert not host.cancel(check=True)["changed"] and host.absent(check=True, keep_days=None)["changed"]
     assert _files(host) == before and host.result(run_id)
 

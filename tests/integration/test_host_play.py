@@ -17,8 +17,9 @@ from typing import Any, Iterator
 import pytest
 import yaml
 
-from ansible_collections.mad.engine.plugins.module_utils import host_state, image_archive, image_engine
-from ansible_collections.mad.engine.plugins.module_utils.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.base import work_folder
+from ansible_collections.mad.engine.plugins.module_utils.containers import image_archive, image_engine
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.bench_host import PRINT, BenchHost, MakeHost, image_id, make_host
 from ansible_collections.mad.engine.tests.support.play import Played, play
@@ -274,4 +275,4 @@ def test_cancel_and_absent(control: Any) -> None:
     this.host.until(lambda: not this.host.folder.supervised())
     assert this.play("absent").recap()["n1"]["changed"] == 1
     assert not os.path.exists(this.host.folder.path)
-    assert host_state.default_work_dir() == "/var/tmp/mad-%d" % os.geteuid()
+    assert work_folder.default_work_dir() == "/var/tmp/mad-%d" % os.geteuid()

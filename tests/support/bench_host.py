@@ -18,8 +18,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 import jsonschema
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import host_clean, host_steps, processes
-from ansible_collections.mad.engine.plugins.module_utils.host_state import HostFolder
+from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_steps, processes
+from ansible_collections.mad.engine.plugins.module_utils.host.host_state import HostFolder
 from ansible_collections.mad.engine.plugins.plugin_utils import stage
 
 from . import records

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import build_host, build_source, builder, image_engine
-from ansible_collections.mad.engine.plugins.module_utils.canonical import hash_file
+from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_file
+from ansible_collections.mad.engine.plugins.module_utils.building import build_host, build_source, builder
+from ansible_collections.mad.engine.plugins.module_utils.containers import image_engine
 
 from . import components
 from .registry import Registry

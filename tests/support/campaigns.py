@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import processes
+from ansible_collections.mad.engine.plugins.module_utils.host import processes
 
 from .play import Played, command, environment
 from .sshd import Fleet

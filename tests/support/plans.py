@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from ansible_collections.mad.engine.plugins.module_utils import context as contexts
-from ansible_collections.mad.engine.plugins.module_utils import plan, plan_continue
+from ansible_collections.mad.engine.plugins.module_utils.contexts import context as contexts
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue
 
 CAMPAIGN = "20261122T101500Z"
 DIGEST = "sha256:" + "1" * 64

@@ -9,9 +9,9 @@ import json
 import os
 from typing import Any, Dict, List, Mapping
 
-from ansible_collections.mad.engine.plugins.module_utils import campaign as campaigns
-from ansible_collections.mad.engine.plugins.module_utils import record as records
-from ansible_collections.mad.engine.plugins.module_utils.merge import merge
+from ansible_collections.mad.engine.plugins.module_utils.base.merge import merge
+from ansible_collections.mad.engine.plugins.module_utils.results import campaign as campaigns
+from ansible_collections.mad.engine.plugins.module_utils.results import record as records
 
 CAMPAIGN = "20261122T101500Z"
 FACTS: Dict[str, Any] = {
@@ -23,7 +23,7 @@ TIMES = {"queued": 1000.0, "staged": 1002.5, "started": 1010.0, "finished": 1070
 
 
 def schema() -> Dict[str, Any]:
-    folder = os.path.join(os.path.dirname(records.__file__), os.pardir, "plugin_utils")
+    folder = os.path.join(os.path.dirname(records.__file__), os.pardir, os.pardir, "plugin_utils")
     with open(os.path.join(folder, "result_schema.json"), encoding="utf-8") as stream:
         document: Dict[str, Any] = json.load(stream)
     return document

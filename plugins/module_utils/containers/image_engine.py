@@ -1,0 +1,149 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A container engine as builder and mover of images: docker or podman by its command line, what it can do found out by trying."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ..base.errors import ImageError
+from .engine import Engine, first_object
+from .engines import probe_engine
+from .probe import System, first_words
+
+# On every image of ours: the hash of what it was built from. Containers inherit it, so it is none of the labels that runs are found by.
+CONTENT_LABEL = "mad.content"
+_ABSENT = ("no such image", "image not known", "no such object")
+
+
+class ImageEngine(Engine):
+    """One engine. Commands are argv lists and run with `environment`; stdin is never the caller's."""
+
+    def __init__(self, kind: str, program: str, environment: Optional[Mapping[str, str]] = None, root: str = "") -> None:
+        super().__init__(program, environment)
+        self.environment["BUILDKIT_PROGRESS"] = "plain"
+        self.kind = kind  # docker or podman: which dialect the program speaks
+        self.root = root  # where the engine keeps its images
+        self.buildkit = False  # build secrets, mounts in RUN
+        self.build_contexts = False  # --build-context name=folder
+        self.build_flags: List[str] = []  # what every build of this builder needs
+        self._probe_builder()
+
+    def argv(self, *words: str) -> List[str]:
+        """The command line of an engine command."""
+        return [self.program, *words]
+
+    def image(self, reference: str) -> Optional[Dict[str, Any]]:
+        """What the engine knows about a local image (its inspect document), or None when it has none of that name."""
+        code, output, errors = self.call("image", "inspect", reference)
+        if code == 0:
+            return first_object(output)
+        if any(words in errors.lower() for words in _ABSENT):
+            return None
+        raise ImageError("%s cannot look for the image %s: %s" % (self.program, reference, first_words(errors)))
+
+    def images(self, references: Sequence[str]) -> Dict[str, Optional[Dict[str, Any]]]:
+        """image() of several, in one question where all are there or the engine names those that are not."""
+        code, output, errors = self.call("image", "inspect", *references)
+        if code and not any(words in errors.lower() for words in _ABSENT):
+            raise ImageError("%s cannot look for images: %s" % (self.program, first_words(errors)))
+        documents = _documents(output)
+        absent = [name for name in references if code and re.search(r"(?<!\S)%s:?(?=\s)" % re.escape(name), errors + " ")]
+        there = [name for name in references if name not in absent]
+        if len(documents) != len(there):
+            return {name: self.image(name) for name in references}
+        found: Dict[str, Optional[Dict[str, Any]]] = dict(zip(there, documents))
+        found.update(dict.fromkeys(absent))
+        return found
+
+    def image_id(self, reference: str) -> str:
+        """`sha256:...` of a local image (its configuration: the same after push and pull, save and load), or ""."""
+        found = self.image(reference)
+        return normal_id(str(found["Id"])) if found else ""
+
+    def _probe_builder(self) -> None:
+        """What `build` offers: podman's own builder, BuildKit inside docker, or the classic builder."""
+        if self.kind == "podman":
+            _code, text, _errors = self.call("build", "--help")
+            self.buildkit, self.build_contexts = "--secret" in text, "--build-context" in text
+            self.build_flags = ["--format=docker", "--pull=missing", "--force-rm"]  # this format keeps its id through save and load
+            return
+        if self.environment.get("DOCKER_BUILDKIT") != "0":
+            self._probe_buildkit()
+        if not self.buildkit:
+            self.environment["DOCKER_BUILDKIT"] = "0"
+            self.build_flags = ["--force-rm"]
+
+    def _probe_buildkit(self) -> None:
+        """Try it: a client without its buildx plugin refuses even to print the help."""
+        self.environment["DOCKER_BUILDKIT"] = "1"
+        code, text, _errors = self.call("build", "--help")
+        self.buildkit = code == 0 and "--secret" in text
+        self.build_contexts = self.buildkit and "--build-context" in text
+        # --load: builders outside the engine keep their images otherwise; --provenance=false: no index around the image
+        self.build_flags = [flag for flag in ("--load", "--provenance=false") if flag.partition("=")[0] in text]
+
+    def describe(self) -> Dict[str, Any]:
+        """What a person wants to know about it."""
+        return {"engine": self.kind, "program": self.program, "buildkit": self.buildkit, "build_contexts": self.build_contexts}
+
+
+class Known:
+    """What an engine says of images, each asked for once; several at once where that is known beforehand."""
+
+    def __init__(self, engine: ImageEngine, references: Sequence[str] = ()) -> None:
+        self._engine = engine
+        self._found: Dict[str, Optional[Dict[str, Any]]] = engine.images(references) if references else {}
+
+    def image(self, reference: str) -> Optional[Dict[str, Any]]:
+        """As ImageEngine.image."""
+        if reference not in self._found:
+            self._found[reference] = self._engine.image(reference)
+        return self._found[reference]
+
+    def image_id(self, reference: str) -> str:
+        """As ImageEngine.image_id."""
+        document = self.image(reference)
+        return normal_id(str(document["Id"])) if document else ""
+
+    def forget(self, reference: str) -> None:
+        """It may have changed: ask again."""
+        self._found.pop(reference, None)
+
+
+def normal_id(text: str) -> str:
+    """An image id with its algorithm in front (podman leaves it out)."""
+    return text if not text or ":" in text else "sha256:" + text
+
+
+def _documents(output: str) -> List[Dict[str, Any]]:
+    """The entries of an inspect list; [] when it cannot be read."""
+    try:
+        return [dict(entry) for entry in json.loads(output)]
+    except (ValueError, TypeError):
+        return []
+
+
+def last_line(text: str) -> str:
+    """The last line that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def find(which: str, environment: Optional[Mapping[str, str]] = None) -> ImageEngine:
+    """The engine to build with: `auto` takes docker, else podman; the first that answers. ImageError says what each of them answered."""
+    known = os.environ if environment is None else environment
+    problems = []
+    for name in ("docker", "podman") if which == "auto" else (which,):
+        found = probe_engine(System(environ=known), name)
+        if found["available"]:
+            return ImageEngine(name, found["command"], known, found["root"])
+        problems.append(found["problem"])
+    raise ImageError(
+        "no container engine can build images here (%s): install or start docker or podman, or name a mad_build_host that has one"
+        % "; ".join(problems)
+    )

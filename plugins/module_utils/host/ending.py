@@ -1,0 +1,248 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The end of an attempt on a host: logs and artifacts moved out of reach, secrets masked, the record made and written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import stat
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from ..base import files, secret_names
+from ..results import perf, record
+from . import driver, processes
+from .host_state import LOGS, Attempt, HostFolder
+
+_CHUNK = 1 << 20
+_SHORTEST_SECRET = 8
+_COMMIT = re.compile(r"[0-9a-f]{7,64}\Z")
+RESERVE = "reserve"  # a file that is given up when the disk is full, so that the record can still be written
+RESERVE_BYTES = 1 << 20
+
+
+def phase_name(run: Mapping[str, Any], phase: str, detail: str) -> str:
+    """A phase in a person's words."""
+    if phase in ("pre", "post"):
+        scripts = run.get(phase + "_scripts") or []
+        number = int(detail) if detail.isdigit() else -1
+        path = scripts[number].get("path", "?") if 0 <= number < len(scripts) else "?"
+        return "the %s script %s" % (phase, path)
+    return {"clone": "git clone of %s" % run.get("url"), "prepare": "preparing the run directory", "collect": "collecting the results"}.get(
+        phase, phase
+    )
+
+
+def phase_failure(run: Mapping[str, Any], failure: Mapping[str, Any]) -> Dict[str, str]:
+    """The error of an outcome for a phase that failed: scripts are the model's own work, the rest is the machine's."""
+    phase = failure["phase"]
+    what = phase_name(run, phase, str(failure["detail"]))
+    reason = "%s ended with exit status %d" % (what, failure["code"])
+    if phase in ("pre", "post"):
+        return {"class": "crash", "reason": reason + "; see %s.log" % phase}
+    words = str(failure["detail"]) if phase == "prepare" else ""
+    return {"class": "infra", "reason": (reason + ": " + words) if words else reason + ("; see pre.log" if phase == "clone" else "")}
+
+
+def wall_clock(seconds_since_boot: float) -> float:
+    """Seconds since the epoch of a moment on the boot clock."""
+    return time.time() - (processes.uptime() - seconds_since_boot)
+
+
+class Ending:
+    """Makes and writes the record of one attempt."""
+
+    def __init__(self, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, outcome: Dict[str, Any]) -> None:
+        self.folder, self.run, self.attempt, self.outcome = folder, dict(run, attempt=attempt.number), attempt, outcome
+        self.progress = driver.read_phases(attempt.file("io", "phases"))
+        self.secrets = [value for value in folder.secret_values() if len(value) >= _SHORTEST_SECRET]
+
+    def write(self) -> None:
+        """Write result.json; on a full disk by giving up what is least needed."""
+        self._times()
+        self._move_out()
+        document = self._masked(self._record())
+        for give_up in (self._give_up_reserve, self._give_up_work, None):
+            try:
+                self.attempt.save_result(document)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or give_up is None:
+                    raise
+                give_up()
+
+    def _give_up_reserve(self) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.folder.file(RESERVE))
+
+    def _give_up_work(self) -> None:
+        shutil.rmtree(self.attempt.file("work"), ignore_errors=True)
+
+    # -- times, logs, artifacts --------------------------------------------------------------------------------------------------
+
+    def _times(self) -> None:
+        progress, now = self.progress, time.time()
+        handed_over = float(self.run.get("staged") or now)
+        times = {"queued": float(self.run.get("queued") or handed_over), "staged": handed_over, "finished": now}
+        if progress.ended:
+            times["finished"] = wall_clock(progress.ended)
+        for name, moment in (
+            ("started", progress.began),
+            ("model_started", progress.model_began),
+            ("model_finished", progress.model_ended),
+        ):
+            if moment:
+                times[name] = wall_clock(moment)
+        self.outcome["times"] = times
+        self.outcome["notes"] += progress.notes
+        if shutil.disk_usage(self.folder.path).free < RESERVE_BYTES:
+            self.outcome["notes"].append("the disk of the work folder was full when it ended")
+
+    def _move_out(self) -> None:
+        """Logs and artifacts leave the folder that the model could write to; only then are they read."""
+        for name in LOGS:
+            self._move_log(name)
+        source, target = self.attempt.file("io", "artifacts"), self.attempt.file("artifacts")
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            os.rename(source, target)
+        if not is_folder(target):
+            with contextlib.suppress(OSError):
+                os.unlink(target)
+            os.makedirs(target, exist_ok=True)
+
+    def _move_log(self, name: str) -> None:
+        target = self.attempt.file(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.attempt.file("io", name), target)
+        if os.path.lexists(target) and not is_regular(target):
+            os.unlink(target)
+            self.outcome["notes"].append("%s was replaced by something that is not a file; its content is lost" % name)
+        if mask_file(target, self.secrets):
+            self.outcome["notes"].append("%s held the value of a secret; it was masked" % name)
+
+    def artifacts(self) -> List[str]:
+        """Names of the regular files brought out."""
+        folder = self.attempt.file("artifacts")
+        return sorted(name for name in os.listdir(folder) if is_regular(os.path.join(folder, name)))
+
+    # -- the record --------------------------------------------------------------------------------------------------------------
+
+    def _record(self) -> Dict[str, Any]:
+        launch, log = self.attempt.launch(), self.attempt.file("model.log")
+        self.outcome["target"] = {
+            "container": launch.get("container", ""),
+            "container_id": self._container_id(),
+            "parallel": launch.get("parallel", 1),
+            "neighbours": self._neighbours(),
+        }
+        self.outcome["files"] = {
+            "log": "run.log",
+            "log_bytes": os.path.getsize(log) if os.path.exists(log) else 0,
+            "artifacts": self.artifacts(),
+        }
+        self.outcome["gpus"] = {"indexes": launch.get("gpus", [])}
+        self.outcome["cpus"] = launch.get("cpus", "")
+        self.outcome["git_commit"] = self.progress.commit if _COMMIT.match(self.progress.commit) else ""
+        return record.make_record(self.run, self.outcome, self._parsed(), self.folder.facts())
+
+    def _parsed(self) -> Optional[Dict[str, Any]]:
+        if self.progress.model_began and os.path.exists(self.attempt.file("model.log")):
+            return perf.parse_run(self.run, self.attempt.file("model.log"), self._results_path(), self.attempt.file("artifacts"))
+        return self._only_excerpt()
+
+    def _only_excerpt(self) -> Optional[Dict[str, Any]]:
+        """The last lines of the log that explains why there is no model.log."""
+        for name in ("pre.log", "engine.log"):
+            path = self.attempt.file(name)
+            if os.path.exists(path) and os.path.getsize(path):
+                return dict(perf.parse(path), metrics=[], errors=[], problem=None)
+        return None
+
+    def _results_path(self) -> str:
+        name = os.path.basename(str(self.run.get("multiple_results") or ""))
+        path = self.attempt.file("artifacts", name)
+        return path if name and is_regular(path) else ""
+
+    def _container_id(self) -> str:
+        with contextlib.suppress(OSError), open(self.attempt.file("container.id"), encoding="ascii") as stream:
+            return stream.read().strip()
+        return ""
+
+    def _neighbours(self) -> List[str]:
+        """Runs that ran at the same time, written down by the supervisor."""
+        with contextlib.suppress(OSError), open(self.attempt.file("neighbours"), encoding="ascii") as stream:
+            return sorted(set(stream.read().split()))
+        return []
+
+    def _masked(self, value: Any) -> Any:
+        """The same value with every secret in every text masked."""
+        if not self.secrets:
+            return value
+        if isinstance(value, str):
+            return secret_names.mask(value, self.secrets)
+        if isinstance(value, list):
+            return [self._masked(entry) for entry in value]
+        if isinstance(value, dict):
+            return {key: self._masked(entry) for key, entry in value.items()}
+        return value
+
+
+def is_regular(path: str) -> bool:
+    """A file that is one itself, no link to one."""
+    with contextlib.suppress(OSError):
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    return False
+
+
+def is_folder(path: str) -> bool:
+    """A folder that is one itself."""
+    with contextlib.suppress(OSError):
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    return False
+
+
+def mask_file(path: str, values: List[str]) -> int:
+    """Overwrite secrets in a log of any size with asterisks, in place and in constant memory; returns how many there were."""
+    needles = sorted({value.encode("utf-8", "surrogateescape") for value in values}, key=len, reverse=True)
+    if not needles or not is_regular(path):
+        return 0
+    pattern = re.compile(b"|".join(re.escape(needle) for needle in needles))
+    keep, found = len(needles[0]) - 1, 0
+    with open(path, "r+b", buffering=0) as stream:
+        block, position = b"", 0  # position: where in the file the block begins
+        while True:
+            chunk = stream.read(_CHUNK)
+            block += chunk
+            done = len(block) - keep if chunk else len(block)  # a secret that begins after this may go on in the next chunk
+            for match in pattern.finditer(block):
+                if match.start() >= done:
+                    break
+                os.pwrite(stream.fileno(), b"*" * (match.end() - match.start()), position + match.start())
+                found += 1
+                done = max(done, match.end())
+            if not chunk:
+                return found
+            block, position = block[max(done, 0) :], position + max(done, 0)
+
+
+def reserve_space(folder: HostFolder) -> None:
+    """Make the file that is given up on a full disk; without space for it there is none."""
+    path = folder.file(RESERVE)
+    if not os.path.exists(path):
+        with contextlib.suppress(OSError):
+            files.write_atomic(path, b"\0" * RESERVE_BYTES, 0o600)
+
+
+def remove_folder(path: str, help_with: Callable[[str], None]) -> None:
+    """Remove a folder; where files of another user (root in a container) resist, `help_with(path)` may empty it first."""
+    if not os.path.lexists(path):
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        help_with(path)
+        shutil.rmtree(path, ignore_errors=True)

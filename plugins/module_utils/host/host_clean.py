@@ -1,0 +1,123 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Removing what campaigns left on a host: `state=absent` of `container_run`. Never what runs, never what is somebody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from typing import List, Set
+
+from ..base import work_folder
+from ..base.errors import MadError
+from ..building import build_clean
+from ..containers.engine import Engine
+from . import host_images, host_state, processes
+from .ending import is_folder
+from .host_state import HostFolder
+from .host_steps import Answer, Job, folder_of, work_dir
+
+
+def absent(job: Job) -> Answer:
+    """Remove this campaign's folder (`keep_days` None) or every folder, archive and core older than so many days; never what runs."""
+    base = work_dir(job)
+    check = bool(job.get("check"))
+    removed: List[str] = []
+    kept: List[Answer] = []
+    if not os.path.lexists(base):
+        return {"changed": False, "removed": [], "kept": []}
+    work_folder.check_owner(base)
+    for folder in _candidates(job, base):
+        why = _why_keep(folder)
+        if why:
+            kept.append({"path": folder.path, "reason": why})
+            continue
+        removed.append(folder.path)
+        if not check:
+            _remove_folder(folder)
+    if job.get("keep_days") is not None:
+        removed += _remove_old_files(base, _limit(job), check)
+        removed += build_clean.old_files(base, _limit(job), check)
+        removed += host_images.old_images(_limit(job), _images_in_use(base, removed), check)
+    diff = {"before": "".join(path + "\n" for path in removed), "after": ""}
+    return {"changed": bool(removed), "removed": removed, "kept": kept, "diff": diff}
+
+
+def _limit(job: Job) -> float:
+    return time.time() - float(job["keep_days"]) * 86400
+
+
+def _candidates(job: Job, base: str) -> List[HostFolder]:
+    if job.get("keep_days") is None:
+        folder = folder_of(job)
+        return [folder] if folder.exists() else []
+    parent = os.path.join(base, "campaigns")
+    found = [HostFolder(os.path.join(parent, name)) for name in (sorted(os.listdir(parent)) if is_folder(parent) else [])]
+    return [folder for folder in found if is_folder(folder.path) and _last_use(folder) < _limit(job)]
+
+
+def _images_in_use(base: str, removed: List[str]) -> Set[str]:
+    """Ids of the images that campaigns which stay were planned with."""
+    parent = os.path.join(base, "campaigns")
+    paths = [os.path.join(parent, name) for name in (os.listdir(parent) if is_folder(parent) else [])]
+    runs = [run for path in paths if path not in removed for run in HostFolder(path).runs()]
+    return {str((run.get("image") or {}).get("digest") or "") for run in runs}
+
+
+def _last_use(folder: HostFolder) -> float:
+    times = [os.lstat(folder.path).st_mtime]
+    for name in ("state.json", "settings.json", "host.json"):
+        with contextlib.suppress(OSError):
+            times.append(os.lstat(folder.file(name)).st_mtime)
+    return max(times)
+
+
+def _why_keep(folder: HostFolder) -> str:
+    """Why a folder cannot go, "" when it can."""
+    if folder.supervised():
+        return "a supervisor works in it"
+    for run_id in folder.run_ids():
+        for number in folder.attempts(run_id):
+            attempt = folder.attempt(run_id, number)
+            if attempt.held():
+                return "run %s is running" % run_id
+            if attempt.launch() and not attempt.result() and attempt.launch().get("boot_id") == processes.boot_id():
+                return "run %s was started and has no record yet; poll or cancel the campaign first" % run_id
+    return ""
+
+
+def _remove_folder(folder: HostFolder) -> None:
+    """Containers that were kept alive, then the folder. The lock is taken first: no supervisor may begin meanwhile."""
+    lock = host_state.try_lock(folder.file("supervisor.lock"))
+    if lock is None:
+        raise MadError("a supervisor began to work in %s just now" % folder.path)
+    try:
+        host = folder.host()
+        for program in sorted({str(run.get("runtime")) for run in folder.runs()} - {"host"}):
+            engine = Engine(program)
+            with contextlib.suppress(MadError):
+                for name in engine.containers("mad.campaign=%s" % host.get("campaign"), "mad.host=%s" % host.get("host")):
+                    engine.remove(name)
+        shutil.rmtree(folder.path, ignore_errors=True)
+        if os.path.lexists(folder.path):
+            shutil.rmtree(folder.path)  # says what resists
+    finally:
+        os.close(lock)
+
+
+def _remove_old_files(base: str, limit: float, check: bool) -> List[str]:
+    """Archives left in the outbox, and cores that no campaign was started with lately."""
+    removed = []
+    for name in ("outbox", "lib"):
+        folder = os.path.join(base, name)
+        for entry in sorted(os.listdir(folder)) if is_folder(folder) else []:
+            path = os.path.join(folder, entry)
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_mtime < limit:
+                    removed.append(path)
+                    if not check:
+                        os.unlink(path)
+    return removed

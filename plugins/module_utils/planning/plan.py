@@ -1,0 +1,290 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: models x hosts x repeats become runs, decided before anything executes. Pure, but for reading and hashing the repository.
+
+`make_plan` decides, `resolve` fills what only host or build could say, `flight_plan` shows it to a person. Files of this part:
+plan_options (mad_* options), plan_draft (a run without host), plan_image, plan_gpu, plan_env, plan_fill (what the host decides),
+plan_manifest (runs out of a manifest), plan_continue (a campaign that is continued), plan_text (the table).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+from ..base.canonical import canonical_json, hash_value
+from ..base.errors import ImageError, InvalidInput, MadError
+from ..building.manifest import without_secrets
+from ..contexts.context import EXAMPLE
+from . import plan_draft, plan_env, plan_fill, plan_image, plan_options
+from .plan_continue import needed_builds
+from .plan_draft import Draft, Sources
+from .plan_fill import resolve
+from .plan_image import Builds, Images, Variant
+from .plan_manifest import entries
+from .plan_repo import Repository
+from .plan_text import flight_plan
+from .run_id import run_id
+from .unresolved import unresolved
+
+__all__ = ["SUPPORTED_TARGETS", "flight_plan", "make_plan", "resolve"]
+
+SCHEMA = 1
+SUPPORTED_TARGETS = ("local",)
+
+Run = Dict[str, Any]
+
+
+class Entry(NamedTuple):
+    """One model to plan: its card, and for a run from a manifest the image that was built for it."""
+
+    card: Mapping[str, Any]
+    image: Optional[Variant]
+    problem: Optional[MadError]
+
+
+class _Host(NamedTuple):
+    """One host, with what is shared by all hosts that are alike."""
+
+    name: str
+    context: Mapping[str, Any]
+    context_key: str
+    facts: Optional[Mapping[str, Any]]
+    facts_key: str
+    options: Mapping[str, Any]
+    reachable: bool
+    reason: str
+
+
+def _no_common(_name: str) -> bool:
+    return False
+
+
+def make_plan(
+    models: Sequence[Mapping[str, Any]],
+    hosts: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Any],
+    repo: str,
+    manifest: Optional[Mapping[str, Any]] = None,
+    environ: Optional[Mapping[str, str]] = None,
+    credentials: Optional[Mapping[str, Any]] = None,
+    common: Callable[[str], bool] = _no_common,
+) -> Dict[str, Any]:
+    """The plan of these models (or, with `manifest` from manifest.read(), of its images) on these hosts.
+
+    `hosts` is {name: {"context" (normalised), "facts" or None, "runtime", "reachable", "reason"}}, `options` the mad_* options without
+    prefix, `environ` the controller's environment, `credentials` its credential file; `common` says whether our own scripts/common has a
+    file. One bad model never stops the others: it becomes a run with an `outcome`. InvalidInput is raised for what concerns all of them.
+    """
+    settings = plan_options.parse(options)
+    sources = Sources(environ or {}, credentials or {}, common)
+    known = (
+        entries(manifest, settings["registry"], sources.credentials) if manifest is not None else [(card, None, None) for card in models]
+    )
+    planner = _Planner(settings, Repository(repo), sources, [Entry(*entry) for entry in known])
+    for name in hosts:
+        planner.add(_host(name, hosts[name], settings))
+    return planner.plan(repo, hosts)
+
+
+def _host(name: str, given: Mapping[str, Any], settings: Mapping[str, Any]) -> _Host:
+    context = given["context"]
+    target = context.get("deploy", "local")
+    if target not in SUPPORTED_TARGETS:
+        known = ", ".join(SUPPORTED_TARGETS)
+        raise InvalidInput("host %s: target %s is not supported by this release; supported: %s" % (name, target, known))
+    facts = given.get("facts") or None
+    runtime = given.get("runtime") or settings["runtime"]
+    if runtime not in plan_options.RUNTIMES:
+        raise InvalidInput("host %s: mad_runtime %r: expected one of %s" % (name, runtime, ", ".join(plan_options.RUNTIMES)))
+    if settings["build_only"] and facts is None and not (context.get("gpu_vendor") and context.get("guest_os")):
+        raise InvalidInput(
+            "host %s: a build alone needs gpu_vendor and guest_os in mad_context where nothing was detected. An example: mad_context=%s"
+            % (name, EXAMPLE)
+        )
+    return _Host(
+        name,
+        context,
+        hash_value(context),
+        facts,
+        _facts_key(facts),
+        dict(settings, runtime=runtime),
+        bool(given.get("reachable", True)),
+        str(given.get("reason") or ""),
+    )
+
+
+def _facts_key(facts: Optional[Mapping[str, Any]]) -> str:
+    """Equal for hosts on which every run is filled alike."""
+    if facts is None:
+        return ""
+    gpu = dict(facts.get("gpu") or {})
+    gpu["devices"] = [[device.get("index"), device.get("render_node")] for device in gpu.get("devices") or []]
+    engines = {name: [engine.get("available"), engine.get("problem")] for name, engine in (facts.get("engines") or {}).items()}
+    return canonical_json([gpu, engines, (facts.get("cpu") or {}).get("count"), facts.get("os")])
+
+
+class _Planner:
+    """Collects the runs; a class because drafts, builds and warnings are shared by all hosts."""
+
+    def __init__(self, settings: Mapping[str, Any], repository: Repository, sources: Sources, models: Sequence[Entry]) -> None:
+        self.settings, self.repository, self.sources, self.models = settings, repository, sources, models
+        self.images = Images(repository, plan_env.environ_secrets(sources.environ))
+        self.builds = Builds(ignore_architecture=settings["build_only"])
+        self.runs: List[Run] = []
+        self.warnings: List[str] = []
+        self.engineless: List[str] = []
+        self._drafts: Dict[Tuple[int, str, str], List[Draft]] = {}
+        self._filled: Dict[Tuple[int, int, str], Run] = {}
+
+    # -- one host ----------------------------------------------------------------------------------------------------------------
+
+    def add(self, host: _Host) -> None:
+        """Plan every model on one host; repeats stand behind each other as whole rounds, so that drift meets all models alike."""
+        drafts = [draft for index in range(len(self.models)) for draft in self._fitting(self._of_model(index, host), host)]
+        seen: Set[str] = set()
+        secrets: Dict[str, str] = {}
+        for repeat in range(1, self.settings["repeats"] + 1):
+            for draft in drafts:
+                run = self._run(draft, host, repeat, len(seen))
+                if run["id"] in seen:
+                    self._warn("model %s is selected twice with the same card and args; it is planned once" % run["model"])
+                    continue
+                seen.add(run["id"])
+                self._check_secrets(run, draft, secrets)
+                self.runs.append(run)
+        if drafts and self._falls_to_host(host):
+            self.engineless.append(host.name)
+
+    def _of_model(self, index: int, host: _Host) -> List[Draft]:
+        key = (index, host.context_key, str(host.options["runtime"]))
+        if key not in self._drafts:
+            self._drafts[key] = self._make_drafts(self.models[index], host)
+        return self._drafts[key]
+
+    def _make_drafts(self, entry: Entry, host: _Host) -> List[Draft]:
+        variants, problem = self._variants(entry, host)
+        drafts = [
+            plan_draft.make(entry.card, host.context, variant, host.options, self.repository, self.sources)
+            for variant in variants or [Variant("", [], "")]
+        ]
+        for draft in drafts:
+            self._open(draft, host)
+            if problem and not draft.run["outcome"]:
+                draft.run["outcome"] = plan_draft.outcome_of(problem)
+            if self.settings["build_only"] and not draft.run["outcome"]:
+                self._register(draft, host)
+        return drafts
+
+    def _variants(self, entry: Entry, host: _Host) -> Tuple[List[Variant], Optional[MadError]]:
+        """Images a model can have under this context, or why there is none."""
+        given, runtime = str(host.context.get("MAD_CONTAINER_IMAGE") or ""), host.options["runtime"]
+        if entry.image:
+            return [entry.image], entry.problem
+        if given:
+            return [plan_image.given_image(given)], None
+        if runtime == "host":
+            return [], None
+        try:
+            return self.images.variants(entry.card, host.context, self.settings["target_archs"]), None
+        except ImageError as error:
+            # Without an engine a run needs no image, and what auto means is not known before the host answers.
+            return ([plan_image.no_image(error.message)], None) if runtime == "auto" else ([], error)
+        except MadError as error:
+            return [], error
+
+    @staticmethod
+    def _open(draft: Draft, host: _Host) -> None:
+        """Put runtime and image into a draft: as asked, or as marks."""
+        runtime, choices = host.options["runtime"], draft.variant.choices
+        draft.run["runtime"] = unresolved("auto: docker, else podman, else host") if runtime == "auto" else runtime
+        draft.run["image"] = plan_fill.open_image(choices) if choices and runtime != "host" else None
+
+    def _register(self, draft: Draft, host: _Host) -> None:
+        """For a build alone: every image that this host's vendor admits, whatever its architecture."""
+        for choice in plan_image.fitting(draft.variant.choices, host.context, host.facts):
+            if not choice.problem:
+                self.builds.image(choice, "")
+
+    @staticmethod
+    def _falls_to_host(host: _Host) -> bool:
+        return host.facts is not None and host.options["runtime"] == "auto" and plan_fill.automatic(host.facts) == "host"
+
+    def _fitting(self, drafts: List[Draft], host: _Host) -> List[Draft]:
+        """Of several Dockerfiles of a model those that this host's hardware admits; without an engine one run is enough."""
+        if len(drafts) < 2 or host.facts is None:
+            return drafts
+        if self._falls_to_host(host):
+            return drafts[:1]
+        found = [draft for draft in drafts if plan_image.fitting(draft.variant.choices, host.context, host.facts)]
+        if found:
+            return found
+        every = [choice for draft in drafts for choice in draft.variant.choices]
+        return [drafts[0]._replace(variant=drafts[0].variant._replace(choices=every))]
+
+    def _run(self, draft: Draft, host: _Host, repeat: int, order: int) -> Run:
+        filled = self._on(draft, host)
+        place = {"target": "local", "host": host.name}
+        outcome = filled["outcome"]
+        if not host.reachable and not outcome:
+            why = "host %s is unreachable%s" % (host.name, ": " + host.reason if host.reason else "")
+            outcome = plan_draft.outcome_of(MadError(why, "infra"))
+        number = run_id(dict(draft.parts, place=place, repeat=repeat))
+        return dict(filled, id=number, place=place, repeat=repeat, order=order, outcome=outcome)
+
+    def _on(self, draft: Draft, host: _Host) -> Run:
+        """The draft on hosts like this one: filled once for all of them."""
+        if host.facts is None:
+            return draft.run
+        key = (id(draft.run), len(draft.variant.choices), host.facts_key)
+        if key not in self._filled:
+            self._filled[key] = plan_fill.fill_host(draft.run, draft.variant.choices, host.context, host.facts, self.builds)
+        return self._filled[key]
+
+    # -- what concerns several runs ----------------------------------------------------------------------------------------------
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    @staticmethod
+    def _check_secrets(run: Run, draft: Draft, known: Dict[str, str]) -> None:
+        """A host gets each secret once: two models with different values under one name cannot both have theirs."""
+        for name, value in draft.secrets.items():
+            if known.setdefault(name, value) != value and not run["outcome"]:
+                reason = "model %s: the secret %s has another value than for another model of this host; use different names"
+                run["outcome"] = plan_draft.outcome_of(InvalidInput(reason % (run["model"], name)))
+
+    # -- the whole ---------------------------------------------------------------------------------------------------------------
+
+    def plan(self, repo: str, hosts: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
+        """plan.json, but for what the caller knows: creation, command line, commit."""
+        self.builds.name_all()
+        if self.engineless:
+            self._warn("no engine answers on %s: runs there use the runtime host, without an image" % ", ".join(self.engineless[:20]))
+        plan: Dict[str, Any] = {
+            "schema": SCHEMA,
+            "campaign": self.settings["campaign"],
+            "created": 0.0,
+            "version": "",
+            "command": [],
+            "repo": {"path": os.path.abspath(repo), "commit": "", "dirty": False},
+            "options": dict(self.settings),
+            "hosts": {name: _host_part(hosts[name]) for name in hosts},
+            "builds": [],
+            "runs": self.runs,
+            "warnings": self.warnings + self.images.warnings,
+        }
+        plan["builds"] = needed_builds(plan, self.builds.requests())
+        return plan
+
+
+def _host_part(host: Mapping[str, Any]) -> Dict[str, Any]:
+    return {
+        "target": host["context"].get("deploy", "local"),
+        "reachable": bool(host.get("reachable", True)),
+        "reason": str(host.get("reason") or ""),
+        "facts": host.get("facts"),
+        "context": without_secrets(host["context"]),
+    }

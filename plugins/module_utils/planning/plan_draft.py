@@ -1,0 +1,313 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run as far as model and context say it, before any host is known: command, files, environment, limits, and the parts of its id."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
+
+from ..base import quoting
+from ..base.canonical import hash_value
+from ..base.errors import InvalidInput, MadError
+from ..base.merge import merge
+from ..building import manifest
+from ..containers import engine
+from ..contexts import context as contexts
+from ..contexts import launchers
+from ..results import perf
+from . import plan_env, plan_gpu, run_id
+from .plan_image import Variant
+from .plan_options import DEFAULT_TIMEOUT
+from .plan_repo import COMMON, Repository
+from .unresolved import unresolved
+
+SCHEMA = 1
+_INTERPRETERS = {".sh": "bash", ".slurm": "bash", ".py": "python3"}
+_DIRECTORY_SCRIPT = "run.sh"
+_OPERATORS = re.compile(r"[|&;<>()]+\Z|.*;\Z|\(")  # words that only a shell would understand
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+# Card keys that only later releases act on.
+_LATER = {"data": "data providers come in a later release; mount what it needs with docker_mounts in mad_context"}
+LONGEST_SHOWN = 4096  # characters of a text that is too long to be run, as it stands in the plan
+
+
+class Sources(NamedTuple):
+    """Where secrets and numbers of a plan come from, beside cards and contexts."""
+
+    environ: Mapping[str, str]
+    credentials: Mapping[str, Any]
+    common: Callable[[str], bool]  # whether our own scripts/common has a file
+
+
+class Draft(NamedTuple):
+    """A run without host: `run` holds marks where the host decides, `parts` all of the id but place and repeat."""
+
+    run: Dict[str, Any]
+    parts: Dict[str, Any]
+    variant: Variant
+    secrets: Dict[str, str]
+
+
+def outcome_of(error: MadError) -> Dict[str, str]:
+    """The outcome of a run that an error keeps from running."""
+    return {"status": "FAILURE", "failure_class": error.failure_class, "reason": error.message}
+
+
+def skipped(reason: str) -> Dict[str, str]:
+    """The outcome of a run that is not meant to run."""
+    return {"status": "SKIPPED", "failure_class": "", "reason": reason}
+
+
+# -- command ---------------------------------------------------------------------------------------------------------------------
+
+
+def args_of(card: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+    """Text of the arguments: model_args of the context replaces the card's."""
+    return str(context.get("model_args", card.get("args", "")))
+
+
+def _what(card: Mapping[str, Any], key: str) -> str:
+    return "model %s: %s" % (card["name"], key)
+
+
+def _script(card: Mapping[str, Any], repository: Repository) -> Dict[str, Any]:
+    """{"argv" without args, "scripts", "directory"} of the card's script."""
+    path = repository.inside(str(card.get("scripts") or ""), _what(card, "scripts"))
+    if repository.is_dir(path) and path != ".":
+        if not repository.is_file(posixpath.join(path, _DIRECTORY_SCRIPT)):
+            raise InvalidInput("%s: the directory %s has no %s" % (_what(card, "scripts"), path, _DIRECTORY_SCRIPT))
+        return {"argv": ["bash", _DIRECTORY_SCRIPT], "scripts": path, "directory": path}
+    directory, name = posixpath.split(path)
+    interpreter = _INTERPRETERS.get(posixpath.splitext(name)[1])
+    if not interpreter:
+        raise InvalidInput("%s: %r: expected a file .sh, .slurm or .py, or a directory with a run.sh" % (_what(card, "scripts"), path))
+    if not repository.is_file(path):
+        raise InvalidInput("%s: %s does not exist in %s" % (_what(card, "scripts"), path, repository.path))
+    if not directory:
+        raise InvalidInput(
+            "%s: %s lies at the top of the repository, and the script's whole directory goes to the hosts; move it into a directory"
+            % (_what(card, "scripts"), path)
+        )
+    return {"argv": [interpreter, name], "scripts": path, "directory": directory}
+
+
+def _encapsulation(context: Mapping[str, Any]) -> List[str]:
+    """Words before the command. No shell reads them: assignments go through env, operators are refused."""
+    words = quoting.split_words(context.get("encapsulate_script", ""), "encapsulate_script")
+    for word in words:
+        if _OPERATORS.match(word):
+            raise InvalidInput("encapsulate_script: %r needs a shell, and no shell reads it; put it into a script of the repository" % word)
+    return ["env"] + words if words and _ASSIGNMENT.match(words[0]) else words
+
+
+def command(card: Mapping[str, Any], context: Mapping[str, Any], repository: Repository) -> Dict[str, Any]:
+    """The command of a run: words, none of them read by a shell."""
+    script = _script(card, repository)
+    argv = _encapsulation(context) + script["argv"] + quoting.split_words(args_of(card, context), _what(card, "args"))
+    engine.check_words(argv, _what(card, "args"))
+    return dict(script, argv=argv)
+
+
+def _side_scripts(context: Mapping[str, Any], key: str, repository: Repository, common: Callable[[str], bool]) -> List[Dict[str, Any]]:
+    found = []
+    for index, entry in enumerate(context.get(key, [])):
+        what = "%s[%d]" % (key, index)
+        path = repository.inside(entry["path"], what)
+        if not repository.is_file(path) and not (path.startswith(COMMON + "/") and common(path[len(COMMON) + 1 :])):
+            raise InvalidInput("%s: %s does not exist in %s" % (what, path, repository.path))
+        found.append({"path": path, "args": quoting.split_words(entry.get("args", ""), what + ".args")})
+    return found
+
+
+# -- launcher, limits ------------------------------------------------------------------------------------------------------------
+
+
+def launcher(card: Mapping[str, Any], context: Mapping[str, Any]) -> Dict[str, Any]:
+    """{"name", "nnodes", "nproc_per_node", "port"}: the card's `distributed` below the context's."""
+    own = contexts.normalise([{"distributed": card.get("distributed") or {}}], ["model %s" % card["name"]])["context"]
+    settings = merge(own.get("distributed", {}), context.get("distributed", {}))
+    nnodes = settings.get("nnodes", 1)
+    if nnodes > 1:
+        raise plan_gpu.node_count_error(nnodes, str(card["name"]))
+    launchers.check_local(settings.get("launcher", ""))
+    return {
+        "name": settings.get("launcher", ""),
+        "nnodes": nnodes,
+        "nproc_per_node": settings.get("nproc_per_node") or unresolved("as many as GPUs"),
+        "port": settings.get("port", launchers.DEFAULT_PORT),
+    }
+
+
+def timeout(card: Mapping[str, Any], context: Mapping[str, Any], option: int) -> int:
+    """Seconds, 0 for none: mad_timeout, else the context's, else the card's if it is above 0, else 7200."""
+    for value in (option, context.get("timeout", -1)):
+        if value >= 0:
+            return int(value)
+    own = card.get("timeout", -1)
+    return int(own) if isinstance(own, int) and own > 0 else DEFAULT_TIMEOUT
+
+
+def _mounts(context: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    """docker_mounts says container path -> host path; :ro behind the former makes it read-only."""
+    found = []
+    for target, source in sorted(context.get("docker_mounts", {}).items()):
+        plain = re.sub(r":r[ow]\Z", "", target)
+        found.append({"source": source, "target": plain, "read_only": target.endswith(":ro")})
+    return found
+
+
+def _refuse_later_keys(card: Mapping[str, Any]) -> None:
+    for key, reason in _LATER.items():
+        if card.get(key):
+            raise InvalidInput(
+                "model %s: the key %r (%s) is not supported by this release: %s" % (card["name"], key, str(card[key])[:80], reason)
+            )
+
+
+# -- the draft -------------------------------------------------------------------------------------------------------------------
+
+
+def _environment(run: Dict[str, Any], card: Mapping[str, Any], context: Mapping[str, Any], sources: Sources) -> Dict[str, str]:
+    """Fill env and secret_env; returns the secret values."""
+    given = plan_env.given_variables(card, context, sources.environ, sources.credentials)
+    engine.check_environment(dict(given.plain, **given.secret))
+    own: Dict[str, Any] = dict(plan_env.own_variables(card, context, sources.environ))
+    marks = {name: unresolved("known when the host answers") for name in plan_env.HOST_NAMES}
+    marks.update({name: unresolved("known with the number of GPUs") for name in plan_env.launch_names(run["launcher"]["name"])})
+    names = set(given.secret)
+    run["env"] = {name: value for name, value in dict(marks, **dict(own, **given.plain)).items() if name not in names}
+    run["secret_env"] = sorted(names)
+    return given.secret
+
+
+def _shortened(value: Any) -> Any:
+    """A structure with texts that are too long for a process cut, for a run that will not run because of them."""
+    if isinstance(value, str) and len(value) > LONGEST_SHOWN:
+        return "%s... (%d characters)" % (value[:LONGEST_SHOWN], len(value))
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    return [_shortened(item) for item in value] if isinstance(value, list) else value
+
+
+def _blank(card: Mapping[str, Any], context: Mapping[str, Any], options: Mapping[str, Any]) -> Dict[str, Any]:
+    """A run with everything that cannot fail; what can is put in by `make`."""
+    return {
+        "schema": SCHEMA,
+        "id": "",
+        "campaign": options["campaign"],
+        "order": 0,
+        "attempt": 1,
+        "retries": options["retries"],
+        "wanted": True,
+        "model": card["name"],
+        "card": manifest.without_secrets(card),
+        "args": args_of(card, context),
+        "repeat": 1,
+        "place": {},
+        "runtime": "",
+        "image": None,
+        "launcher": {"name": "", "nnodes": 1, "nproc_per_node": 1, "port": launchers.DEFAULT_PORT},
+        "command": {"argv": [], "scripts": str(card.get("scripts") or ""), "directory": ""},
+        "stage": [],
+        "url": str(card.get("url") or ""),
+        "cred": str(card.get("cred") or ""),
+        "env": {},
+        "secret_env": [],
+        "mounts": _mounts(context),
+        "gpus": {"vendor": context.get("gpu_vendor", ""), "count": 0, "pool": [], "devices": {}},
+        "cpus": context.get("docker_cpus", ""),
+        "options": [],
+        "privileges": dict({"sys_admin": False, "seccomp_unconfined": False, "ipc_host": False}, **context.get("docker_privileges", {})),
+        "pre_scripts": [],
+        "post_scripts": [],
+        "timeout": timeout(card, context, options["timeout"]),
+        "multiple_results": str(card.get("multiple_results") or ""),
+        "scan": {"enabled": True, "patterns": [], "benign": []},
+        "keep": {"alive": options["keep_alive"], "model_dir": options["keep_model_dir"]},
+        "skip_model_run": options["skip_model_run"],
+        "skip_gpu_arch": [] if options["disable_skip_gpu_arch"] else list(card.get("skip_gpu_arch") or []),
+        "outcome": None,
+    }
+
+
+def _fill(
+    run: Dict[str, Any], card: Mapping[str, Any], context: Mapping[str, Any], repository: Repository, sources: Sources
+) -> Dict[str, str]:
+    """Everything that may be wrong with a card or a context; the first thing that is raises MadError. Returns secret values."""
+    _refuse_later_keys(card)
+    run["launcher"] = launcher(card, context)
+    run["command"] = command(card, context, repository)
+    for key in ("pre_scripts", "post_scripts"):
+        run[key] = _side_scripts(context, key, repository, sources.common)
+    side = [entry["path"] for entry in run["pre_scripts"] + run["post_scripts"] if repository.is_file(entry["path"])]
+    run["stage"] = sorted({run["command"]["directory"], *side} | ({COMMON} if repository.is_dir(COMMON) else set()))
+    run["options"] = quoting.split_words(str(card.get("additional_docker_run_options") or ""), _what(card, "additional_docker_run_options"))
+    engine.check_options(run["options"])
+    run["scan"] = perf.make_scan(card, context)
+    run["gpus"] = plan_gpu.wish(card, context)
+    return _environment(run, card, context, sources)
+
+
+def make(
+    card: Mapping[str, Any],
+    context: Mapping[str, Any],
+    variant: Variant,
+    options: Mapping[str, Any],
+    repository: Repository,
+    sources: Sources,
+) -> Draft:
+    """The draft of one variant of a model under one context. What is wrong becomes its outcome; nothing is raised for it."""
+    run = _blank(card, context, options)
+    secrets: Dict[str, str] = {}
+    deprecated = card.get("deprecated") or card.get("is_deprecated")
+    if deprecated and not options["ignore_deprecated"]:
+        run["outcome"] = skipped("the model is deprecated (mad_ignore_deprecated runs it all the same)")
+    try:
+        secrets = _fill(run, card, context, repository, sources)
+    except MadError as error:
+        run["outcome"] = run["outcome"] or outcome_of(error)
+    if run["outcome"]:
+        run = dict(_shortened(run), env={})
+    return Draft(run, _parts(card, context, variant, run, repository, sources, options), variant, secrets)
+
+
+def _parts(
+    card: Mapping[str, Any],
+    context: Mapping[str, Any],
+    variant: Variant,
+    run: Mapping[str, Any],
+    repository: Repository,
+    sources: Sources,
+    options: Mapping[str, Any],
+) -> Dict[str, Any]:
+    """The parts of the id; a script that is absent counts as empty."""
+    side = [[entry["path"], repository.tree(entry["path"])] for entry in run["pre_scripts"] + run["post_scripts"]]
+    directory = str(run["command"]["directory"])
+    runtime = str(options["runtime"])
+    return {
+        "card": run_id.card_part(card),
+        "args": args_of(card, context),
+        "hashes": {
+            "scripts": repository.tree(directory) if directory else "",
+            "pre_post": hash_value(side) if side else "",
+            "docker": "" if runtime == "host" else variant.content,
+            "tools": repository.tree(COMMON),
+            "data": "",
+        },
+        "build_args": run_id.build_part({} if runtime == "host" else context.get("docker_build_arg", {})),
+        "context": run_id.context_part(context, _outside_secrets(card, sources)),
+        "place": {},
+        "repeat": 1,
+        "variant": variant.name,
+        "runtime": runtime,
+    }
+
+
+def _outside_secrets(card: Mapping[str, Any], sources: Sources) -> Sequence[str]:
+    """Names of secrets that neither card nor context holds."""
+    fields = sources.credentials.get(str(card.get("cred") or ""))
+    names = list(plan_env.environ_secrets(sources.environ))
+    return names + ["%s_%s" % (card["cred"], str(key).upper()) for key in fields] if isinstance(fields, Mapping) else names

@@ -1,0 +1,99 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Environment of a run: what the plan itself says, what card and context add, and which of it is secret.
+
+Above each other, the last wins: our own variables, the card's env_vars, the context's env_vars, MAD_SECRETS* of the controller's
+environment, the context's docker_env_vars, the fields of the card's credential. Values under secret names travel apart and never stand
+in a plan.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple
+
+from ..base.merge import merge
+from ..base.secret_names import split_secrets
+from ..containers.registry import build_secrets
+from ..contexts import launchers
+
+GUEST_OS = "UBUNTU"  # when the context says none, as in madengine
+_SECRETS_WORD = "MAD_SECRETS"
+
+
+class Variables(NamedTuple):
+    """Two halves of an environment: what may be written down, and secret values."""
+
+    plain: Dict[str, str]
+    secret: Dict[str, str]
+
+
+def environ_secrets(environ: Mapping[str, str]) -> Dict[str, str]:
+    """Variables of the controller whose name contains MAD_SECRETS."""
+    return {name: value for name, value in environ.items() if _SECRETS_WORD in name}
+
+
+def given_variables(
+    card: Mapping[str, Any], context: Mapping[str, Any], environ: Mapping[str, str], credentials: Mapping[str, Any]
+) -> Variables:
+    """What people gave a model; InvalidInput when its card names a credential that is not there."""
+    layers = [card.get("env_vars") or {}, context.get("env_vars", {}), environ_secrets(environ), context.get("docker_env_vars", {})]
+    plain, secret = split_secrets(merge(*layers))
+    secret.update(build_secrets(str(card.get("cred") or ""), credentials))
+    return Variables({name: value for name, value in plain.items() if name not in secret}, secret)
+
+
+def own_variables(card: Mapping[str, Any], context: Mapping[str, Any], environ: Mapping[str, str]) -> Dict[str, str]:
+    """Our own variables that need no host."""
+    variables = {
+        "MAD_MODEL_NAME": str(card["name"]),
+        "JENKINS_BUILD_NUMBER": environ.get("BUILD_NUMBER") or "0",
+        "MAD_GUEST_OS": str(context.get("guest_os", GUEST_OS)),
+    }
+    if card.get("multiple_results"):
+        variables["MAD_OUTPUT_CSV"] = str(card["multiple_results"])
+    return variables
+
+
+def host_variables(vendor: str, gpu: Mapping[str, Any]) -> Dict[str, str]:
+    """Our own variables that say what the host has; `gpu` is facts["gpu"]. ROCm's version is major.minor, and only on AMD."""
+    version = str(gpu.get("runtime_version") or "") if vendor == "AMD" else ""
+    none = vendor == "NONE"
+    return {
+        "MAD_GPU_VENDOR": vendor,
+        "MAD_SYSTEM_NGPUS": "0" if none else str(gpu.get("count", 0)),
+        "MAD_SYSTEM_GPU_ARCHITECTURE": "" if none else str(gpu.get("architecture") or ""),
+        "MAD_SYSTEM_GPU_PRODUCT_NAME": "" if none else str(gpu.get("product") or ""),
+        "MAD_SYSTEM_HIP_VERSION": ".".join(version.split(".")[:2]),
+    }
+
+
+def launch_variables(launcher: str, count: int, processes: int, port: int) -> Dict[str, str]:
+    """Our own variables that follow from the number of GPUs, on one node."""
+    return dict(launchers.environment(launcher, 1, processes, master_port=port), MAD_RUNTIME_NGPUS=str(count))
+
+
+def launch_names(launcher: str) -> List[str]:
+    """Names of launch_variables."""
+    return list(launch_variables(launcher, 1, 1, launchers.DEFAULT_PORT))
+
+
+HOST_NAMES = tuple(host_variables("NONE", {}))
+
+
+def secret_values(
+    card: Mapping[str, Any], context: Mapping[str, Any], environ: Mapping[str, str], credentials: Mapping[str, Any]
+) -> Dict[str, str]:
+    """Values of the secret variables of one model on one host, out of the same sources as the plan's `secret_env`.
+
+    For the step that stages a run: plan.json holds only names. `card` must be the repository's own (the plan's has no secret values).
+    """
+    return given_variables(card, context, environ, credentials).secret
+
+
+def build_secret_values(
+    card: Mapping[str, Any], context: Mapping[str, Any], environ: Mapping[str, str], credentials: Mapping[str, Any]
+) -> Dict[str, str]:
+    """Values of the names in a build request's `secret_build`: secret docker_build_arg, MAD_SECRETS*, the card's credential."""
+    secret = split_secrets(context.get("docker_build_arg", {}))[1]
+    return dict(environ_secrets(environ), **secret, **build_secrets(str(card.get("cred") or ""), credentials))

@@ -1,0 +1,79 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts as the plan sees them: layers of context become one, presets below, and a target that this release serves."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from ..base import scalars
+from ..base.errors import InvalidInput
+from ..contexts import context as contexts
+from ..contexts.presets import apply_presets
+
+# Keys of one host's entry in campaign_plan's `hosts`.
+KEYS = ("context", "play_context", "context_file", "target", "runtime", "facts", "reachable", "unreachable", "reason")
+
+LoadFile = Callable[[str], Dict[str, Any]]
+
+
+def layers(given: Mapping[str, Any], host: str, load_file: LoadFile, manifest_layer: Mapping[str, Any]) -> Tuple[List[Any], List[str]]:
+    """(layers, their names), lowest first: manifest, mad_context_file, mad_context of the play, mad_context of the host, mad_target."""
+    found: List[Any] = []
+    names: List[str] = []
+
+    def add(layer: Mapping[str, Any], name: str) -> None:
+        if layer:
+            found.append(layer)
+            names.append(name)
+
+    add(manifest_layer, "the build manifest")
+    path = given.get("context_file")
+    if not scalars.is_unset(path):
+        add(load_file(str(path)), "mad_context_file %s" % path)
+    add(contexts.load_text(given.get("play_context"), "mad_context of the play"), "mad_context of the play")
+    own = "mad_context of host %s" % host
+    add(contexts.load_text(given.get("context"), own), own)
+    if not scalars.is_unset(given.get("target")):
+        add({"deploy": given["target"]}, "mad_target of host %s" % host)
+    return found, names
+
+
+def make_host(
+    name: str, given: Mapping[str, Any], load_file: LoadFile, manifest_layer: Optional[Mapping[str, Any]] = None
+) -> Tuple[Dict[str, Any], List[str]]:
+    """(host for make_plan, warnings). A host without facts counts as unreachable: nothing can be started where nothing is known."""
+    unknown = sorted(set(given) - set(KEYS))
+    if unknown:
+        raise InvalidInput("hosts: %s: unknown key %r; known are %s" % (name, unknown[0], ", ".join(KEYS)))
+    found = contexts.normalise(*layers(given, name, load_file, manifest_layer or {}))
+    facts = given.get("facts") or None
+    if facts is not None and not isinstance(facts, Mapping):
+        raise scalars.wrong("hosts: %s: facts" % name, "a dict", facts)
+    gone = scalars.to_bool(given.get("unreachable") or False, "unreachable") or not scalars.to_bool(
+        given.get("reachable", True), "reachable"
+    )
+    reason = " ".join(str(given.get("reason") or "").split())
+    host = {
+        "context": apply_presets(found["context"]),
+        "facts": scalars.plain(facts, "facts of host %s" % name) if facts else None,
+        "runtime": str(given.get("runtime") or "").strip().lower(),
+        "reachable": not gone and facts is not None,
+        "reason": reason or ("" if gone or facts else "mad.engine.gpu_info gave no facts of it"),
+    }
+    return host, found["warnings"]
+
+
+def make_hosts(
+    given: Mapping[str, Mapping[str, Any]], load_file: LoadFile, manifest_layer: Optional[Mapping[str, Any]] = None
+) -> Tuple[Dict[str, Dict[str, Any]], List[str]]:
+    """All hosts, in order, and each warning once; a file is read once."""
+    hosts: Dict[str, Dict[str, Any]] = {}
+    warnings: Dict[str, None] = {}
+    load = functools.lru_cache(maxsize=None)(load_file)
+    for name in given:
+        hosts[name], notes = make_host(name, given[name], load, manifest_layer)
+        warnings.update(dict.fromkeys(notes))
+    return hosts, list(warnings)

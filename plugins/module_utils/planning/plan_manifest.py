@@ -1,0 +1,69 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs out of a build manifest: its images, its cards, and what of its context is meant for the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from ..base.errors import InvalidInput, MadError
+from ..base.merge import merge
+from ..containers import registry as registries
+from ..models import cards
+from .plan_image import Variant, manifest_image
+
+_OF_THE_RUN = ("docker_env_vars", "guest_os", "tools", "pre_scripts", "post_scripts", "encapsulate_script")
+_OF_THE_DEPLOYMENT = ("slurm", "k8s", "distributed", "env_vars")
+# Found on the machine that built, so of no meaning on the one that runs.
+_DETECTED = ("MAD_GPU_VENDOR", "MAD_RUNTIME_NGPUS", "MAD_MULTI_NODE_RUNNER")
+_DETECTED_START = "MAD_SYSTEM_"
+
+
+def _card(raw: Mapping[str, Any], path: str) -> Tuple[Dict[str, Any], Optional[MadError]]:
+    """A card of the manifest in its normal form; one that is wrong comes back as it is, with its error."""
+    given = {key: value for key, value in raw.items() if key != "source"}
+    try:
+        return cards.complete(cards.entry(dict({"dockerfile": "", "args": ""}, **given), path, "", 0), "")[0], None
+    except InvalidInput as error:
+        return dict(given), error
+
+
+def _in_registry(record: Mapping[str, Any], registry: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record as it is in another registry than the manifest's, under the name a push there gives. An image that was only named stays."""
+    if not registry or record["given"]:
+        return record
+    credential = registries.credential_for(registry, credentials)
+    return dict(record, registry_image=registries.push_name(str(record["docker_image"]), registry, credential))
+
+
+def entries(
+    manifest: Mapping[str, Any], registry: str = "", credentials: Optional[Mapping[str, Any]] = None
+) -> List[Tuple[Dict[str, Any], Variant, Optional[MadError]]]:
+    """(card, image, problem) of every image of manifest.read(); a model with several has one variant for each, named by the image.
+
+    `registry` (mad_registry) is where images come from instead of the manifest's own.
+    """
+    place = registries.normalise(registry)
+    count = Counter(str(card["name"]) for card in manifest["models"].values())
+    found = []
+    for record in manifest["images"]:
+        card, problem = _card(manifest["models"][record["name"]], str(manifest["path"]))
+        variant = record["name"] if count[str(card["name"])] > 1 else ""
+        found.append((card, manifest_image(_in_registry(record, place, credentials or {}), variant), problem))
+    return found
+
+
+def context_layer(manifest: Mapping[str, Any]) -> Dict[str, Any]:
+    """The lowest layer of every host's context: what the build wrote down for the run. Mounts, GPUs and vendor are the host's own."""
+    context = manifest["context"]
+    config = (manifest.get("deployment") or {}).get("config") or {}
+    layer = {key: context[key] for key in _OF_THE_RUN if context.get(key)}
+    layer.update({key: config[key] for key in _OF_THE_DEPLOYMENT if config.get(key)})
+    variables = layer.get("docker_env_vars") or {}
+    if isinstance(variables, Mapping):
+        layer["docker_env_vars"] = {
+            name: value for name, value in variables.items() if name not in _DETECTED and not str(name).startswith(_DETECTED_START)
+        }
+    return merge(layer)

@@ -1,0 +1,65 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The model repository as the plan sees it: what exists, and content hashes, each computed once."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from typing import Any, Dict, List, Mapping, Tuple
+
+from ..base.canonical import hash_tree, hash_value
+from ..base.errors import InvalidInput
+from ..building import build_source, dockerfiles
+
+COMMON = "scripts/common"  # on every host, whatever the model
+
+
+class Repository:
+    """Answers about one repository; remembers every hash, so that a plan of many hosts reads each file once."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.realpath(path)
+        self._trees: Dict[str, str] = {}
+        self._contexts: Dict[Tuple[str, str], str] = {}
+        self._candidates: Dict[str, List[dockerfiles.Candidate]] = {}
+        self._sources: Dict[str, Dict[str, Any]] = {}
+
+    def inside(self, path: str, what: str) -> str:
+        """A path relative to the repository in its one form; what leads out of it is an error that names `what`."""
+        relative = posixpath.normpath(path)
+        if posixpath.isabs(relative) or relative == ".." or relative.startswith("../"):
+            raise InvalidInput("%s: %r leads out of the repository %s" % (what, path[:200], self.path))
+        return relative
+
+    def is_file(self, path: str) -> bool:
+        """Whether a relative path is a file."""
+        return os.path.isfile(os.path.join(self.path, path))
+
+    def is_dir(self, path: str) -> bool:
+        """Whether a relative path is a directory."""
+        return os.path.isdir(os.path.join(self.path, path))
+
+    def tree(self, path: str) -> str:
+        """Content hash of a file or directory; "" for what is not there."""
+        if path not in self._trees:
+            full = os.path.join(self.path, path)
+            try:
+                self._trees[path] = hash_tree(full) if os.path.exists(full) else ""
+            except OSError as error:
+                raise InvalidInput("%s cannot be read: %s" % (error.filename or full, error.strerror)) from error
+        return self._trees[path]
+
+    def candidates(self, prefix: str) -> List[dockerfiles.Candidate]:
+        """Dockerfiles of a prefix."""
+        if prefix not in self._candidates:
+            self._candidates[prefix] = dockerfiles.candidates(self.path, prefix)
+        return self._candidates[prefix]
+
+    def source(self, request: Mapping[str, Any]) -> Dict[str, Any]:
+        """build_source.describe() of a build request."""
+        key = hash_value([request["dockerfile"], request["dockercontext"], request["build_args"]])
+        if key not in self._sources:
+            self._sources[key] = build_source.describe(request, self.path, self._contexts)
+        return self._sources[key]

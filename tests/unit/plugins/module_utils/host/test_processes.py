@@ -1,0 +1,100 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Processes: identity, descent, the end of everything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.host import processes
+
+
+def test_identity_survives_reuse_of_a_pid() -> None:
+    child = subprocess.Popen(["sleep", "30"])
+    ticks = processes.start_ticks(child.pid)
+    assert processes.is_alive(child.pid, ticks) and not processes.is_alive(child.pid, ticks + 1)
+    assert processes.command_of(child.pid) == ["sleep", "30"] and processes.session_of(child.pid) == os.getsid(child.pid)
+    child.kill()
+    time.sleep(0.1)
+    assert not processes.is_alive(child.pid, ticks)  # a zombie
+    child.wait()
+    assert processes.start_ticks(child.pid) == 0 and processes.command_of(child.pid) == []
+
+
+def test_marker_and_descendants() -> None:
+    script = "setsid sleep 30 & sleep 30"
+    child = subprocess.Popen(["bash", "-c", script], env=dict(os.environ, MAD_TEST_MARK="x/1"))
+    try:
+        time.sleep(0.3)
+        assert len(processes.with_marker("MAD_TEST_MARK=x/1")) == 3 and processes.with_marker("MAD_TEST_MARK=x/") == set()
+        assert len(processes.descendants([child.pid])) == 2
+        assert processes.has_children()
+    finally:
+        met, left = processes.kill_all(lambda: processes.with_marker("MAD_TEST_MARK=x/1"), 0.0)
+    assert met == 3 and left == set()
+
+
+KILLER = """
+import os, subprocess, sys, time
+sys.path.insert(0, %r)
+from ansible_collections.mad.engine.plugins.module_utils.host import processes
+processes.become_subreaper()
+subprocess.Popen(["bash", "-c", %r])
+time.sleep(0.5)
+met, left = processes.kill_all(lambda: processes.descendants([os.getpid()]), %r)
+print(met, len(left), processes.has_children())
+"""
+
+
+@pytest.mark.parametrize("grace", [0.0, 0.3])
+def test_nothing_escapes(grace: float) -> None:
+    """Other sessions, double forks, ignored signals, an empty environment: all are ended."""
+    tag = "87%03d" % (os.getpid() % 1000)
+    script = (
+        "trap '' TERM; setsid sleep {0} & (setsid env -i sleep {0} &) ; "
+        "(nohup bash -c \"trap '' TERM; sleep {0}; sleep {0}\" &); sleep {0}; sleep {0}"
+    ).format(tag)
+    path = os.environ["ANSIBLE_COLLECTIONS_PATH"]
+    done = subprocess.run([sys.executable, "-c", KILLER % (path, script, grace)], capture_output=True, text=True, check=True)
+    met, left, children = done.stdout.split()
+    assert int(met) >= 5 and (left, children) == ("0", "False")
+    assert subprocess.run(["pgrep", "-f", "sleep " + tag], capture_output=True, check=False).stdout == b""
+
+
+def test_exit_codes() -> None:
+    assert processes.exit_code(3 << 8) == (3, 0)
+    assert processes.exit_code(9) == (137, 9)
+
+
+def test_boot_id_that_cannot_be_read(tmp_path: Path) -> None:
+    assert processes.boot_id()
+    with pytest.raises(MadError, match="boot id"):
+        processes.boot_id(str(tmp_path / "nothing"))
+
+
+def test_clock_is_that_of_proc_uptime() -> None:
+    with open("/proc/uptime", encoding="ascii") as stream:
+        assert abs(float(stream.read().split()[0]) - processes.uptime()) < 0.5
+
+
+def test_cgroup_where_one_may_be_made(tmp_path: Path) -> None:
+    """A cgroup v2 folder is used, removed at the end; where there is none every call does nothing."""
+    (tmp_path / "own").mkdir()
+    nothing = processes.Cgroup("x", str(tmp_path), "/own")
+    nothing.enter(), nothing.kill(), nothing.remove()
+    assert nothing.path == "" and nothing.pids() == set()
+    (tmp_path / "own" / "cgroup.controllers").write_text("")
+    group = processes.Cgroup("x", str(tmp_path), "/own")
+    assert group.path == str(tmp_path / "own" / "x")
+    (Path(group.path) / "cgroup.procs").write_text("12\n34\n0\n")
+    assert group.pids() == {12, 34}
+    group.kill()
+    assert (Path(group.path) / "cgroup.kill").read_text() == "1"

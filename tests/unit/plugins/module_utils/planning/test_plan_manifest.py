@@ -1,0 +1,115 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs from a build manifest: only its images, hardware that does not fit is skipped, its context is the lowest layer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.mad.engine.plugins.module_utils.building import manifest
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_manifest
+from ansible_collections.mad.engine.tests.support import plans
+from ansible_collections.mad.engine.tests.support.plans import card, host
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return plans.repository(tmp_path)
+
+
+def image(model: str, **more: str) -> dict:
+    return dict({"model": model, "docker_image": "ci-" + model, "dockerfile": "docker/x.Dockerfile", "digest": plans.DIGEST}, **more)
+
+
+def read(folder: Path, images: dict, models: dict, **more: object) -> dict:
+    path = folder / "build_manifest.json"
+    path.write_text(json.dumps(dict({"built_images": images, "built_models": models}, **more)))
+    return manifest.read(str(path))
+
+
+def test_runs_are_its_images(repo: Path, tmp_path: Path) -> None:
+    known = read(tmp_path, {"ci-dummy": image("dummy", registry_image="r/ci-dummy")}, {"ci-dummy": card()})
+    (run,) = plans.runs(repo, [card("not_this")], manifest=known)
+    assert run["model"] == "dummy" and run["outcome"] is None
+    assert (run["image"]["digest"], run["image"]["registry_image"], run["image"]["given"]) == (plans.DIGEST, "r/ci-dummy", False)
+    assert plans.make(repo, manifest=known)["builds"] == []
+    assert plan.resolve(run, plans.facts(), {}) == run
+
+
+def test_madengine_s_own_manifest(repo: Path, tmp_path: Path) -> None:
+    model = {
+        "name": "dummy",
+        "dockerfile": "docker/dummy",
+        "scripts": "scripts/dummy/run.sh",
+        "n_gpus": 1,
+        "tags": "a,b",
+        "args": "",
+        "skip_gpu_arch": "A100",
+    }
+    known = read(
+        tmp_path,
+        {"ci-dummy": image("dummy", digest="")},
+        {"ci-dummy": model},
+        deployment_config={"target": "local", "env_vars": {}, "debug": False},
+    )
+    (run,) = plans.runs(repo, manifest=known)
+    assert run["image"]["given"] is True and run["card"]["tags"] == ["a", "b"] and run["skip_gpu_arch"] == ["A100"]
+    assert plan.resolve(run, plans.facts(), {})["image"]["digest"] == ""
+
+
+def test_other_hardware_is_skipped(repo: Path, tmp_path: Path) -> None:
+    images = {
+        "a": image("dummy", gpu_vendor="AMD", gpu_architecture="gfx942"), "b": image("dummy", gpu_vendor="NVIDIA"),
+        "c": image("dummy", gpu_vendor="AMD", gpu_architecture="gfx90a"),
+    }  # fmt: skip
+    found = plans.runs(repo, manifest=read(tmp_path, images, dict.fromkeys(images, card())))
+    assert [run["outcome"] and run["outcome"]["status"] for run in found] == [None, "SKIPPED", "SKIPPED"]
+    assert "gfx90a" in found[2]["outcome"]["reason"] and "NVIDIA" in found[1]["outcome"]["reason"]
+    assert len({run["id"] for run in found}) == 3
+
+
+def test_a_bad_card_of_a_manifest_is_one_row(repo: Path, tmp_path: Path) -> None:
+    images = {"a": image("x"), "b": image("dummy")}
+    found = plans.runs(repo, manifest=read(tmp_path, images, {"a": {"name": "x", "scripts": 5}, "b": card()}))
+    assert found[0]["outcome"]["failure_class"] == "invalid" and "scripts" in found[0]["outcome"]["reason"]
+    assert found[1]["outcome"] is None
+
+
+def test_an_image_needs_an_engine(repo: Path, tmp_path: Path) -> None:
+    known = read(tmp_path, {"a": image("dummy", digest="")}, {"a": card()})
+    (run,) = plans.runs(repo, None, {"n1": host(known=plans.NO_ENGINE)}, manifest=known)
+    assert run["outcome"]["failure_class"] == "infra" and "no engine" in run["outcome"]["reason"]
+
+
+def test_its_context_is_the_lowest_layer(tmp_path: Path) -> None:
+    context = {
+        "docker_env_vars": {"FOO": "1", "MAD_SYSTEM_GPU_ARCHITECTURE": "gfx90a", "MAD_GPU_VENDOR": "AMD"}, "docker_mounts": {"/a": "/b"},
+        "gpu_vendor": "AMD", "docker_gpus": "0", "pre_scripts": [{"path": "x"}],
+    }  # fmt: skip
+    known = read(
+        tmp_path,
+        {},
+        {},
+        context=context,
+        deployment_config={"target": "local", "env_vars": {"BAR": "2"}, "distributed": {"launcher": "vllm"}},
+    )
+    assert plan_manifest.context_layer(known) == {
+        "docker_env_vars": {"FOO": "1"}, "pre_scripts": [{"path": "x"}], "env_vars": {"BAR": "2"}, "distributed": {"launcher": "vllm"},
+    }  # fmt: skip
+
+
+def test_the_registry_of_the_play_stands_above_the_manifest_s(repo: Path, tmp_path: Path) -> None:
+    images = {
+        "ci-dummy": image("dummy", registry_image="old:5000/ci-dummy"),
+        "named": image("named", registry_image="x/y:1", local_image=True),
+    }
+    known = read(tmp_path, images, {"ci-dummy": card(), "named": card("named")})
+    before, named = plans.runs(repo, manifest=known)
+    moved, named_too = plans.runs(repo, manifest=known, registry="http://new:5000/")
+    assert moved["image"]["registry_image"] == "new:5000/ci-dummy"
+    assert moved["id"] == before["id"]  # where an image with an id comes from is not what it is
+    assert named_too == named

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When which host is asked again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.mad.engine.plugins.module_utils.results import monitor
+
+
+def answer(done, total, failure=0):
+    return {"counts": {"done": done, "total": total, "failure": failure}}
+
+
+def test_the_schedule_is_fast_first_and_polite_later():
+    assert [monitor.interval(number, 3) for number in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    assert monitor.interval(9, 1000) == 200
+
+
+def test_a_day_of_rounds_fits_into_few_levels():
+    sizes = [monitor.level_size(level) for level in range(16)]
+    assert sum(sizes) * 30 > 24 * 3600
+    assert sizes[0] == 4
+
+
+@pytest.mark.parametrize("text, planned, limit", [("", 10, None), ("5", 10, 5), ("0", 10, 0), ("10%", 200, 20), ("0.5%", 1000, 5)])
+def test_failure_limit(text, planned, limit):
+    assert monitor.failure_limit(text, planned) == limit
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "5.5", "nan%", "%", "inf%"])
+def test_a_bad_failure_limit_is_refused(text):
+    with pytest.raises(ValueError, match="mad_max_failures"):
+        monitor.failure_limit(text, 10)
+
+
+def test_a_campaign_that_was_over_at_the_start_is_finished():
+    state = monitor.begin(["a"], {"a": answer(2, 2)}, 100.0)
+    assert state["finished"]
+    assert monitor.ask(state, 200.0)["asked"] == []
+
+
+def test_a_run_that_its_host_never_took_is_not_waited_for():
+    state = monitor.begin(["a"], {"a": {"failed": True, "msg": "disk full"}}, 0.0)
+    assert not state["finished"]
+    state = monitor.ask(state, 10.0)
+    state = monitor.advance(state, {"a": dict(answer(1, 2), never_started=["0" * 16])}, 11.0, contact_timeout=600, limit=None)
+    assert state["finished"] and not state["hosts"]["a"]["lost"]
+
+
+def test_a_silent_host_is_asked_more_and_more_rarely_and_then_given_up():
+    state = monitor.begin(["a", "b"], {"a": answer(0, 1), "b": answer(0, 1)}, 0.0)
+    silent = {"a": answer(0, 1), "b": {"unreachable": True, "msg": "no route"}}
+    asked, now = [], 0.0
+    while now < 700:
+        state = monitor.ask(state, now)
+        if "b" in state["asked"]:
+            asked.append(now)
+        state = monitor.advance(state, silent, now, contact_timeout=600, limit=None)
+        now += 10
+    pauses = [later - earlier for earlier, later in zip(asked, asked[1:])]
+    assert pauses[:-1] == sorted(pauses[:-1]) and pauses[-2] > 10 * pauses[0]  # the last one ends at the time limit
+    assert state["hosts"]["b"]["lost"] and "no route" in state["hosts"]["b"]["reason"]
+    assert not state["hosts"]["a"]["lost"] and not state["finished"]
+
+
+def test_an_old_answer_of_a_host_that_was_not_asked_does_not_count():
+    state = monitor.begin(["a"], {"a": answer(0, 1)}, 0.0)
+    state = dict(state, asked=[])
+    later = monitor.advance(state, {"a": answer(0, 1)}, 500.0, 600, None)
+    assert later["hosts"]["a"]["contact"] == 0.0
+
+
+def test_a_host_that_is_about_to_finish_is_asked_early():
+    state = monitor.begin(["a"], {"a": answer(0, 10)}, 0.0)
+    state = dict(state, round=9, asked=["a"])
+    state = monitor.advance(state, {"a": answer(9, 10)}, 18.0, 600, None)
+    assert state["delay"] == pytest.approx(2.0)
+
+
+def test_too_many_failures_stop_the_campaign_once():
+    state = monitor.begin(["a"], {"a": answer(0, 10)}, 0.0)
+    state = monitor.advance(monitor.ask(state, 1.0), {"a": answer(3, 10, failure=3)}, 1.0, 600, limit=2)
+    assert "3 runs failed" in state["stop"]
+    again = monitor.advance(monitor.ask(state, 9.0), {"a": answer(6, 10, failure=6)}, 9.0, 600, limit=2)
+    assert again["stop"] == state["stop"]
+
+
+def test_it_is_never_finished_while_a_host_has_runs_and_answers():
+    state = monitor.begin(["a", "b"], {"a": answer(1, 1)}, 0.0)
+    for now in range(1, 20):
+        state = monitor.advance(monitor.ask(state, now * 400.0), {"b": answer(0, 1)}, now * 400.0, 600, None)
+        assert not state["finished"]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from(["ok", "gone", "broken"]), min_size=1, max_size=40))
+def test_delays_are_bounded_and_input_is_not_changed(answers):
+    polls = {"ok": answer(1, 5), "gone": {"unreachable": True}, "broken": {"failed": True, "msg": "x"}}
+    state = monitor.begin(["a"], {}, 0.0)
+    now = 0.0
+    for word in answers:
+        before = repr(state)
+        after = monitor.advance(monitor.ask(state, now), {"a": polls[word]}, now, 600, None)
+        assert repr(state) == before
+        assert 0 <= after["delay"] <= monitor.SLOWEST
+        state, now = after, now + max(after["delay"], 1.0)
