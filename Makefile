@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Aliases; the commands themselves are dev/demo, dev/demo-training and dev/test.
-.PHONY: demo demo-training test check bench clean
+.PHONY: demo demo-training test check bench bench-training clean
 
 demo:
 	@dev/demo
@@ -19,6 +19,11 @@ check:
 
 bench:
 	@dev/test --bench
+	@dev/demo-training --bench --quick
+
+# The training engine's goals: number, value, limit, verdict.
+bench-training:
+	@dev/demo-training --bench
 
 clean:
 	rm -rf .venv .dev dist build

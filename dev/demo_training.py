@@ -24,6 +24,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import bootstrap
 import training_env
@@ -148,9 +149,18 @@ def serve(engine: Engine, run: Path, options: list[str], folder: Path) -> None:
         say("the server answers /predict: class %s" % answer["prediction"])
 
 
+def bench(options: list[str]) -> NoReturn:
+    """Become the benchmark of the engine; it ends with 1 when a goal is missed."""
+    tools = training_env.ensure("test")
+    program = str(training_env.FOLDER / "bench" / "bench_engine.py")
+    os.execve(tools.python, [tools.python, program, *options], {**os.environ, **training_env.settings(tools)})
+
+
 def main() -> None:
-    """Run the demo; the run folders stay in .dev/demo-training."""
+    """Run the demo; the run folders stay in .dev/demo-training. With --bench, measure the engine's goals instead."""
     bootstrap.check_home()
+    if "--bench" in sys.argv:
+        bench([word for word in sys.argv[1:] if word != "--bench"])
     began = time.monotonic()
     engine = Engine(training_env.ensure("demo"))
     home = bootstrap.HOME / ".dev" / "demo-training"

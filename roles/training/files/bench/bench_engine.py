@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 import torch.nn.functional as F
+from bench_contracts import PARTS
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -56,10 +57,10 @@ def cpu(work: Callable[[], object], count: int) -> float:
     return (time.process_time() - begin) / count * 1e6
 
 
-def report(name: str, value: float, goal: float, unit: str = "") -> bool:
+def report(number: int, name: str, value: float, goal: float, unit: str = "") -> bool:
     """One line; whether the goal is met."""
     met = value <= goal
-    print(f"{name:<58} {value:>10.4g} {unit:<6} goal <= {goal:<8g} {'met' if met else 'MISSED'}")
+    print(f"{number:>2}  {name:<60} {value:>10.4g} {unit:<6} goal <= {goal:<8g} {'met' if met else 'MISSED'}", flush=True)
     return met
 
 
@@ -140,8 +141,8 @@ def bench_step(quick: bool) -> list[bool]:
     found = best_of({"bare": lambda: bare(steps, features=False), "features": lambda: bare(steps, features=True),
                      "engine": lambda: engine(steps)}, rounds)
     print(f"us/step: bare {found['bare']:.1f}, bare with the same features {found['features']:.1f}, engine {found['engine']:.1f}")
-    return [report("engine over bare, us/step", found["engine"] - found["bare"], 40, "us"),
-            report("engine / bare loop with the same features", found["engine"] / found["features"], 1.0)]
+    return [report(2, "engine over bare, us/step", found["engine"] - found["bare"], 40, "us"),
+            report(2, "engine / bare loop with the same features", found["engine"] / found["features"], 1.0)]
 
 
 # -- the gradient monitor
@@ -171,7 +172,7 @@ def bench_monitor(quick: bool) -> list[bool]:
 
     count, rounds = (30, 5) if quick else (100, 9)
     found = best_of({"plan": lambda: cpu(lambda: plan_monitor(model), count), "ours": lambda: cpu(ours, count)}, rounds)
-    return [report("gradient monitor / the plan's", found["ours"] / found["plan"], 0.1)]
+    return [report(3, "gradient monitor / the plan's", found["ours"] / found["plan"], 0.1)]
 
 
 # -- losses
@@ -184,7 +185,7 @@ def bench_loss(quick: bool) -> list[bool]:
     count, rounds = (500, 5) if quick else (2000, 9)
     found = best_of({"plain": lambda: cpu(lambda: F.cross_entropy(logits, labels), count),
                      "ours": lambda: cpu(lambda: strategy.compute_loss(batch, ModelOutput(logits)), count)}, rounds)
-    return [report("loss strategy over F.cross_entropy", found["ours"] - found["plain"], 15, "us")]
+    return [report(4, "loss strategy over F.cross_entropy", found["ours"] - found["plain"], 15, "us")]
 
 
 # -- data
@@ -205,7 +206,7 @@ def bench_data(quick: bool) -> list[bool]:
 
     found = best_of({"DataLoader": theirs, "ours": lambda: cpu(lambda: next(windows), count)}, rounds)
     print(f"us/batch: DataLoader {found['DataLoader']:.1f}, ours {found['ours']:.1f}")
-    return [report("data / DataLoader", found["ours"] / found["DataLoader"], 0.4)]
+    return [report(6, "data / DataLoader", found["ours"] / found["DataLoader"], 0.4)]
 
 
 # -- checkpoints
@@ -243,17 +244,20 @@ def bench_checkpoint(quick: bool) -> list[bool]:
     shutil.rmtree(folder)
     times = (found["torch"] * 1e3, min(stalls[1:]) * 1e3, found["ours"] * 1e3)
     print("ms: atomic torch.save {:.1f}, stall {:.1f}, written after {:.1f} more".format(*times))
-    return [report("checkpoint stall / atomic torch.save", min(stalls[1:]) / found["torch"], 0.15)]
+    return [report(5, "checkpoint stall / atomic torch.save", min(stalls[1:]) / found["torch"], 0.15)]
 
 
 def main() -> int:
     """Run all; 1 when a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--only", help="one of step, monitor, loss, data, checkpoint")
+    parser.add_argument("--only", help="one part: step, monitor, loss, data, checkpoint, " + ", ".join(PARTS))
     arguments = parser.parse_args()
     parts = {"step": bench_step, "monitor": bench_monitor, "loss": bench_loss, "data": bench_data, "checkpoint": bench_checkpoint}
+    if arguments.only not in (None, *parts, *PARTS):
+        parser.error(f"there is no part {arguments.only!r}")
     met = [ok for name, part in parts.items() if arguments.only in (None, name) for ok in part(arguments.quick)]
+    met += [report(*line) for name, part in PARTS.items() if arguments.only in (None, name) for line in part(arguments.quick)]
     print(f"{sum(met)} of {len(met)} goals met")
     return 0 if all(met) else 1
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
+import sys
 import threading
 import time
 from pathlib import Path
@@ -24,6 +24,7 @@ from training_engine.data.loader import MapDataModule
 from training_engine.data.stream import StreamDataModule
 from training_engine.errors import DataError, NoRetryError, UsageError
 from training_engine.export import export_bundle
+from training_engine.export import mar_handler as handler
 from training_engine.factory import make_data, make_model, make_trainer
 from training_engine.health import GradientMonitor
 from training_engine.hooks import Hook
@@ -143,13 +144,38 @@ def test_an_unknown_tracker_is_a_usage_error(small):
 
 
 @pytest.mark.slow
-def test_real_trackers(small, monkeypatch):
-    """TensorBoard, MLflow on SQLite and Weights & Biases offline take a real run, and a resumed one goes on in the same MLflow run."""
-    pytest.importorskip("tensorboard")
-    mlflow = pytest.importorskip("mlflow.tracking")
+def test_weights_and_biases_offline(small, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setattr(trackers, "PATIENCE", 120.0)
-    config = small(max_steps=4, trackers="tensorboard,mlflow,wandb")
+    config = small(max_steps=4, trackers="wandb")
+    make_trainer(config).train()
+    assert _events(config, "tracker_failed") == []
+    assert list((Path(config.run.run_dir) / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_the_adapter_of_weights_and_biases(small, monkeypatch):
+    """What is called of the library, on a stand-in for it: the real one is started in the long suite."""
+    calls: list[tuple] = []
+    run = SimpleNamespace(log=lambda values, step: calls.append((step, sorted(values))), finish=lambda: calls.append(("finish",)))
+    library = SimpleNamespace(init=lambda **options: calls.append((options["mode"], options["resume"])) or run, Settings=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "wandb", library)
+    make_trainer(small(max_steps=1, eval_every=0, val_fraction=0.0, trackers="wandb")).train()
+    assert calls == [("offline", "allow"), (1, ["grad_norm", "loss", "lr"]), ("finish",)]
+
+
+@pytest.mark.parametrize("name,module", [("tensorboard", "torch.utils.tensorboard"), ("mlflow", "mlflow.tracking"), ("wandb", "wandb")])
+def test_a_tracker_that_is_not_installed(name, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=r"training-engine\[track\]"):
+        Tracking([name])
+
+
+def test_real_trackers(small, monkeypatch):
+    """TensorBoard and MLflow on SQLite take a real run, and a resumed one goes on in the same MLflow run."""
+    pytest.importorskip("tensorboard")
+    mlflow = pytest.importorskip("mlflow.tracking")
+    monkeypatch.setattr(trackers, "PATIENCE", 120.0)
+    config = small(max_steps=4, trackers="tensorboard,mlflow")
     make_trainer(config).train()
     make_trainer(config.with_values(max_steps=6)).train()
     assert _events(config, "tracker_failed") == []
@@ -162,7 +188,6 @@ def test_real_trackers(small, monkeypatch):
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     run, = client.search_runs(["0"])
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2, 3, 4, 5, 6]
-    assert list((folder / "wandb").glob("offline-run-*"))
 
 
 # -- the dashboard
@@ -289,6 +314,30 @@ def test_lightning_accumulates_once(tmp_path):
         running.fit(Module(poison=True), data)
 
 
+def _stand_in(steps: int):
+    """Something that looks like a Lightning trainer: its class and module name are all that is looked at."""
+    kind = type("Trainer", (), {"__module__": "pytorch_lightning.trainer.trainer"})
+    made = kind()
+    made.accumulate_grad_batches, made.global_step = steps, 3
+    return made
+
+
+def test_accumulation_beside_lightning(monkeypatch):
+    with pytest.raises(UsageError, match="8 micro-batches for one update"):
+        LightningAdapter(_stand_in(4), 2)
+    for theirs, ours in ((4, 1), (1, 4)):
+        adapter = LightningAdapter(_stand_in(theirs), ours)
+        assert (adapter.accumulation_steps, adapter.step) == (4, 3)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch.callbacks", SimpleNamespace(Callback=object))
+    seen: list[object] = []
+    watch = adapter.watch(SimpleNamespace(check_gradients=seen.append))
+    watch.on_before_optimizer_step(None, "module", None)
+    assert seen == ["module"]
+    monkeypatch.setitem(sys.modules, "lightning.pytorch.callbacks", None)
+    with pytest.raises(UsageError, match=r"training-engine\[interop\]"):
+        adapter.watch(GradientMonitor())
+
+
 def test_only_a_lightning_trainer_is_one(small):
     other = make_trainer(small())
     assert not is_lightning_trainer(other)
@@ -387,7 +436,7 @@ def test_every_format_agrees_and_is_reproducible(tmp_path):
     assert {name for name in files[0] if files[0][name] != files[1][name]} == set()
 
 
-def test_the_handler_of_the_archive(tmp_path):
+def test_the_handler_of_the_archive(tmp_path, monkeypatch):
     """The handler that is in the archive, called as TorchServe calls it."""
     import zipfile
 
@@ -398,9 +447,12 @@ def test_the_handler_of_the_archive(tmp_path):
         archive.extractall(tmp_path / "mar")
     manifest = json.loads((tmp_path / "mar" / "MAR-INF" / "MANIFEST.json").read_text())
     assert (tmp_path / "mar" / manifest["model"]["serializedFile"]).exists()
-    spec = importlib.util.spec_from_file_location("handler", tmp_path / "mar" / manifest["model"]["handler"])
-    handler = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(handler)
+    copied = (tmp_path / "mar" / manifest["model"]["handler"]).read_text()
+    inputs = [["pixel_values", "float32"]]
+    assert f"\nINPUTS: list[list[str]] = {inputs!r}\n" in copied
+    assert copied.replace(repr(inputs), "[]") == Path(handler.__file__).read_text()
+    monkeypatch.setattr(handler, "INPUTS", inputs)
+    monkeypatch.setattr(handler, "_state", {})
     context = SimpleNamespace(system_properties={"model_dir": str(tmp_path / "mar")})
     assert handler.handle(None, context) is None
     body = json.dumps({"inputs": {"pixel_values": example["pixel_values"][:2].tolist()}}).encode()

