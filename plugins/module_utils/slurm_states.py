@@ -22,6 +22,7 @@ class State(NamedTuple):
     failure_class: str = ""
     reason: str = ""
     known: bool = True
+    good: bool = False  # it ended, and Slurm says well
 
 
 _TABLE: Dict[str, State] = {
@@ -42,8 +43,8 @@ _TABLE: Dict[str, State] = {
     "RESIZING": State(RUNNING),
     "UPDATE_DB": State(RUNNING),
     "EXPEDITING": State(QUEUED),
-    "COMPLETED": State(ENDED),
-    "FAILED": State(ENDED),
+    "COMPLETED": State(ENDED, good=True),
+    "FAILED": State(ENDED, reason="its script ended with an exit status that is not 0"),
     "TIMEOUT": State(ENDED, "timeout", "Slurm ended the job at its time limit"),
     "OUT_OF_MEMORY": State(ENDED, "oom", "Slurm killed the job for memory"),
     "CANCELLED": State(ENDED, "cancelled", "the Slurm job was cancelled"),
@@ -53,7 +54,7 @@ _TABLE: Dict[str, State] = {
     "DEADLINE": State(ENDED, "timeout", "the job could not end before its deadline"),
     "LAUNCH_FAILED": State(ENDED, "launch", "Slurm could not start the job on its nodes"),
     "RECONFIG_FAIL": State(ENDED, "infra", "a node of the job could not be reconfigured"),
-    "SPECIAL_EXIT": State(ENDED),
+    "SPECIAL_EXIT": State(ENDED, reason="its script ended with an exit status for which the site holds jobs"),
 }
 _SHORT: Dict[str, str] = {
     pair.partition("=")[0]: pair.partition("=")[2]
@@ -64,7 +65,10 @@ _SHORT: Dict[str, str] = {
     ).split()
 }
 # Reasons of a pending job that no waiting will change; sbatch accepted it all the same.
-_NEVER = ("DependencyNeverSatisfied", "BadConstraints", "InvalidQOS", "InvalidAccount", "JobHeldUser")
+_NEVER = (
+    *("DependencyNeverSatisfied", "BadConstraints", "InvalidQOS", "InvalidAccount", "JobHeldUser"),
+    *("PartitionNodeLimit", "PartitionTimeLimit"),
+)
 NAMES = tuple(_TABLE)
 
 

@@ -117,3 +117,10 @@ def outcome_of(job: Job, marked: bool) -> Dict[str, Any]:
 def retries(record: Mapping[str, Any]) -> bool:
     """Whether another attempt on other nodes makes sense: what the cluster did to a run, never what the model did."""
     return record.get("status") == "FAILURE" and record.get("failure_class") in ("infra", "preempted", "launch", "lost_contact")
+
+
+def newest(jobs: Sequence[Job]) -> Optional[int]:
+    """The number of the youngest job; numbers wrap, so one that has not ended comes before one that has."""
+    if not jobs:
+        return None
+    return max(jobs, key=lambda job: (job.state.phase != slurm_states.ENDED, job.job)).job

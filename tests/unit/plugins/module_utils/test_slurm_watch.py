@@ -78,6 +78,10 @@ def test_an_unknown_state_is_never_an_end(text: str) -> None:
     assert found.known or (found.phase == RUNNING and found.reason)
 
 
+def test_only_completed_is_a_good_end() -> None:
+    assert [name for name in slurm_states.NAMES if slurm_states.state(name).good] == ["COMPLETED"]
+
+
 # -- what commands print -----------------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +126,12 @@ def test_config() -> None:
     assert not slurm_output.requeues({"RequeueExit": "(null)"}, 75)
 
 
+def test_the_youngest_job_that_has_not_ended_counts_before_one_that_has() -> None:
+    assert slurm_watch.newest([]) is None
+    assert slurm_watch.newest([job("COMPLETED", 5), job("FAILED", 9)]) == 9
+    assert slurm_watch.newest([job("COMPLETED", 60000), job("RUNNING", 3)]) == 3, "numbers wrap"
+
+
 # -- decisions ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +162,7 @@ def test_what_goes_on() -> None:
         assert verdict.phase != ENDED and verdict.outcome == {} and bool(verdict.warning) == (state == "NEWSTATE")
     assert judge(seen(None, silent=5)).phase == RUNNING, "accounting may be late"
     assert "for ever" in judge(seen("PENDING", reason="DependencyNeverSatisfied")).warning
+    assert "PartitionNodeLimit" in judge(seen("PENDING", reason="(PartitionNodeLimit)")).warning
     assert judge(seen("PENDING", reason="Priority")).warning == ""
 
 

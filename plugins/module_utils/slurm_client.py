@@ -1,0 +1,162 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Slurm's commands on this machine: submit, ask, cancel. One command for all jobs; a scheduler that does not answer is not a lost job."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from . import slurm_output, slurm_states, slurm_watch
+from .base.errors import LaunchError, MadError
+from .base.secret_names import is_secret_name
+from .slurm_output import Job
+
+ANSWER_SECONDS = 60.0
+# What a command says when slurmctld or slurmdbd cannot be reached now; anything else is an answer.
+_SILENT = (
+    "unable to contact slurm controller",
+    "connection refused",
+    "connection timed out",
+    "socket timed out",
+    "zero bytes were transmitted",
+    "communication connection failure",
+    "slurm backup controller in standby mode",
+    "unable to open slurmdbd connection",
+    "slurm temporarily unable to accept job",
+    "resource temporarily unavailable",
+)
+_NO_ACCOUNTING = ("accounting storage is disabled", "slurm accounting storage is disabled", "plugin is not configured")
+_NOT_PASSED = ("ANSIBLE_", "SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SSH_", "SUDO_")
+_KEPT = ("SLURM_CONF",)
+
+
+class Silent(MadError):
+    """The scheduler does not answer now; ask again."""
+
+
+class Answer(NamedTuple):
+    """What a command said."""
+
+    code: int
+    output: str
+    errors: str
+
+    def words(self) -> str:
+        """Its last words, for an error."""
+        return " ".join((self.errors.strip() or self.output.strip()).splitlines()[-3:])[:1000] or "exit status %d" % self.code
+
+
+def job_environment(environ: Mapping[str, str]) -> Dict[str, str]:
+    """What a job inherits of this login: neither Ansible's and Slurm's own variables, nor the connection's, nor anything secret."""
+    return {name: value for name, value in environ.items() if name in _KEPT or not (name.startswith(_NOT_PASSED) or is_secret_name(name))}
+
+
+class Slurm:
+    """The commands, as the user of this process."""
+
+    def __init__(self, environ: Optional[Mapping[str, str]] = None) -> None:
+        self.environ = dict(job_environment(os.environ if environ is None else environ), LC_ALL="C")
+        self.calls = 0  # commands so far
+        self._accounting = True
+
+    def call(self, *argv: str, stdin: str = "", seconds: float = ANSWER_SECONDS) -> Answer:
+        """Run one command. Silent when the scheduler does not answer, MadError when there is no such command."""
+        self.calls += 1
+        try:
+            done = subprocess.run(  # pylint: disable=ansible-bad-function  # the core has no AnsibleModule
+                argv, input=stdin.encode("utf-8", "surrogateescape"), env=self.environ, capture_output=True, timeout=seconds, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Silent("%s did not answer in %d s" % (argv[0], seconds)) from error
+        except OSError as error:
+            raise MadError("%s cannot be started: %s; is this a login node of the cluster?" % (argv[0], error.strerror)) from error
+        answer = Answer(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+        if answer.code and any(text in answer.errors.lower() for text in _SILENT):
+            raise Silent("%s: %s" % (argv[0], answer.words()))
+        return answer
+
+    # -- asking --------------------------------------------------------------------------------------------------------------------
+
+    def jobs(self, names: Sequence[str]) -> List[Job]:
+        """What the controller knows of jobs with these names: those that wait, run, or ended some minutes ago."""
+        answer = self.call("squeue", "-h", "-r", "-t", "all", "-o", slurm_output.SQUEUE_FORMAT, "--name=" + ",".join(names), "--me")
+        if answer.code:
+            raise MadError("squeue: %s" % answer.words())
+        return slurm_output.squeue(answer.output)
+
+    def past_jobs(self, names: Sequence[str], since: str = "now-30days") -> List[Job]:
+        """What accounting knows of jobs with these names; [] where the site keeps none."""
+        if not self._accounting:
+            return []
+        words = ["-n", "-P", "-X", "-D", "-u", str(os.geteuid()), "-S", since, "--name=" + ",".join(names)]
+        for fields in (slurm_output.SACCT_FIELDS, slurm_output.SACCT_FIELDS_OLD):
+            answer = self.call("sacct", *words, "-o", fields)
+            if answer.code == 0:
+                return slurm_output.sacct(answer.output)
+            if any(text in answer.errors.lower() for text in _NO_ACCOUNTING):
+                break
+        self._accounting = False
+        return []
+
+    def known(self, names: Sequence[str]) -> List[Job]:
+        """Jobs with these names, the controller's word before accounting's."""
+        found = self.jobs(names)
+        if {job.name for job in found} >= set(names):
+            return found
+        seen = {(job.job, job.task) for job in found}
+        return found + [job for job in self.past_jobs(names) if (job.job, job.task) not in seen]
+
+    def config(self) -> Dict[str, str]:
+        """scontrol show config."""
+        answer = self.call("scontrol", "show", "config")
+        if answer.code:
+            raise MadError("scontrol: %s" % answer.words())
+        return slurm_output.config(answer.output)
+
+    # -- orders --------------------------------------------------------------------------------------------------------------------
+
+    def submit(self, name: str, script: str, options: Sequence[str] = ()) -> int:
+        """sbatch; the id. When its answer got lost, the job is looked for by its name before anything else is believed."""
+        try:
+            answer = self.call("sbatch", "--parsable", *options, stdin=script, seconds=2 * ANSWER_SECONDS)
+        except Silent:
+            time.sleep(slurm_watch.SHORTEST)
+            found = slurm_watch.newest(self.jobs([name]))
+            if found is None:
+                raise
+            return found
+        number = slurm_output.submitted(answer.output) if answer.code == 0 else 0
+        if not number:
+            raise LaunchError("sbatch refused %s: %s" % (name, answer.words()))
+        return number
+
+    def cancel(self, names: Sequence[str]) -> None:
+        """Cancel our own jobs with exactly these names; none is fine."""
+        for name in names:
+            answer = self.call("scancel", "--me", "--name=" + name)
+            if answer.code:
+                raise MadError("scancel: %s" % answer.words())
+
+
+def wait(
+    slurm: Slurm, names: Sequence[str], seconds: float, sleep: Callable[[float], None] = time.sleep, patience: float = 600.0
+) -> List[Job]:
+    """Poll until every job of these names has ended, or for so many seconds (0: no limit); what is known then.
+
+    A scheduler that does not answer is asked again, for `patience` seconds.
+    """
+    deadline = time.monotonic() + seconds if seconds else float("inf")
+    polls, heard, found = 0, time.monotonic(), slurm.known(names)
+    while any(job.state.phase != slurm_states.ENDED for job in found) and time.monotonic() < deadline:
+        sleep(min(slurm_watch.pause(polls), max(0.0, deadline - time.monotonic())))
+        polls += 1
+        try:
+            found, heard = slurm.known(names) or found, time.monotonic()
+        except Silent:
+            if time.monotonic() - heard > patience:
+                raise
+    return found
