@@ -128,8 +128,7 @@ class Trainer:
         windows = self.data.train_dataloader(self.plan, self.state.window)
         epochs: list[EpochResult] = []
         self.model.train()
-        gc.collect()
-        gc.freeze()  # what is there now stays: collections need not look at it again
+        gc.freeze()  # what is there now stays: collections need not look at it again (a full one first would cost a quarter of a second)
         gc.disable()
         try:
             while not self._reached():

@@ -57,8 +57,8 @@ def _signature(value: Any, *, bound: bool = False) -> str:
 
 def _options() -> str:
     config = importlib.import_module("training_engine.config")
-    rows = ["## Options", "", "Each is `--name` on the command line, `TRAINING_ENGINE_NAME` in the environment, `with_name` of the builder.", "",
-            "| option | section | default | meaning |", "|---|---|---|---|"]
+    how = "Each is `--name` on the command line, `TRAINING_ENGINE_NAME` in the environment, `with_name` of the builder."
+    rows = ["## Options", "", how, "", "| option | section | default | meaning |", "|---|---|---|---|"]
     rows += [f"| `{leaf.name}` | {leaf.section} | `{leaf.default}` | {leaf.help}"
              f"{'; one of ' + ', '.join(leaf.choices) if leaf.choices else ''} |" for leaf in config.LEAVES.values()]
     return "\n".join(rows) + "\n"
