@@ -63,12 +63,21 @@ class Slurm:
         self.calls = 0  # commands so far
         self._accounting = True
 
-    def call(self, *argv: str, stdin: str = "", seconds: float = ANSWER_SECONDS) -> Answer:
-        """Run one command. Silent when the scheduler does not answer, MadError when there is no such command."""
+    def call(self, *argv: str, stdin: str = "", seconds: float = ANSWER_SECONDS, inherited: Sequence[int] = ()) -> Answer:
+        """Run one command. Silent when the scheduler does not answer, MadError when there is no such command.
+
+        `inherited` are descriptors that the command keeps open as long as it lives, also when this process is killed.
+        """
         self.calls += 1
         try:
             done = subprocess.run(  # pylint: disable=ansible-bad-function  # the core has no AnsibleModule
-                argv, input=stdin.encode("utf-8", "surrogateescape"), env=self.environ, capture_output=True, timeout=seconds, check=False
+                argv,
+                input=stdin.encode("utf-8", "surrogateescape"),
+                env=self.environ,
+                capture_output=True,
+                timeout=seconds,
+                pass_fds=tuple(inherited),
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise Silent("%s did not answer in %d s" % (argv[0], seconds)) from error
@@ -119,10 +128,10 @@ class Slurm:
 
     # -- orders --------------------------------------------------------------------------------------------------------------------
 
-    def submit(self, name: str, script: str, options: Sequence[str] = ()) -> int:
+    def submit(self, name: str, script: str, options: Sequence[str] = (), inherited: Sequence[int] = ()) -> int:
         """sbatch; the id. When its answer got lost, the job is looked for by its name before anything else is believed."""
         try:
-            answer = self.call("sbatch", "--parsable", *options, stdin=script, seconds=2 * ANSWER_SECONDS)
+            answer = self.call("sbatch", "--parsable", *options, stdin=script, seconds=2 * ANSWER_SECONDS, inherited=inherited)
         except Silent:
             time.sleep(slurm_watch.SHORTEST)
             found = slurm_watch.newest(self.jobs([name]))
@@ -137,9 +146,16 @@ class Slurm:
     def cancel(self, names: Sequence[str]) -> None:
         """Cancel our own jobs with exactly these names; none is fine."""
         for name in names:
-            answer = self.call("scancel", "--me", "--name=" + name)
-            if answer.code:
-                raise MadError("scancel: %s" % answer.words())
+            self._scancel("--me", "--name=" + name)
+
+    def cancel_job(self, number: int) -> None:
+        """Cancel one job or array by its number."""
+        self._scancel(str(number))
+
+    def _scancel(self, *words: str) -> None:
+        answer = self.call("scancel", *words)
+        if answer.code:
+            raise MadError("scancel: %s" % answer.words())
 
 
 def wait(

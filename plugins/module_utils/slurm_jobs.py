@@ -76,17 +76,25 @@ def shape_of(run: Run, options: Options) -> Shape:
     return Shape(int(launcher.get("nnodes") or 1), int(gpus.get("count") or 0), seconds, int(again))
 
 
-def name_of(campaign: str, host: str, tasks: Iterable[Task]) -> str:
-    """`mad-<12 hex>`: the same runs of the same campaign have the same name, whoever submits them and however often."""
+def name_of(campaign: str, place: str, tasks: Iterable[Task]) -> str:
+    """`mad-<12 hex>`: the same runs of the same campaign have the same name, whoever submits them and however often.
+
+    `place` is what `place_of` says: a campaign of the same name whose folder was removed must not adopt the jobs of its predecessor.
+    """
     content = [[task.number, task.run_id, task.attempt] for task in tasks]
-    return PREFIX + hash_value(["slurm", 1, campaign, host, content])[:12]
+    return PREFIX + hash_value(["slurm", 1, campaign, place, content])[:12]
+
+
+def place_of(folder: Mapping[str, Any]) -> str:
+    """What tells a campaign's folder on a cluster from every other one: its host.json."""
+    return "%s %s" % (folder.get("host"), folder.get("created"))
 
 
 def _chunks(runs: Sequence[Run], size: int) -> List[Sequence[Run]]:
     return [runs[start : start + size] for start in range(0, len(runs), size)]
 
 
-def group(runs: Sequence[Run], options: Options, campaign: str, host: str, max_array: int = DEFAULT_MAX_ARRAY) -> List[Submission]:
+def group(runs: Sequence[Run], options: Options, campaign: str, place: str, max_array: int = DEFAULT_MAX_ARRAY) -> List[Submission]:
     """Submissions of these runs, in the order of the plan: runs of one node and one shape share arrays, others are jobs of their own.
 
     An array holds at most `max_array` tasks (MaxArraySize is one more than the largest index) and at most slurm.max_jobs. A run alone is
@@ -104,12 +112,12 @@ def group(runs: Sequence[Run], options: Options, campaign: str, host: str, max_a
         else:
             alike.setdefault(shape, []).append(run)
     batches += [(shape, chunk) for shape, members in alike.items() for chunk in _chunks(members, size)]
-    return sorted((_submission(shape, members, campaign, host) for shape, members in batches), key=lambda entry: _first(entry, runs))
+    return sorted((_submission(shape, members, campaign, place) for shape, members in batches), key=lambda entry: _first(entry, runs))
 
 
-def _submission(shape: Shape, members: Sequence[Run], campaign: str, host: str) -> Submission:
+def _submission(shape: Shape, members: Sequence[Run], campaign: str, place: str) -> Submission:
     tasks = tuple(Task(number, str(run["id"]), int(run.get("attempt") or 1)) for number, run in enumerate(members))
-    return Submission(name_of(campaign, host, tasks), shape, tasks, len(tasks) > 1)
+    return Submission(name_of(campaign, place, tasks), shape, tasks, len(tasks) > 1)
 
 
 def _first(submission: Submission, runs: Sequence[Run]) -> Tuple[int, str]:

@@ -11,8 +11,10 @@ from typing import Any
 from ansible_collections.mad.engine.plugins.module_utils import slurm_attempt, slurm_jobs
 from ansible_collections.mad.engine.plugins.module_utils.host import driver
 from ansible_collections.mad.engine.plugins.module_utils.host.host_state import Attempt, HostFolder
+from ansible_collections.mad.engine.plugins.module_utils.slurm_client import Slurm
 from ansible_collections.mad.engine.plugins.module_utils.slurm_jobs import Submission
 from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options
+from ansible_collections.mad.engine.plugins.module_utils.slurm_submit import Submissions
 from ansible_collections.mad.engine.plugins.plugin_utils import slurm_scripts
 
 from .slurm import Cluster
@@ -64,6 +66,7 @@ class Bench:
         self.folder = HostFolder(str(folder / "campaigns" / "c.x"))
         folder.mkdir(parents=True, exist_ok=True)
         self.folder.make(CAMPAIGN, "login")
+        self.submissions = Submissions(self.folder, Slurm(cluster.environment()))
         self.runs: dict[str, dict[str, Any]] = {}
 
     def add(self, number: int, script: str, **more: Any) -> dict[str, Any]:
@@ -75,24 +78,21 @@ class Bench:
         self.runs[run["id"]] = run
         return run
 
-    def submit(self, options: Options = SHARED, *words: str) -> list[Submission]:
+    def submit(self, options: Options = SHARED) -> list[Submission]:
         """Write and submit everything that was added."""
-        made = slurm_jobs.group(list(self.runs.values()), options, CAMPAIGN, "login")
+        made = self.group(options)
         for submission in made:
-            self._submit(submission, options, words)
+            self.submissions.write(submission, self.script(submission, options), self.runs, {})
+        self.submissions.submit(made)
         return made
 
-    def _submit(self, submission: Submission, options: Options, words: tuple[str, ...]) -> None:
-        place = Path(self.folder.file("submissions", submission.name))
-        place.mkdir(parents=True)
-        for task in submission.tasks:
-            Path(self.folder.file("runs", task.run_id)).mkdir(parents=True)
-            attempt = self.folder.attempt(task.run_id, task.attempt)
-            slurm_attempt.Preparation(self.folder, self.runs[task.run_id], attempt, {}).write()
-        (place / "tasks").write_text("".join("%d %s %d\n" % task for task in submission.tasks))
-        script = slurm_scripts.render(submission, self.runs, options, self.folder.path, CAMPAIGN)
-        (place / "job.sh").write_text(script, "utf-8")
-        self.cluster.call("sbatch", "--parsable", *words, str(place / "job.sh"))
+    def group(self, options: Options = SHARED) -> list[Submission]:
+        """Everything that was added, as submissions."""
+        return slurm_jobs.group(list(self.runs.values()), options, CAMPAIGN, slurm_jobs.place_of(self.folder.host()))
+
+    def script(self, submission: Submission, options: Options = SHARED) -> str:
+        """The script of a submission."""
+        return slurm_scripts.render(submission, self.runs, options, self.folder.path, CAMPAIGN)
 
     def attempt(self, number: int) -> Attempt:
         """The attempt of a run."""

@@ -220,7 +220,7 @@ if ! claim; then
   echo "run $run, attempt $attempt, is run by job $(cat "$home/claim/job" 2>/dev/null) already; this one does nothing"
   exit 0
 fi
-note "$home/begin" "job=$SLURM_JOB_ID" "nodes=$SLURM_JOB_NODELIST" "restarts=${SLURM_RESTART_COUNT:-0}" "clock=$(date +%s.%N)"
+note "$home/begin" "job=$SLURM_JOB_ID" "submitted=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}" "nodes=$SLURM_JOB_NODELIST" "restarts=${SLURM_RESTART_COUNT:-0}" "clock=$(date +%s.%N)"
 rm -f "$home/end" "$home/io/end" "$home"/node-*/io/end # of the time before it was requeued
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 MASTER_ADDR=$(address_of "${hosts[0]}")
