@@ -11,8 +11,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-# Fixtures imitate other people's repositories and tools, faults included (CRLF, odd shebangs): data, not sources to judge.
-DATA = "tests/fixtures/"
+# Golden files are what the code renders; fixtures imitate other people's repositories and tools, faults included (CRLF, odd shebangs):
+# data, not sources to judge.
+DATA = ("tests/fixtures/", "tests/unit/golden/")
 
 
 class Checkout:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -17,14 +18,23 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadE
 from ansible_collections.mad.engine.plugins.module_utils.host import processes
 
 
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something that takes a moment; TimeoutError after 20 s."""
+    deadline = time.monotonic() + 20
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.01)
+
+
 def test_identity_survives_reuse_of_a_pid() -> None:
     child = subprocess.Popen(["sleep", "30"])
     ticks = processes.start_ticks(child.pid)
     assert processes.is_alive(child.pid, ticks) and not processes.is_alive(child.pid, ticks + 1)
-    assert processes.command_of(child.pid) == ["sleep", "30"] and processes.session_of(child.pid) == os.getsid(child.pid)
+    until(lambda: processes.command_of(child.pid) == ["sleep", "30"])  # the parent goes on while exec is still under way
+    assert processes.session_of(child.pid) == os.getsid(child.pid)
     child.kill()
-    time.sleep(0.1)
-    assert not processes.is_alive(child.pid, ticks)  # a zombie
+    until(lambda: not processes.is_alive(child.pid, ticks))  # a zombie
     child.wait()
     assert processes.start_ticks(child.pid) == 0 and processes.command_of(child.pid) == []
 
