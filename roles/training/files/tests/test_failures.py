@@ -266,6 +266,10 @@ def test_out_of_memory_with_several_ranks_says_what_to_do(small):
     with pytest.raises(MemoryExhausted, match="lower batch_size and raise gradient_accumulation_steps"):
         trainer.step._split_further(window, RuntimeError("can't allocate memory"))
     trainer.peers.world = 1
-    trainer.step._accumulate = lambda *_: (_ for _ in ()).throw(RuntimeError("something else"))
+
+    def fail(*_args) -> None:
+        raise RuntimeError("something else")
+
+    trainer.step._accumulate = fail
     with pytest.raises(RuntimeError, match="something else"):
         trainer.step.run(window, 1.0, 0)

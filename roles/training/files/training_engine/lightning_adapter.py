@@ -10,12 +10,12 @@ from typing import Any
 from .errors import UsageError
 from .health import GradientMonitor
 
-PACKAGES = ("pytorch_lightning", "lightning.pytorch", "lightning")
+PACKAGES = ("pytorch_lightning", "lightning")  # the same trainer under its old and its new name
 
 
 def is_lightning_trainer(value: object) -> bool:
     """Whether `value` is a Trainer of Lightning, under either of its names; nothing is imported to find out."""
-    return any(kind.__name__ == "Trainer" and kind.__module__.split(".")[0] in {name.split(".")[0] for name in PACKAGES}
+    return any(kind.__name__ == "Trainer" and kind.__module__.split(".", maxsplit=1)[0] in PACKAGES
                for kind in type(value).__mro__)
 
 

@@ -27,7 +27,7 @@ DENIED: Mapping[str, tuple[str, str]] = {
 }
 # Import name -> distribution, where they differ.
 DISTRIBUTION: Mapping[str, str] = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow", "cv2": "opencv-python",
-                                 "mlflow": "mlflow-skinny"}
+                                   "mlflow": "mlflow-skinny"}
 
 
 def parse_lines(text: str, origin: str, problems: list[str]) -> dict[str, Requirement]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,7 +64,7 @@ class StreamDataModule:
         batches = self._endless()
         while True:
             count = len(plan.micro_batches(start))
-            window = Window(plan.shape(start), [next(batches) for dummy in range(count)], [False] * count)
+            window = Window(plan.shape(start), list(itertools.islice(batches, count)), [False] * count)
             start += 1
             # The one before as well: a run that is asked to stop has fetched a window that it does not train on.
             kept = self._positions.get(start - 1)

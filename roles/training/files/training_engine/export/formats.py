@@ -131,8 +131,8 @@ def to_mar(model: nn.Module, example: Inputs, folder: Path) -> Runner:
     facts = {"runtime": "python", "archiverVersion": "0.12.0",
              "model": {"modelName": "model", "modelVersion": "1.0", "serializedFile": "model.torchscript", "handler": "handler.py"}}
     names = [[name, str(tensor.dtype).removeprefix("torch.")] for name, tensor in example.items()]
-    handler = Path(__file__).with_name("mar_handler.py").read_text(encoding="utf-8").replace("INPUTS: list[list[str]] = []",
-                                                                                            f"INPUTS: list[list[str]] = {names!r}")
+    blank = "INPUTS: list[list[str]] = []"
+    handler = Path(__file__).with_name("mar_handler.py").read_text(encoding="utf-8").replace(blank, blank.replace("[]", repr(names)))
     with zipfile.ZipFile(folder / "model.mar", "w") as archive:
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(facts, indent=1, sort_keys=True))
         archive.writestr("handler.py", handler)
