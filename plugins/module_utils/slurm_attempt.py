@@ -105,7 +105,7 @@ class Preparation:
     # -- what a node executes ------------------------------------------------------------------------------------------------------
 
     def _start(self, rank: int) -> str:
-        lines = ["#!/bin/bash", "# mad.engine: run %s, attempt %d, node %d" % (self.run["id"], self.attempt.number, rank), "set -eu"]
+        lines = ["#!/usr/bin/env bash", "# mad.engine: run %s, attempt %d, node %d" % (self.run["id"], self.attempt.number, rank), "set -eu"]
         lines += self._bring(node_file(self.attempt, rank, "work"))
         if self.runtime == "host":
             # Slurm may signal every process of a step. The driver keeps the books and stays; what it starts has no traps.

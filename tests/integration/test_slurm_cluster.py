@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -93,7 +92,7 @@ def test_faults_and_an_end_that_leaves_nothing() -> None:
 def test_the_script_starts_and_stops_it(tmp_path: Path) -> None:
     components.require("slurm")
     folder = tmp_path / "c"
-    words = [sys.executable, str(SCRIPT)]
+    words = [str(SCRIPT)]
 
     def run(*more: str) -> str:
         done = subprocess.run([*words, *more, "--folder", str(folder)], capture_output=True, text=True, timeout=90, check=False)

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # mad.engine: 2 runs
 # Campaign 20261124T101500Z; this file and what it needs lie below the folder named here. Logs and results come home by themselves.
 #SBATCH --job-name=mad-9c639fe34c25

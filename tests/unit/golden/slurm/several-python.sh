@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # mad.engine: run 0000000000000001
 # Campaign 20261124T101500Z; this file and what it needs lie below the folder named here. Logs and results come home by themselves.
 #SBATCH --job-name=mad-8360a66cbe5c
