@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ..base.errors import InvalidInput
@@ -28,6 +29,9 @@ from ..base.quoting import is_env_name, quote, quote_argv
 # What models leave behind that is brought home, from the run directory and the one above it.
 ARTIFACTS = ("*_profiler_output.csv", "*_output.csv", "*_trace.csv", "library_trace.csv", "*_env.csv")
 PHASES = ("prepare", "clone", "pre", "model", "post", "collect")
+# The model can write into that file too: no "nan" is a moment, and no digit that int() does not take an exit status.
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?\Z")
+_STATUS = re.compile(r"[0-9]{1,9}\Z")
 
 _HEAD = """\
 #!/bin/sh
@@ -248,9 +252,9 @@ def read_phases(path: str) -> Progress:
         if event == "begin":
             phase, phase_began, detail = words[0], when, " ".join(words[1:])
             model_began = when if phase == "model" else model_began
-        elif event == "exit" and len(words) > 1 and words[1].isdigit():
+        elif event == "exit" and len(words) > 1 and _STATUS.match(words[1]):
             code, model_ended = int(words[1]), when
-        elif event == "fail" and len(words) > 1 and words[1].isdigit():
+        elif event == "fail" and len(words) > 1 and _STATUS.match(words[1]):
             what = {"phase": words[0], "code": int(words[1]), "detail": words[2].strip() if len(words) > 2 else ""}
             if words[0] == "collect":
                 notes.append("a result file could not be brought out (cp: exit status %d); engine.log says which" % what["code"])
@@ -274,8 +278,6 @@ def _events(path: str) -> List[Any]:
     found = []
     for line in text.split("\n")[:-1]:
         words = line.split(" ", 2)
-        try:
+        if len(words) > 1 and _SECONDS.match(words[0]):
             found.append((float(words[0]), words[1], words[2] if len(words) > 2 else ""))
-        except (ValueError, IndexError):
-            continue
     return found

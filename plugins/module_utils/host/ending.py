@@ -30,7 +30,7 @@ def phase_name(run: Mapping[str, Any], phase: str, detail: str) -> str:
     """A phase in a person's words."""
     if phase in ("pre", "post"):
         scripts = run.get(phase + "_scripts") or []
-        number = int(detail) if detail.isdigit() else -1
+        number = int(detail) if detail.isdecimal() and len(detail) < 10 else -1
         path = scripts[number].get("path", "?") if 0 <= number < len(scripts) else "?"
         return "the %s script %s" % (phase, path)
     return {"clone": "git clone of %s" % run.get("url"), "prepare": "preparing the run directory", "collect": "collecting the results"}.get(

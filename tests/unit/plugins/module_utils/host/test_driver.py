@@ -162,6 +162,21 @@ def test_any_bytes_are_phases(tmp_path: Path, data: bytes) -> None:
     driver.read_phases(str(tmp_path / "phases"))
 
 
+@pytest.mark.parametrize("when", ["nan", "inf", "-inf", "-5", "1e400", "\u00b2", "9" * 5000])
+def test_a_moment_that_is_none_is_passed_over(tmp_path: Path, when: str) -> None:
+    (tmp_path / "phases").write_text("1.00 begin prepare\n%s begin model\n2.00 end\n" % when, "utf-8")
+    found = driver.read_phases(str(tmp_path / "phases"))
+    assert (found.phase, found.model_began, found.ended) == ("prepare", 0.0, 2.0)
+
+
+@pytest.mark.parametrize("code", ["\u00b2", "9" * 5000, "-1", "1.0", ""])
+def test_an_exit_status_that_is_none_is_passed_over(tmp_path: Path, code: str) -> None:
+    """A keeper that fails over such a line leaves no record, and neither does the next one."""
+    (tmp_path / "phases").write_text("1.00 begin model\n2.00 exit model %s\n3.00 fail pre %s\n4.00 end\n" % (code, code), "utf-8")
+    found = driver.read_phases(str(tmp_path / "phases"))
+    assert found.exit_code is None and found.failure is None and found.ended == 4.0
+
+
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("1 begin model\n2 exit model 0\n3 end\n")
     (tmp_path / "phases").symlink_to(tmp_path / "other")

@@ -53,7 +53,7 @@ def test_words_for_phases() -> None:
     )
     assert ending.phase_failure(run, {"phase": "clone", "code": 128, "detail": ""})["class"] == "infra"
     assert ending.phase_failure(run, {"phase": "prepare", "code": 1, "detail": "why"})["reason"].endswith(": why")
-    for detail in ("9", "-1", "x", ""):
+    for detail in ("9", "-1", "x", "", "\u00b2", "9" * 5000):
         assert "?" in ending.phase_name(run, "pre", detail)
 
 
