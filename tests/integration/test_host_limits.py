@@ -287,3 +287,24 @@ def test_staging_refuses_what_is_damaged(make_host: MakeHost, monkeypatch: pytes
     host.stage()  # brings it again
     host.start()
     host.wait()
+
+
+def test_another_work_folder_of_the_same_names_is_left_alone(make_host: MakeHost) -> None:
+    """Two users of one engine: campaign, host and runs have the same names; neither a new supervisor of one nor `clean` touches the other."""
+    campaign = "t" + os.urandom(5).hex()
+    mine, theirs = make_host("docker", campaign=campaign), make_host("docker", campaign=campaign)
+    mine.run(PRINT, "docker")
+    mine.go()
+    mine.wait()
+    mine.until(lambda: not mine.folder.supervised() and not mine.containers())
+    going = theirs.run("sleep 6\n" + PRINT, "docker")
+    assert set(mine.planned) == set(theirs.planned)
+    theirs.go()
+    theirs.until_running(going)
+    mine.run(PRINT, "docker")
+    mine.go()  # its supervisor looks for what dead keepers left behind
+    mine.wait()
+    mine.until(lambda: not mine.folder.supervised())
+    assert mine.absent()["removed"] == [mine.folder.path]
+    assert theirs.running(going)
+    assert theirs.wait()[going]["status"] == "SUCCESS"

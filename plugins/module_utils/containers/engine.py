@@ -101,8 +101,13 @@ def labels(run: Mapping[str, Any], attempt: int, folder: str) -> Dict[str, str]:
         "mad.run": str(run["id"]),
         "mad.attempt": str(attempt),
         "mad.host": str(run["place"].get("host", "")),
-        "mad.folder": hashlib.sha256(os.fsencode(folder)).hexdigest()[:12],
+        "mad.folder": folder_label(folder),
     }
+
+
+def folder_label(folder: str) -> str:
+    """The value of `mad.folder`: two users of one engine may have a campaign, a host and runs of the same names."""
+    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
 
 
 # -- environment ---------------------------------------------------------------------------------------------------------------
@@ -363,9 +368,10 @@ class Engine:
             return ""
         return errors.strip()[:500] or "exit status %d" % code
 
-    def containers(self, *wanted: str) -> List[str]:
-        """Names of all containers, running or not, that carry these labels."""
-        words = [word for label in (LABEL + "=1",) + wanted for word in ("--filter", "label=" + label)]
+    def containers_of(self, folder: str) -> List[str]:
+        """Names of all containers, running or not, that this campaign folder made."""
+        wanted = (LABEL + "=1", "mad.folder=" + folder_label(folder))
+        words = [word for label in wanted for word in ("--filter", "label=" + label)]
         code, output, errors = self.call("ps", "--all", "--format", "{{.Names}}", *words)
         if code != 0:
             raise MadError("%s cannot list containers: %s" % (self.program, errors.strip()[:500]))

@@ -95,11 +95,10 @@ def _remove_folder(folder: HostFolder) -> None:
     if lock is None:
         raise MadError("a supervisor began to work in %s just now" % folder.path)
     try:
-        host = folder.host()
         for program in sorted({str(run.get("runtime")) for run in folder.runs()} - {"host"}):
             engine = Engine(program)
             with contextlib.suppress(MadError):
-                for name in engine.containers("mad.campaign=%s" % host.get("campaign"), "mad.host=%s" % host.get("host")):
+                for name in engine.containers_of(folder.path):
                     engine.remove(name)
         shutil.rmtree(folder.path, ignore_errors=True)
         if os.path.lexists(folder.path):

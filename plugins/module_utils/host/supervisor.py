@@ -354,17 +354,16 @@ class Supervisor:
         """Containers of finished attempts whose keeper died between the record and the removal."""
         from ..containers.engine import Engine
 
-        host = self.folder.host()
         programs = sorted({str(run["runtime"]) for run in self.folder.runs() if run["runtime"] != "host"})
         for program in programs if self.folder.state() else []:
             with contextlib.suppress(MadError):
                 engine = Engine(program)
-                for name in engine.containers("mad.campaign=%s" % host.get("campaign"), "mad.host=%s" % host.get("host")):
+                for name in engine.containers_of(self.folder.path):
                     self._sweep_one(engine, name)
 
     def _sweep_one(self, engine: Any, name: str) -> None:
         parts = name.rsplit("-", 2)
-        if len(parts) == 3 and parts[2].isdigit():
+        if len(parts) == 3 and parts[2].isdecimal():
             run, attempt = self.folder.run(parts[1]), self.folder.attempt(parts[1], int(parts[2]))
             if run and attempt.result() and not attempt.held() and not (run.get("keep") or {}).get("alive"):
                 engine.remove(name)
