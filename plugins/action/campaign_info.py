@@ -13,6 +13,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, find_campaign
 
+ARGUMENTS: dict[str, t.Any] = {"results": {"type": "path", "default": "results"}, "campaign": {"type": "str", "default": "last"}}
+
 
 class ActionModule(ActionBase):
     """Reads files of the campaign folder, nothing else."""
@@ -24,9 +26,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Find the campaign and return what RETURN of the module's documentation names."""
         super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(
-            {"results": {"type": "path", "default": "results"}, "campaign": {"type": "str", "default": "last"}}
-        )
+        dummy, args = self.validate_argument_spec(ARGUMENTS)
         try:
             return dict(changed=False, **describe(find_campaign(args["results"], args["campaign"] or "last")))
         except MadError as error:

@@ -14,6 +14,16 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.mad.engine.plugins.module_utils.results import monitor
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 
+ARGUMENTS: dict[str, t.Any] = {
+    "campaign_dir": {"type": "path", "required": True},
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "polls": {"type": "dict", "default": {}},
+    "state": {"type": "dict", "default": {}},
+    "level": {"type": "bool", "default": False},
+    "contact_timeout": {"type": "int", "default": 600},
+    "max_failures": {"type": "str", "default": ""},
+}
+
 
 class ActionModule(ActionBase):
     """One round of waiting. All decisions are in module_utils/results/monitor.py."""
@@ -25,17 +35,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Return the new state; sleep for its delay unless the task runs in check mode."""
         super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(
-            {
-                "campaign_dir": {"type": "path", "required": True},
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                "polls": {"type": "dict", "default": {}},
-                "state": {"type": "dict", "default": {}},
-                "level": {"type": "bool", "default": False},
-                "contact_timeout": {"type": "int", "default": 600},
-                "max_failures": {"type": "str", "default": ""},
-            }
-        )
+        dummy, args = self.validate_argument_spec(ARGUMENTS)
         if args["level"]:
             return self._next_level(args["state"], args)
         return self._next_round(args)

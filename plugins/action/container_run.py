@@ -11,14 +11,15 @@ import tempfile
 import typing as t
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.host.arguments import ARGUMENTS
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage, zipapp
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
+from ansible_collections.mad.engine.plugins.plugin_utils.transfer import TransferAction
 from ansible_collections.mad.engine.plugins.plugin_utils.turns import turn
 
 Result = t.Dict[str, t.Any]
@@ -32,7 +33,7 @@ class _Failed(Exception):
         self.result = result
 
 
-class ActionModule(ActionBase):
+class ActionModule(TransferAction):
     """One method per state; what is decided stands in plugin_utils/host_runs.py."""
 
     TRANSFERS_FILES = True
@@ -42,7 +43,7 @@ class ActionModule(ActionBase):
         """Run one state for the play's host."""
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
-        dummy, self._options = self.validate_argument_spec(host_runs.ARGUMENTS)
+        dummy, self._options = self.validate_argument_spec(ARGUMENTS)
         try:
             if self._options["campaign_dir"]:
                 return self._of_campaign(Campaign(self._options["campaign_dir"]))
@@ -72,21 +73,6 @@ class ActionModule(ActionBase):
             raise _Failed(result)
         result.pop("invocation", None)
         return result
-
-    def _put(self, local: str, name: str) -> str:
-        """Copy a file into the connection's temporary folder (mode 0700); returns its path there."""
-        folder = self._connection._shell.tmpdir or self._make_tmp_path()
-        remote = str(self._connection._shell.join_path(folder, name))
-        self._transfer_file(local, remote)
-        self._fixup_perms2((folder, remote))
-        return remote
-
-    def _fetch(self, remote: str, local: str) -> None:
-        """Bring a file of the outbox home and remove it there."""
-        try:
-            self._connection.fetch_file(remote, local)
-        finally:
-            self._low_level_execute_command("rm -f " + self._connection._shell.quote(remote))
 
     # -- states ------------------------------------------------------------------------------------------------------------------
 

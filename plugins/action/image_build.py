@@ -10,22 +10,23 @@ import tempfile
 import typing as t
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_file
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, MadError
 from ansible_collections.mad.engine.plugins.module_utils.building import build_host, build_source, manifest
+from ansible_collections.mad.engine.plugins.module_utils.building.arguments import ARGUMENTS
 from ansible_collections.mad.engine.plugins.module_utils.containers import image_archive
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import host_builds
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
+from ansible_collections.mad.engine.plugins.plugin_utils.transfer import TransferAction
 
 Result = t.Dict[str, t.Any]
 
 
-class ActionModule(ActionBase):
+class ActionModule(TransferAction):
     """Carries files and answers; what is decided stands in plugin_utils/host_builds.py."""
 
     TRANSFERS_FILES = False  # true would open a connection before anything is known to be needed
@@ -35,7 +36,7 @@ class ActionModule(ActionBase):
         """Build what the plan wants of this host, or only write the manifest."""
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
-        dummy, self._options = self.validate_argument_spec(host_builds.ARGUMENTS)
+        dummy, self._options = self.validate_argument_spec(ARGUMENTS)
         host = self._options["build_host"] or str(self._vars["inventory_hostname"])
         campaign = Campaign(self._options["campaign_dir"])
         if self._task.check_mode and not campaign.exists():  # planned in check mode: the flight plan has said what would be built
@@ -142,21 +143,6 @@ class ActionModule(ActionBase):
             said = result.get("msg") or "the module failed"
             raise ImageError("build host %s: %s %s" % (self._mine.host, said, str(result.get("module_stderr") or "")[-2000:]))
         return result
-
-    def _put(self, local: str, name: str) -> str:
-        """Copy a file into the connection's temporary folder (mode 0700); returns its path there."""
-        folder = self._connection._shell.tmpdir or self._make_tmp_path()
-        remote = str(self._connection._shell.join_path(folder, name))
-        self._transfer_file(local, remote)
-        self._fixup_perms2((folder, remote))
-        return remote
-
-    def _fetch(self, remote: str, local: str) -> None:
-        """Bring a file of the outbox home and remove it there."""
-        try:
-            self._connection.fetch_file(remote, local)
-        finally:
-            self._low_level_execute_command("rm -f " + self._connection._shell.quote(remote))
 
     def _fetch_logs(self, logs: Result) -> None:
         os.makedirs(self._mine.logs_dir, exist_ok=True)

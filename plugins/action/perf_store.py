@@ -16,7 +16,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results.campaign import
 from ansible_collections.mad.engine.plugins.plugin_utils import summary as summaries
 from ansible_collections.mad.engine.plugins.plugin_utils.store import Answer, Options, store
 
-_ARGUMENTS: dict[str, t.Any] = {
+ARGUMENTS: dict[str, t.Any] = {
     "campaign_dir": {"type": "path", "required": True},
     "hosts": {"type": "dict", "default": {}},
     "wait": {"type": "bool", "default": True},
@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Return what RETURN of the module's documentation names."""
         super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(_ARGUMENTS)
+        dummy, args = self.validate_argument_spec(ARGUMENTS)
         check = bool(self._task.check_mode)
         try:
             campaign = Campaign(args["campaign_dir"])

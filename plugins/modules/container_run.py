@@ -200,6 +200,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_collect, host_steps
+from ansible_collections.mad.engine.plugins.module_utils.host.arguments import ARGUMENTS
 
 STATES = {
     "staged": host_steps.staged,
@@ -213,26 +214,7 @@ STATES = {
 
 def main() -> None:
     """One state on the host; the controller's half has decided everything else."""
-    module = AnsibleModule(
-        argument_spec={
-            "campaign_dir": {"type": "path"},
-            "state": {"type": "str", "required": True, "choices": list(STATES)},
-            "work_dir": {"type": "str", "default": ""},
-            "host_lock": {"type": "str", "default": "/var/tmp/mad-host.lock"},
-            "host_parallel": {"type": "int", "default": 1},
-            "min_free_bytes": {"type": "int", "default": 268435456},
-            "boot_id_file": {"type": "str", "default": ""},
-            "stop": {"type": "str", "default": ""},
-            "live": {"type": "bool", "default": False},
-            "wait": {"type": "int", "default": 120},
-            "keep_days": {"type": "float"},
-            "credential_file": {"type": "str", "default": ""},
-            "secrets": {"type": "dict", "default": {}, "no_log": True},
-            "stage_parallel": {"type": "int", "default": 0},
-            "job": {"type": "dict"},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=dict(ARGUMENTS, job={"type": "dict"}), supports_check_mode=True)
     job = module.params["job"]
     if not job:
         module.fail_json(msg="container_run works only together with its action plugin; call it as mad.engine.container_run")

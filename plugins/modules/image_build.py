@@ -215,33 +215,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.building import build_host
+from ansible_collections.mad.engine.plugins.module_utils.building.arguments import ARGUMENTS
 from ansible_collections.mad.engine.plugins.module_utils.containers.build_log import Commands
 
 
 def main() -> None:
     """The host's half: build what the job says."""
-    module = AnsibleModule(
-        argument_spec={
-            "campaign_dir": {"type": "path", "required": True},
-            "state": {"type": "str", "default": "built", "choices": ["built", "manifest"]},
-            "build_host": {"type": "str", "default": ""},
-            "work_dir": {"type": "str", "default": ""},
-            "engine": {"type": "str", "default": "auto", "choices": ["auto", "docker", "podman"]},
-            "registry": {"type": "str", "default": ""},
-            "credential_file": {"type": "str", "default": ""},
-            "secrets": {"type": "dict", "default": {}, "no_log": True},
-            "pull": {"type": "str", "default": "missing", "choices": ["missing", "always"]},
-            "no_cache": {"type": "bool", "default": False},
-            "allow_secret_build_args": {"type": "bool", "default": False},
-            "parallel": {"type": "int", "default": 2},
-            "timeout": {"type": "int", "default": 0},
-            "manifest_output": {"type": "str", "default": ""},
-            "unreachable": {"type": "dict", "default": {}},
-            "job": {"type": "dict"},
-            "job_secrets": {"type": "str", "no_log": True},
-        },
-        supports_check_mode=True,
-    )
+    of_action = {"job": {"type": "dict"}, "job_secrets": {"type": "str", "no_log": True}}
+    module = AnsibleModule(argument_spec=dict(ARGUMENTS, **of_action), supports_check_mode=True)
     if not module.params["job"]:
         module.fail_json(msg="image_build works only together with its action plugin; call it as mad.engine.image_build")
     commands = Commands()

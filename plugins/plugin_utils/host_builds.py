@@ -22,24 +22,6 @@ Request = t.Dict[str, t.Any]
 Outcome = t.Dict[str, t.Any]
 ArgumentsOf = t.Callable[[t.Sequence[str]], t.Mapping[str, t.Any]]
 
-# Arguments of the action; the module file documents them.
-ARGUMENTS: dict[str, t.Any] = {
-    "campaign_dir": {"type": "path", "required": True},
-    "state": {"type": "str", "default": "built", "choices": ["built", "manifest"]},
-    "build_host": {"type": "str", "default": ""},
-    "work_dir": {"type": "str", "default": ""},
-    "engine": {"type": "str", "default": "auto", "choices": ["auto", "docker", "podman"]},
-    "registry": {"type": "str", "default": ""},
-    "credential_file": {"type": "str", "default": ""},
-    "secrets": {"type": "dict", "default": {}, "no_log": True},
-    "pull": {"type": "str", "default": "missing", "choices": ["missing", "always"]},
-    "no_cache": {"type": "bool", "default": False},
-    "allow_secret_build_args": {"type": "bool", "default": False},
-    "parallel": {"type": "int", "default": 2},
-    "timeout": {"type": "int", "default": 0},
-    "manifest_output": {"type": "str", "default": ""},
-    "unreachable": {"type": "dict", "default": {}},
-}
 _LONGEST = 2000  # characters of an error in a task's result
 _CREDENTIAL_FILE = "credential.json"  # in the model repository, as madengine has it
 

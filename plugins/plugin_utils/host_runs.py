@@ -22,23 +22,6 @@ from ansible_collections.mad.engine.plugins.module_utils.results.campaign import
 
 Run = t.Dict[str, t.Any]
 
-# Arguments of the action; the module file documents them.
-ARGUMENTS: dict[str, t.Any] = {
-    "campaign_dir": {"type": "path"},
-    "state": {"type": "str", "required": True, "choices": ["staged", "started", "polled", "collected", "cancelled", "absent"]},
-    "work_dir": {"type": "str", "default": ""},
-    "host_lock": {"type": "str", "default": "/var/tmp/mad-host.lock"},
-    "host_parallel": {"type": "int", "default": 1},
-    "min_free_bytes": {"type": "int", "default": 268435456},
-    "boot_id_file": {"type": "str", "default": ""},
-    "stop": {"type": "str", "default": ""},
-    "live": {"type": "bool", "default": False},
-    "wait": {"type": "int", "default": 120},
-    "keep_days": {"type": "float"},
-    "credential_file": {"type": "str", "default": ""},
-    "stage_parallel": {"type": "int", "default": 0},
-    "secrets": {"type": "dict", "default": {}, "no_log": True},
-}
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _COLOUR = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
 

@@ -161,9 +161,6 @@ def test_the_cache_is_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_documentation_says_what_the_code_does() -> None:
-    """Options, types and defaults."""
-    documented = yaml.safe_load(documentation.DOCUMENTATION)["options"]
-    told = {name: {key: option[key] for key in ("type", "elements", "default") if key in option} for name, option in documented.items()}
-    assert told == action.ARGUMENTS
+    """What it returns and how it is called; the options of all action plugins: test_arguments.py."""
     assert set(yaml.safe_load(documentation.RETURN)) == {"models", "names", "count", "output"}
     assert all("mad.engine.model_info" in task for task in yaml.safe_load(documentation.EXAMPLES))

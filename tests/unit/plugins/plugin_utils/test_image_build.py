@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.building.arguments import ARGUMENTS
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import host_builds
 
@@ -29,7 +30,7 @@ class World:
         self.folder = folder / "results" / "c1"
         self.folder.mkdir(parents=True)
         self.plan = {"campaign": "c1", "repo": {"path": str(self.repo)}, "options": {}, "hosts": {}, "builds": [], "runs": []}
-        self.options = {name: spec.get("default", "") for name, spec in host_builds.ARGUMENTS.items()}
+        self.options = {name: spec.get("default", "") for name, spec in ARGUMENTS.items()}
 
     def wants(self, image: str, host: str = "n1", **more) -> dict:
         request = {
