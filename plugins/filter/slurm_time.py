@@ -9,8 +9,8 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.mad.engine.plugins.module_utils import slurm_time as times
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_time as times
 
 DOCUMENTATION = r"""
 name: slurm_time

@@ -131,9 +131,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.mad.engine.plugins.module_utils import slurm_client, slurm_options, slurm_output, slurm_states, slurm_watch
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.base.quoting import quote
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_client, slurm_options, slurm_output, slurm_states, slurm_watch
 
 
 def with_directives(params: t.Mapping[str, t.Any]) -> str:

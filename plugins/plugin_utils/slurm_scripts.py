@@ -10,10 +10,10 @@ import typing as t
 
 import jinja2
 
-from ansible_collections.mad.engine.plugins.module_utils import slurm_launch
 from ansible_collections.mad.engine.plugins.module_utils.base import quoting
-from ansible_collections.mad.engine.plugins.module_utils.slurm_jobs import Submission
-from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options, directives
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_launch
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_jobs import Submission
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options, directives
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 TEMPLATES = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "roles", "slurm", "templates")

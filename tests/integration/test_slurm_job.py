@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import slurm_client, slurm_states
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import LaunchError
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_client, slurm_states
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.play import Played, play
 from ansible_collections.mad.engine.tests.support.slurm import Cluster

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options
 from ansible_collections.mad.engine.tests.support.slurm import Cluster
 from ansible_collections.mad.engine.tests.support.slurm_runs import Bench
 

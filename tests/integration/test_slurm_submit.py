@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import LaunchError
-from ansible_collections.mad.engine.plugins.module_utils.slurm_client import Slurm
-from ansible_collections.mad.engine.plugins.module_utils.slurm_jobs import Submission
-from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options
-from ansible_collections.mad.engine.plugins.module_utils.slurm_submit import Submissions
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_client import Slurm
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_jobs import Submission
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_submit import Submissions
 from ansible_collections.mad.engine.tests.support.slurm import Cluster
 from ansible_collections.mad.engine.tests.support.slurm_runs import SHARED, Bench
 
@@ -27,8 +27,8 @@ SLOW_SBATCH = '#!/bin/sh\n/usr/bin/sbatch "$@" || exit\ntouch "$MARK"\nsleep 4\n
 SUBMITTER = """\
 import sys
 from ansible_collections.mad.engine.plugins.module_utils.host.host_state import HostFolder
-from ansible_collections.mad.engine.plugins.module_utils.slurm_client import Slurm
-from ansible_collections.mad.engine.plugins.module_utils.slurm_submit import Submissions
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_client import Slurm
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_submit import Submissions
 submissions = Submissions(HostFolder(sys.argv[1]), Slurm())
 print(submissions.submit([entry.submission for entry in submissions.entries()]))
 """

@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.mad.engine.plugins.module_utils import slurm_attempt, slurm_jobs
 from ansible_collections.mad.engine.plugins.module_utils.host import driver
 from ansible_collections.mad.engine.plugins.module_utils.host.host_state import Attempt, HostFolder
-from ansible_collections.mad.engine.plugins.module_utils.slurm_client import Slurm
-from ansible_collections.mad.engine.plugins.module_utils.slurm_jobs import Submission
-from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options
-from ansible_collections.mad.engine.plugins.module_utils.slurm_submit import Submissions
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_attempt, slurm_jobs
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_client import Slurm
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_jobs import Submission
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_submit import Submissions
 from ansible_collections.mad.engine.plugins.plugin_utils import slurm_scripts
 
 from .slurm import Cluster

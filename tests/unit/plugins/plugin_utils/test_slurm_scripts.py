@@ -13,11 +13,11 @@ from typing import Any, Dict, List
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import slurm_attempt, slurm_jobs, slurm_launch
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.contexts import launchers
 from ansible_collections.mad.engine.plugins.module_utils.host.host_state import HostFolder
-from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_attempt, slurm_jobs, slurm_launch
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options
 from ansible_collections.mad.engine.plugins.plugin_utils import slurm_scripts
 from ansible_collections.mad.engine.tests.support.slurm_runs import CAMPAIGN, make_run
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.mad.engine.plugins.module_utils import slurm_jobs
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
-from ansible_collections.mad.engine.plugins.module_utils.slurm_jobs import Submission, Task, group, may_submit
-from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options, Shape
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_jobs
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_jobs import Submission, Task, group, may_submit
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options, Shape
 
 
 def run(number: int, nodes: int = 1, gpus: int = 1, timeout: int = 600, **more: Any) -> Dict[str, Any]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
-from .base.canonical import hash_value
-from .base.errors import InvalidInput, MadError
-from .planning.plan_options import DEFAULT_TIMEOUT
-from .results.status import is_resumable
+from ..base.canonical import hash_value
+from ..base.errors import InvalidInput, MadError
+from ..planning.plan_options import DEFAULT_TIMEOUT
+from ..results.status import is_resumable
 from .slurm_options import STAGING_MARGIN, Options, Shape
 from .slurm_time import limit
 

@@ -10,10 +10,10 @@ from typing import Any, Dict
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils import slurm_options
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.contexts import context, presets
-from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Options, Shape, directives, parse
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_options
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options, Shape, directives, parse
 
 ONE = Shape(1, 0, 900)
 # madengine's guide, B.1

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Mapping, Sequence
 
-from .base.errors import InvalidInput
-from .base.quoting import is_env_name, quote
-from .contexts import launchers
+from ..base.errors import InvalidInput
+from ..base.quoting import is_env_name, quote
+from ..contexts import launchers
 
 # What the job's script has set when these lines run; nothing else is ever expanded.
 KNOWN_THERE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "MAD_HOSTFILE", "MAD_COLLECT", "MAD_ADDRESSES", "SLURM_JOB_ID")

@@ -18,14 +18,14 @@ import posixpath
 import shutil
 from typing import Any, Dict, List, Mapping
 
+from ..base import files
+from ..base.errors import InvalidInput
+from ..base.quoting import quote, quote_argv, quote_env
+from ..containers import engine
+from ..host import driver
+from ..host.host_state import Attempt, HostFolder
+from ..results.status import is_resumable
 from . import slurm_launch
-from .base import files
-from .base.errors import InvalidInput
-from .base.quoting import quote, quote_argv, quote_env
-from .containers import engine
-from .host import driver
-from .host.host_state import Attempt, HostFolder
-from .results.status import is_resumable
 
 ENGINES = ("docker", "podman")
 SHM_BYTES = 64 << 30  # a limit, not a reservation; the engines' own 64 MB stop data loaders
@@ -105,7 +105,11 @@ class Preparation:
     # -- what a node executes ------------------------------------------------------------------------------------------------------
 
     def _start(self, rank: int) -> str:
-        lines = ["#!/usr/bin/env bash", "# mad.engine: run %s, attempt %d, node %d" % (self.run["id"], self.attempt.number, rank), "set -eu"]
+        lines = [
+            "#!/usr/bin/env bash",
+            "# mad.engine: run %s, attempt %d, node %d" % (self.run["id"], self.attempt.number, rank),
+            "set -eu",
+        ]
         lines += self._bring(node_file(self.attempt, rank, "work"))
         if self.runtime == "host":
             # Slurm may signal every process of a step. The driver keeps the books and stays; what it starts has no traps.

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.mad.engine.plugins.module_utils import slurm_output, slurm_states, slurm_watch
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import FAILURE_CLASSES
-from ansible_collections.mad.engine.plugins.module_utils.slurm_jobs import Submission, Task
-from ansible_collections.mad.engine.plugins.module_utils.slurm_options import Shape
-from ansible_collections.mad.engine.plugins.module_utils.slurm_output import Job
-from ansible_collections.mad.engine.plugins.module_utils.slurm_states import ENDED, QUEUED, RUNNING
-from ansible_collections.mad.engine.plugins.module_utils.slurm_watch import Sight, judge
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_output, slurm_states, slurm_watch
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_jobs import Submission, Task
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Shape
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_output import Job
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_states import ENDED, QUEUED, RUNNING
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_watch import Sight, judge
 
 NAME = "mad-0123456789ab"
 SUBMISSION = Submission(NAME, Shape(1, 0, 60), (Task(0, "0" * 16, 1), Task(1, "1" * 16, 1)), True)

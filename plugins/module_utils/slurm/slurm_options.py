@@ -9,10 +9,10 @@ import difflib
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+from ..base import scalars
+from ..base.errors import InvalidInput
+from ..base.quoting import quote
 from . import slurm_time
-from .base import scalars
-from .base.errors import InvalidInput
-from .base.quoting import quote
 
 STAGING_MARGIN = 900  # seconds that a job may need beside its model, where no --time is given
 RUNTIMES = ("docker", "podman", "host", "apptainer", "enroot")

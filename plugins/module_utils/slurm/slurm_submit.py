@@ -16,10 +16,10 @@ import os
 import time
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
+from ..base import files
+from ..base.errors import MadError
+from ..host.host_state import HostFolder, read_optional, try_lock
 from . import slurm_attempt, slurm_jobs, slurm_watch
-from .base import files
-from .base.errors import MadError
-from .host.host_state import HostFolder, read_optional, try_lock
 from .slurm_client import Silent, Slurm
 from .slurm_jobs import Submission
 from .slurm_output import Job

@@ -10,9 +10,9 @@ import subprocess
 import time
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
+from ..base.errors import LaunchError, MadError
+from ..base.secret_names import is_secret_name
 from . import slurm_output, slurm_states, slurm_watch
-from .base.errors import LaunchError, MadError
-from .base.secret_names import is_secret_name
 from .slurm_output import Job
 
 ANSWER_SECONDS = 60.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-from .base.scalars import wrong
+from ..base.scalars import wrong
 
 UNLIMITED = 0  # as for mad_timeout: no limit
 _WORDS = ("unlimited", "infinite", "none")
