@@ -31,6 +31,7 @@ except ImportError as _error:
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import HISTORY, Campaign, campaigns
 from ansible_collections.mad.engine.plugins.module_utils.results.metrics import number
+from ansible_collections.mad.engine.plugins.module_utils.results.record_shape import problem_of
 from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
 
 VERSION = 1
@@ -252,7 +253,7 @@ def _all_records(campaign: Campaign, problems: List[str]) -> Iterator[Mapping[st
             with contextlib.suppress(MadError):
                 document = campaign.attempt(run_id, attempt) or {}
                 older = document.get("result")
-                if isinstance(older, dict) and attempt != record["attempt"]:
+                if isinstance(older, dict) and attempt != record["attempt"] and not problem_of(older):
                     yield older
 
 

@@ -30,6 +30,8 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from ..base import files
 from ..base.errors import InvalidInput, MadError
 from ..base.merge import merge
+from .record import plain
+from .record_shape import problem_of
 from .status import needs_run
 
 # A campaign's name becomes a folder, part of container names, a label (at most 63 characters on Kubernetes) and a job name.
@@ -248,10 +250,15 @@ class Campaign:
         return _write_if_changed(self.attempt_path(run_id, attempt), merge({"schema": 1}, known, document), known)
 
     def save_result(self, record: Mapping[str, Any]) -> bool:
-        """Keep a finished record: in attempt-N.json, and as result.json unless a newer attempt stands there. Returns whether it changed."""
+        """Keep a finished record: in attempt-N.json, and as result.json unless a newer attempt stands there. Returns whether it changed.
+
+        InvalidInput for what no reader could take: it comes from a host.
+        """
+        record = plain(record)
         run_id, attempt = check_run_id(record.get("run_id", "")), _check_attempt(record.get("attempt"))
         if record.get("campaign") != self.name:
             raise InvalidInput("run %s belongs to campaign %r, not to %r" % (run_id, record.get("campaign"), self.name))
+        _check_record(record, run_id, "that was sent")
         self.run_dir(run_id, make=True)
         changed = False
         if self.launched(run_id, attempt) or record.get("launched"):
@@ -372,9 +379,10 @@ def _check_record(record: Any, run_id: str, path: str) -> Optional[Dict[str, Any
     """The record if it is one of this run; a file of another run in this folder must not become this run's row."""
     if record is None:
         return None
-    if not isinstance(record, dict) or record.get("run_id") != run_id or record.get("status") not in ("SUCCESS", "FAILURE", "SKIPPED"):
-        raise InvalidInput("the result %s is not the record of run %s" % (path, run_id))
-    return record
+    problem = problem_of(record) if isinstance(record, dict) and record.get("run_id") == run_id else "another run, or no JSON object"
+    if problem:
+        raise InvalidInput("the result %s is not the record of run %s: %s" % (path, run_id, problem))
+    return dict(record)
 
 
 def _write_if_changed(path: str, value: Any, known: Optional[Any] = None) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.mad.engine.plugins.action.campaign_info import describe
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
+from ansible_collections.mad.engine.tests.support.records import success
 
 RUNS = [
     {"id": "%016x" % number, "place": {"target": "local", "host": host}, "model": "m", "attempt": 1}
@@ -19,7 +20,7 @@ def campaign_with(tmp_path, done):
     campaign = Campaign(str(tmp_path / "c1")).make()
     campaign.save_plan({"schema": 1, "campaign": "c1", "runs": RUNS})
     for run in RUNS[:done]:
-        campaign.save_result({"run_id": run["id"], "attempt": 1, "campaign": "c1", "status": "SUCCESS", "failure_class": ""})
+        campaign.save_result({**success(1), "run_id": run["id"], "campaign": "c1"})
     return campaign
 
 
