@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from . import rng
+from .checkpoint.manager import unwrap
 from .config import TrainingConfig
 from .data.collate import Batch
 from .data.loader import Window
@@ -71,9 +72,10 @@ class TrainStep:
         self.model, self.optimizer, self.loss, self.monitor, self.peers, self.device = model, optimizer, loss, monitor, peers, device
         self._rate, self._event = rate, on_event
         self._seed, self._clip = config.run.seed, config.optim.max_grad_norm
-        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        inner = unwrap(model)  # wrappers take any arguments, and put prefixes before names
+        named = [(name, parameter) for name, parameter in inner.named_parameters() if parameter.requires_grad]
         self._names, self._parameters = [name for name, dummy in named], [parameter for dummy, parameter in named]
-        self._inputs = input_names(model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model)
+        self._inputs = input_names(inner)
         self._adapter: Adapter | None = None
         dtype = PRECISION.get(config.optim.precision)
         self._autocast: Callable[[], Any] = (lambda: torch.autocast(device.type, dtype)) if dtype else contextlib.nullcontext
