@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import typing as t
 
+from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.containers import archives
 
 from .host_runs import HostRuns
 
 _MARGIN = 64 << 20
-_NAME = re.compile(r"([0-9a-f]{16})/((?:attempt-[0-9]{1,6}/)?(?:run\.log|pre\.log|post\.log|engine\.log|result\.json|artifacts/[^/]+))\Z")
+_NAME = re.compile(r"([0-9a-f]{16})/((?:attempt-[0-9]{1,6}/)?(?:run\.log|pre\.log|post\.log|engine\.log|artifacts/[^/]+))\Z")
+_RESULT = re.compile(r"([0-9a-f]{16})/result\.json\Z")
 
 
 def check_space(folder: str, wanted: int, host: str) -> None:
@@ -35,14 +36,15 @@ def receive(mine: HostRuns, archive: str, scratch: str, run_ids: t.Iterable[str]
     allowed = set(run_ids) & {run["id"] for run in mine.runs}
     folder = os.path.join(scratch, "files")
     os.mkdir(folder)
+    room = max(0, shutil.disk_usage(folder).free - _MARGIN)  # whatever the host said that it needs
     with open(archive, "rb") as stream:
-        names = archives.unpack(stream, folder, links=False)
+        names = archives.unpack(stream, folder, links=False, limit=room)
     for name in names:
-        match = _NAME.match(name)
+        match = (_RESULT if only_results else _NAME).match(name)
         if not match or match.group(1) not in allowed:
             raise MadError("the archive of host %s holds %r, which is no log and no artifact of its runs" % (mine.host, name[:200]))
     if only_results:
-        return {run_id: _read(os.path.join(folder, run_id, "result.json")) for run_id in sorted(allowed)}
+        return {run_id: _read(os.path.join(folder, run_id, "result.json"), mine.host) for run_id in sorted(allowed)}
     for name in names:
         _keep(mine, folder, name)
     for run_id in sorted(allowed):
@@ -58,6 +60,8 @@ def _keep(mine: HostRuns, folder: str, name: str) -> None:
     os.replace(os.path.join(folder, name), target)
 
 
-def _read(path: str) -> dict[str, t.Any]:
-    with open(path, encoding="utf-8") as stream:
-        return dict(json.load(stream))
+def _read(path: str, host: str) -> dict[str, t.Any]:
+    document = files.read_json(path, "the record that host %s sent" % host)
+    if not isinstance(document, dict):
+        raise MadError("the record that host %s sent is no JSON object" % host)
+    return document

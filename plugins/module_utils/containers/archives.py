@@ -56,20 +56,26 @@ def add_link(archive: tarfile.TarFile, target: str, name: str) -> None:
     archive.addfile(info)
 
 
-def unpack(stream: IO[bytes], folder: str, links: bool, wanted: Optional[Callable[[str], bool]] = None) -> List[str]:
+def unpack(
+    stream: IO[bytes], folder: str, links: bool, wanted: Optional[Callable[[str], bool]] = None, limit: Optional[int] = None
+) -> List[str]:
     """Unpack a tar.gz into a new or empty folder; returns the names of its files.
 
     Only files and folders, and symbolic links where `links` allows them; those are made last, so that no file is ever written through
-    one. Anything else (hard links, devices, absolute names, `..`) is a MadError. Owners and times do not travel; of the mode only the
-    executable bits do.
+    one. Anything else (hard links, devices, absolute names, `..`, a name twice) is a MadError, and so is more than `limit` bytes: a small
+    archive may hold a huge file. Owners and times do not travel; of the mode only the executable bits do.
     """
     names: List[str] = []
+    total = 0
     kept: Dict[str, str] = {}
     with _readable():
         for info, archive, short in _members(stream):
             if wanted is not None and not wanted(short):
                 continue
             path = os.path.join(folder, short)
+            total += max(info.size, 0)
+            if limit is not None and total > limit:
+                raise MadError("the archive holds more than the %d MiB that there is room for; %r is not unpacked" % (limit >> 20, short[:200]))
             if info.isdir():
                 os.makedirs(path, exist_ok=True)
             elif info.isreg():
@@ -102,6 +108,8 @@ def _readable() -> Iterator[None]:
     """What tarfile and zlib say about damaged bytes, in a person's words. Errors of the disk stay what they are."""
     try:
         yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise MadError("the archive holds a name twice: %s" % os.path.basename(str(error.filename))[:200]) from error
     except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise MadError("the archive cannot be unpacked: %s" % error) from error
 

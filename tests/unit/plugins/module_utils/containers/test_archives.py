@@ -98,3 +98,24 @@ def test_links_and_pipes_are_not_packed(tmp_path: Path) -> None:
     results = []
     packed(lambda archive: results.extend(archives.add_file(archive, str(tmp_path / name), "x") for name in ("link", "pipe", "nothing")))
     assert results == [-1, -1, -1]
+
+
+def test_a_small_archive_with_a_huge_file_fills_no_disk(tmp_path: Path) -> None:
+    """What the archive holds is counted, not what whoever sent it said."""
+    stream = packed(lambda archive: archives.add_bytes(archive, b"\0" * (3 << 20), "x"))
+    assert len(stream.getvalue()) < 100000
+    with pytest.raises(MadError, match="more than the 1 MiB that there is room for; 'x'"):
+        archives.unpack(stream, str(tmp_path / "out"), links=False, limit=1 << 20)
+    assert not (tmp_path / "out" / "x").exists()
+    stream.seek(0)
+    assert archives.unpack(stream, str(tmp_path / "out"), links=False, limit=3 << 20) == ["x"]
+
+
+@pytest.mark.parametrize("names", [("x", "x"), ("x", "x/y"), ("x/y", "x")])
+def test_a_name_twice_is_an_error(tmp_path: Path, names: Any) -> None:
+    def fill(archive: tarfile.TarFile) -> None:
+        for name in names:
+            archives.add_bytes(archive, b"1", name)
+
+    with pytest.raises(MadError, match="holds a name twice: [xy]"):
+        archives.unpack(packed(fill), str(tmp_path / "out"), links=False)
