@@ -147,8 +147,10 @@ def test_compilation_wraps_the_model(small):
 
 
 @pytest.mark.slow
-def test_a_compiled_run_resumes_exactly(small, tmp_path):
-    """torch.compile for real: killed by a stop request, resumed, the same bytes; and weights that an uncompiled model can read."""
+def test_a_compiled_run_resumes_exactly(small, tmp_path, monkeypatch):
+    """torch.compile for real: stopped, resumed, the same bytes; and weights that an uncompiled model can read."""
+    # A cache of its own: one that a killed process left behind half-written would fail this test.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
 
     class StopAt(Hook):
         def on_batch_end(self, trainer, state, outcome) -> None:
