@@ -221,4 +221,4 @@ class ActionModule(TransferAction):
         return self._followed(self._on_host(wanted, core=zipapp.build()[0], reason=self._options["stop"], wait=self._options["wait"]))
 
     def _absent(self) -> Result:
-        return self._on_host({}, keep_days=self._options["keep_days"])
+        return self._on_host(self._mine.wanted(self._mine.open_runs()), keep_days=self._options["keep_days"])

@@ -30,7 +30,8 @@ options:
       - V(polled) brings new results (at most 256 kB at a time), says what runs, and starts another supervisor if the last one died.
       - V(collected) brings logs and artifacts of finished runs in one archive.
       - V(cancelled) stops and ends this campaign's runs on this host, and nothing else.
-      - V(absent) removes this campaign's folder on the host, or with O(keep_days) everything of ours that is older. Never what runs.
+      - V(absent) removes this campaign's folder on the host, or with O(keep_days) everything of ours that is older. Never what runs, nor a record
+        that this campaign does not have yet.
     type: str
     required: true
     choices: [staged, started, polled, collected, cancelled, absent]

@@ -261,6 +261,20 @@ def test_results_of_somebody_else_are_refused(control: Any) -> None:
     assert played.status != 0 and this.campaign.result(run_id) is None and "not one of its runs" in played.output
 
 
+def test_a_record_that_has_not_come_home_is_not_removed(control: Any) -> None:
+    """A run that ends after the last poll (of a host that was given up, say): cleaning up would destroy the only copy of its result."""
+    this = control(ansible_connection="local")
+    run_id = this.host.run("sleep 1\n" + PRINT)
+    this.plan()
+    assert this.play("staged", "started").status == 0
+    this.host.until(lambda: this.host.result(run_id) and not this.host.folder.supervised())
+    kept = this.play("absent", arguments=("-v",))
+    assert kept.recap()["n1"]["changed"] == 0 and "has not come home yet" in kept.output
+    assert this.play("polled", "collected").status == 0
+    assert this.result(run_id)["status"] == "SUCCESS"
+    assert this.play("absent").recap()["n1"]["changed"] == 1
+
+
 def test_cancel_and_absent(control: Any) -> None:
     """Cancelling ends what runs; then the folder goes."""
     this = control()

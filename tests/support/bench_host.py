@@ -167,7 +167,7 @@ class BenchHost:
 
     def absent(self, **more: Any) -> Dict[str, Any]:
         """Remove."""
-        return host_clean.absent(self.job(**more))
+        return host_clean.absent(self.job(**{"runs": {}, **more}))
 
     # -- looking -------------------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import time
-from typing import List, Set
+from typing import List, Mapping, Set
 
 from ..base import work_folder
 from ..base.errors import MadError
@@ -22,7 +22,10 @@ from .host_steps import Answer, Job, folder_of, work_dir
 
 
 def absent(job: Job) -> Answer:
-    """Remove this campaign's folder (`keep_days` None) or every folder, archive and core older than so many days; never what runs."""
+    """Remove this campaign's folder (`keep_days` None) or every folder, archive and core older than so many days; never what runs.
+
+    `runs` of the job are those whose record the controller lacks: with a record of one of them here the folder stays.
+    """
     base = work_dir(job)
     check = bool(job.get("check"))
     removed: List[str] = []
@@ -31,7 +34,7 @@ def absent(job: Job) -> Answer:
         return {"changed": False, "removed": [], "kept": []}
     work_folder.check_owner(base)
     for folder in _candidates(job, base):
-        why = _why_keep(folder)
+        why = _why_keep(folder) or _still_needed(folder, job.get("runs") or {})
         if why:
             kept.append({"path": folder.path, "reason": why})
             continue
@@ -86,6 +89,15 @@ def _why_keep(folder: HostFolder) -> str:
                 return "run %s is running" % run_id
             if attempt.launch() and not attempt.result() and attempt.launch().get("boot_id") == processes.boot_id():
                 return "run %s was started and has no record yet; poll or cancel the campaign first" % run_id
+    return ""
+
+
+def _still_needed(folder: HostFolder, runs: Mapping[str, int]) -> str:
+    """A run that the controller has no record of may have ended since it last asked: its result is nowhere else."""
+    for run_id, wanted in sorted(runs.items()):
+        for number in folder.attempts(run_id):
+            if number >= int(wanted) and folder.attempt(run_id, number).result():
+                return "the record of run %s has not come home yet; run the campaign again to fetch it" % run_id
     return ""
 
 
