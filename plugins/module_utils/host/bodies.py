@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
@@ -240,12 +241,20 @@ class ContainerBody(Body):
         return [] if keep_alive else self.end()
 
     def empty(self, path: str) -> None:
-        """Empty a folder of what root in the container left and we may not delete: with the same image, as root again."""
+        """Empty a folder of what root in the container left and we may not delete."""
+        self._as_root(path, "rm -rf /rm/* /rm/.[!.]* /rm/..?*")
+
+    def open_up(self) -> None:
+        """Logs and artifacts belong to root in the container; a driver that was killed did not open them to us any more."""
+        folder = self.attempt.file("io")
+        if os.geteuid() != 0 and not self.progress().ended and _is_foreign(folder):
+            self._as_root(folder, "chmod -R a+rwX /rm", 60.0)
+
+    def _as_root(self, path: str, command: str, seconds: float = 600.0) -> None:
+        """Do something to a folder with the same image, as root again."""
         words = engine.mount(path, "/rm") + ["--user", "0:0", "--entrypoint", "sh", engine.image_reference(self.run)]
         with contextlib.suppress(MadError):
-            self.engine.call(
-                "run", "--rm", "--pull", "never", "--network", "none", *words, "-c", "rm -rf /rm/* /rm/.[!.]* /rm/..?*", timeout=600
-            )
+            self.engine.call("run", "--rm", "--pull", "never", "--network", "none", *words, "-c", command, timeout=seconds)
 
 
 def ended_well(progress: driver.Progress) -> bool:
@@ -331,7 +340,30 @@ class ProcessBody(Body):
         return notes
 
     def empty(self, path: str) -> None:
-        """Nobody else wrote there."""
+        """Nobody else wrote there, but the model may have taken our own rights away."""
+        _open_up(path)
+
+    def open_up(self) -> None:
+        """The same for logs and artifacts."""
+        _open_up(self.attempt.file("io"))
+
+
+def _is_foreign(folder: str) -> bool:
+    """Whether anything in a folder belongs to somebody else."""
+    paths = (os.path.join(base, name) for base, folders, names in os.walk(folder) for name in folders + names)
+    return any(os.lstat(path).st_uid != os.geteuid() for path in paths)
+
+
+def _open_up(folder: str) -> None:
+    """Give ourselves back the right to read and change all that is in a folder of ours."""
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
+    for base, folders, names in os.walk(folder):
+        for path, rights in [(os.path.join(base, name), 0o700) for name in folders] + [(os.path.join(base, name), 0o600) for name in names]:
+            with contextlib.suppress(OSError):
+                mode = os.lstat(path).st_mode
+                if mode & rights != rights and not stat.S_ISLNK(mode):
+                    os.chmod(path, stat.S_IMODE(mode) | rights)
 
 
 def make_body(folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, seat: Seat) -> ContainerBody | ProcessBody:

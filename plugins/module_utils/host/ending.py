@@ -109,11 +109,17 @@ class Ending:
             self._move_log(name)
         source, target = self.attempt.file("io", "artifacts"), self.attempt.file("artifacts")
         with contextlib.suppress(FileNotFoundError, FileExistsError):
-            os.rename(source, target)
+            try:
+                os.rename(source, target)
+            except PermissionError:
+                self.outcome["notes"].append("the artifacts belong to another user and could not be brought out")
         if not is_folder(target):
             with contextlib.suppress(OSError):
                 os.unlink(target)
             os.makedirs(target, exist_ok=True)
+        masked = sum(self._mask(os.path.join(target, name), "the artifact " + name) for name in self.artifacts())
+        if masked:
+            self.outcome["notes"].append("%d artifacts held the value of a secret; it was masked" % masked)
 
     def _move_log(self, name: str) -> None:
         target = self.attempt.file(name)
@@ -122,8 +128,21 @@ class Ending:
         if os.path.lexists(target) and not is_regular(target):
             os.unlink(target)
             self.outcome["notes"].append("%s was replaced by something that is not a file; its content is lost" % name)
-        if mask_file(target, self.secrets):
+        if self._mask(target, name):
             self.outcome["notes"].append("%s held the value of a secret; it was masked" % name)
+
+    def _mask(self, path: str, what: str) -> bool:
+        """Overwrite secrets in a file; returns whether there were any. One that we may not change or read must not cost the record, and is not brought home."""
+        try:
+            found = mask_file(path, self.secrets)
+            readable = not os.path.lexists(path) or os.access(path, os.R_OK)
+        except PermissionError:
+            found, readable = 0, False
+        if not readable:
+            self.outcome["notes"].append("%s belongs to another user; its content is lost" % what)
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        return bool(found)
 
     def artifacts(self) -> List[str]:
         """Names of the regular files brought out."""
@@ -188,7 +207,7 @@ class Ending:
         if isinstance(value, list):
             return [self._masked(entry) for entry in value]
         if isinstance(value, dict):
-            return {key: self._masked(entry) for key, entry in value.items()}
+            return {self._masked(key): self._masked(entry) for key, entry in value.items()}
         return value
 
 

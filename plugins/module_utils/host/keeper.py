@@ -75,6 +75,7 @@ class Keeper:
             self._fail(MadError("internal error of the keeper: %r" % error))
         if not self.was_ended and not self.keep_alive and not self.outcome["error"] and ended_well(self.body.progress()):
             self.body.begin_clean_up()
+        self.body.open_up()
         ending.Ending(self.folder, self.run, self.attempt, self.outcome).write()
         self._clean_up()
 
