@@ -83,8 +83,14 @@ def make_plan(
         entries(manifest, settings["registry"], sources.credentials) if manifest is not None else [(card, None, None) for card in models]
     )
     planner = _Planner(settings, Repository(repo), sources, [Entry(*entry) for entry in known])
-    for name in hosts:
-        planner.add(_host(name, hosts[name], settings))
+    planned = [_host(name, hosts[name], settings) for name in hosts]
+    if settings["build_only"] and planned and not any(_is_decided(host) for host in planned):
+        raise InvalidInput(
+            "host %s: a build alone needs gpu_vendor and guest_os in mad_context where nothing was detected. An example: mad_context=%s"
+            % (planned[0].name, EXAMPLE)
+        )
+    for host in planned:
+        planner.add(host)
     return planner.plan(repo, hosts)
 
 
@@ -98,11 +104,6 @@ def _host(name: str, given: Mapping[str, Any], settings: Mapping[str, Any]) -> _
     runtime = given.get("runtime") or settings["runtime"]
     if runtime not in plan_options.RUNTIMES:
         raise InvalidInput("host %s: mad_runtime %r: expected one of %s" % (name, runtime, ", ".join(plan_options.RUNTIMES)))
-    if settings["build_only"] and facts is None and not (context.get("gpu_vendor") and context.get("guest_os")):
-        raise InvalidInput(
-            "host %s: a build alone needs gpu_vendor and guest_os in mad_context where nothing was detected. An example: mad_context=%s"
-            % (name, EXAMPLE)
-        )
     return _Host(
         name,
         context,
@@ -113,6 +114,11 @@ def _host(name: str, given: Mapping[str, Any], settings: Mapping[str, Any]) -> _
         bool(given.get("reachable", True)),
         str(given.get("reason") or ""),
     )
+
+
+def _is_decided(host: _Host) -> bool:
+    """Whether it is known for which vendor and system this host's images are built."""
+    return host.facts is not None or bool(host.context.get("gpu_vendor") and host.context.get("guest_os"))
 
 
 def _facts_key(facts: Optional[Mapping[str, Any]]) -> str:
@@ -142,7 +148,10 @@ class _Planner:
 
     def add(self, host: _Host) -> None:
         """Plan every model on one host; repeats stand behind each other as whole rounds, so that drift meets all models alike."""
-        drafts = [draft for index in range(len(self.models)) for draft in self._fitting(self._of_model(index, host), host)]
+        possible = [self._of_model(index, host) for index in range(len(self.models))]
+        if self.settings["build_only"] and _is_decided(host):
+            self._register([draft for drafts in possible for draft in drafts if not draft.run["outcome"]], host)
+        drafts = [draft for drafts in possible for draft in self._fitting(drafts, host)]
         seen: Set[str] = set()
         secrets: Dict[str, str] = {}
         for repeat in range(1, self.settings["repeats"] + 1):
@@ -173,8 +182,6 @@ class _Planner:
             self._open(draft, host)
             if problem and not draft.run["outcome"]:
                 draft.run["outcome"] = plan_draft.outcome_of(problem)
-            if self.settings["build_only"] and not draft.run["outcome"]:
-                self._register(draft, host)
         return drafts
 
     def _variants(self, entry: Entry, host: _Host) -> Tuple[List[Variant], Optional[MadError]]:
@@ -201,11 +208,12 @@ class _Planner:
         draft.run["runtime"] = unresolved("auto: docker, else podman, else host") if runtime == "auto" else runtime
         draft.run["image"] = plan_fill.open_image(choices) if choices and runtime != "host" else None
 
-    def _register(self, draft: Draft, host: _Host) -> None:
+    def _register(self, drafts: Sequence[Draft], host: _Host) -> None:
         """For a build alone: every image that this host's vendor admits, whatever its architecture."""
-        for choice in plan_image.fitting(draft.variant.choices, host.context, host.facts):
-            if not choice.problem:
-                self.builds.image(choice, "")
+        for draft in drafts:
+            for choice in plan_image.fitting(draft.variant.choices, host.context, host.facts):
+                if not choice.problem:
+                    self.builds.image(choice, "")
 
     @staticmethod
     def _falls_to_host(host: _Host) -> bool:

@@ -176,6 +176,21 @@ def test_a_build_alone_needs_vendor_and_system(repo: Path) -> None:
     assert make(repo, build_only=True)["builds"], "detection fills them"
 
 
+@pytest.mark.parametrize("names", [("gone", "there"), ("there", "gone")])
+def test_a_host_that_is_gone_stops_no_build(repo: Path, names: tuple[str, str]) -> None:
+    """Nothing is built for its sake, and everything for the others, whoever comes first."""
+    known = {"gone": plans.unreachable(), "there": host()}
+    made = make(
+        repo, [card(dockerfile="docker/arch"), card()], {name: known[name] for name in names}, target_archs="gfx90a,gfx942", build_only=True
+    )
+    found = [build["image"] for build in made["builds"]]
+    assert sorted(found) == sorted(
+        "ci-dummy_%s.ubuntu.amd_%s" % (name, arch) for name in ("arch", "dummy") for arch in ("gfx90a", "gfx942")
+    )
+    assert all(build["build_host"] == "there" for build in made["builds"])
+    assert {run["place"]["host"]: bool(run["outcome"]) for run in made["runs"]} == {"gone": True, "there": False}
+
+
 @pytest.mark.parametrize("build_host,expected", [("", "n2"), ("n3", "n3"), ("localhost", None)])
 def test_build_host(repo: Path, build_host: str, expected: object) -> None:
     hosts = {"n1": plans.unreachable({"gpu_vendor": "AMD"}), "n2": host(), "n3": host()}
