@@ -132,11 +132,6 @@ class Campaign:
     def log_path(self, run_id: str) -> str:
         return os.path.join(self.run_dir(run_id), "run.log")
 
-    def artifacts_dir(self, run_id: str) -> str:
-        return os.path.join(self.run_dir(run_id), "artifacts")
-
-    # -- the folder and the plan ---------------------------------------------------------------------------------------------
-
     def exists(self) -> bool:
         """Whether a plan was saved here: without one the folder is not a campaign."""
         return os.path.isfile(self.plan_path)
@@ -160,6 +155,9 @@ class Campaign:
         plan = files.read_json(self.plan_path, "the plan")
         if not isinstance(plan, dict) or not isinstance(plan.get("runs"), list):
             raise InvalidInput("the plan %s holds no list of runs" % self.plan_path)
+        for number, run in enumerate(plan["runs"], 1):
+            if not isinstance(run, dict) or not _RUN_ID.match(str(run.get("id"))):
+                raise InvalidInput("the plan %s is damaged: its entry %d is no run with an id of 16 hex digits" % (self.plan_path, number))
         return plan
 
     def save_plan(self, plan: Mapping[str, Any]) -> bool:

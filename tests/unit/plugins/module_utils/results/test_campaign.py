@@ -250,3 +250,12 @@ def test_a_plan_has_one_run_per_line(tmp_path):
     assert sum('"id"' in line for line in lines) == 2
     campaign.save_plan(dict(plan_of_hosts("n1"), runs=[]))
     assert campaign.plan()["runs"] == []
+
+
+@pytest.mark.parametrize("text", ['{"runs": [1]}', '{"runs": [{}]}', '{"runs": [{"id": 5}]}', '{"runs": [{"id": "../../x"}]}'])
+def test_a_plan_whose_runs_are_none(tmp_path: Any, text: str) -> None:
+    campaign = make_campaign(tmp_path, [make_run()])
+    with open(campaign.plan_path, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    with pytest.raises(InvalidInput, match="is damaged: its entry 1 is no run"):
+        campaign.plan()
