@@ -28,7 +28,6 @@ from ..base.quoting import is_env_name, quote, quote_argv
 
 # What models leave behind that is brought home, from the run directory and the one above it.
 ARTIFACTS = ("*_profiler_output.csv", "*_output.csv", "*_trace.csv", "library_trace.csv", "*_env.csv")
-PHASES = ("prepare", "clone", "pre", "model", "post", "collect")
 # The model can write into that file too: no "nan" is a moment, and no digit that int() does not take an exit status.
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?\Z")
 _STATUS = re.compile(r"[0-9]{1,9}\Z")

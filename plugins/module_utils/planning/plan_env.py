@@ -89,11 +89,3 @@ def secret_values(
     For the step that stages a run: plan.json holds only names. `card` must be the repository's own (the plan's has no secret values).
     """
     return given_variables(card, context, environ, credentials).secret
-
-
-def build_secret_values(
-    card: Mapping[str, Any], context: Mapping[str, Any], environ: Mapping[str, str], credentials: Mapping[str, Any]
-) -> Dict[str, str]:
-    """Values of the names in a build request's `secret_build`: secret docker_build_arg, MAD_SECRETS*, the card's credential."""
-    secret = split_secrets(context.get("docker_build_arg", {}))[1]
-    return dict(environ_secrets(environ), **secret, **build_secrets(str(card.get("cred") or ""), credentials))

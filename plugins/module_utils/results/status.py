@@ -14,7 +14,6 @@ from typing import Any, Dict, List, Mapping, Optional
 from ..base.errors import FAILURE_CLASSES, InvalidInput
 
 SUCCESS, FAILURE, SKIPPED = "SUCCESS", "FAILURE", "SKIPPED"
-STATUSES = (SUCCESS, FAILURE, SKIPPED)
 # Exit codes that mean something, for cards with `resumable: true` only.
 AGAIN = 75  # run me again; not counted as a retry
 NEVER = 93  # running again cannot help
