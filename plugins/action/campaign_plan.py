@@ -15,6 +15,7 @@ from ansible import constants as C
 from ansible import context as cli
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.action.model_info import default_cache, default_repo
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
@@ -34,6 +35,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "options": {"type": "dict"},
     "cache_dir": {"type": "str"},
 }
+PROGRESS = {"mad.engine.progress"}
 _LARGEST_DIFF = 200_000  # characters of a flight plan that travel in a task's result
 
 
@@ -62,6 +64,8 @@ class ActionModule(ActionBase):
         except OSError as error:
             raise AnsibleActionFail("%s: %s" % (error.filename, error.strerror)) from error
         result.update(self._answer(planned, inputs))
+        if not self._task.check_mode and not PROGRESS & set(C.config.get_config_value("CALLBACKS_ENABLED")):  # the callback says it in its own way
+            Display().display("campaign %s; to resume: %s" % (result["campaign"], result["resume_command"]))
         return result
 
     # -- in ----------------------------------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ class ActionModule(TransferAction):
     def _show(self, entry: Result) -> None:
         """New output of a running model, line by line, with host and model in front."""
         self._mine.remember_live(entry)
-        prefix = "%s %s | " % (self._mine.host, entry["model"])
+        prefix = "%s %s | " % (self._mine.host, " ".join(host_runs.printable(str(entry["model"]))))
         if entry["skipped"]:
             Display().display("%s... %d bytes are not shown; the whole log comes home at the end" % (prefix, entry["skipped"]))
         for line in host_runs.printable(entry["text"]):

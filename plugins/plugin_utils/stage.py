@@ -31,6 +31,8 @@ def tree_of(repo: str, paths: t.Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in sorted({driver.relative(path, "stage") for path in paths} | {COMMON}):
         source = os.path.join(repo, path)
+        if os.path.commonpath([os.path.realpath(source), os.path.realpath(repo)]) != os.path.realpath(repo):
+            raise InvalidInput("%s in the model repository %s is a link that leads out of it; nothing of the controller goes to hosts" % (path, repo))
         if os.path.isdir(source):
             found.update({path + "/" + name: os.path.join(source, name) for name in canonical.walk_files(source)})
         elif os.path.lexists(source):

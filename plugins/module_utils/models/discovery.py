@@ -54,12 +54,13 @@ def discover(repo: str, tags: Any, cache_dir: str = "", timeout: float = 60.0, j
     warnings += notes
     warnings += _judge(clashes, {choice.entry.name for choice in choices}, listing=not wanted)
     models, notes = _complete(choices, root, custom)
+    notes += [] if wanted else _flaws(entries)
     return {"models": models, "names": list(dict.fromkeys(entry.name for entry in entries)), "warnings": warnings + notes + custom.warnings}
 
 
 def _repository(repo: str) -> str:
     if not os.path.isdir(repo):
-        raise InvalidInput("the repository %s is not a directory" % cards.abridged(repo, 500))
+        raise InvalidInput("mad_repo: the repository %s is not a directory" % cards.abridged(os.path.abspath(repo), 500))
     root = os.path.realpath(repo)
     if not os.path.isfile(os.path.join(root, STATIC)):
         raise InvalidInput(
@@ -193,6 +194,18 @@ def _complete(choices: Sequence[Choice], root: str, custom: Custom) -> Tuple[Lis
         models.append(card)
         warnings += notes
     return models, list(dict.fromkeys(warnings))
+
+
+def _flaws(entries: Iterable[Entry]) -> List[str]:
+    """What is wrong with the cards of a listing: nothing runs yet, so every one is said and none stops the others."""
+    found: List[str] = []
+    for entry in entries:
+        if not entry.lazy:
+            try:
+                found += cards.complete(entry, "")[1]
+            except InvalidInput as error:
+                found.append(error.message)
+    return list(dict.fromkeys(found))
 
 
 def _update(entries: Iterable[Entry], root: str, custom: Custom) -> Tuple[Dict[int, Entry], List[str]]:

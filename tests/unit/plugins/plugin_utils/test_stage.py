@@ -50,6 +50,20 @@ def test_it_holds_what_the_supervisor_needs_and_no_more() -> None:
     assert not {"discovery", "plan", "campaign", "host_steps", "builder"} & names
 
 
+@pytest.mark.parametrize("link", ["scripts/m", "scripts"])
+def test_a_link_out_of_the_repository_is_refused(tmp_path: Path, link: str) -> None:
+    """A folder of the controller must not travel because a repository points there."""
+    repo, outside = tmp_path / "repo", tmp_path / "outside"
+    (outside / "m").mkdir(parents=True)
+    (outside / "id_rsa").write_text("private")
+    (repo / "scripts").parent.mkdir(parents=True)
+    if link != "scripts":
+        (repo / "scripts").mkdir()
+    (repo / link).symlink_to(outside)
+    with pytest.raises(InvalidInput, match="leads out of it"):
+        stage.tree_of(str(repo), ["scripts/m"])
+
+
 def test_repository_wins_over_our_common(tmp_path: Path) -> None:
     (tmp_path / "scripts" / "common").mkdir(parents=True)
     (tmp_path / "scripts" / "common" / "test_echo.sh").write_text("mine")

@@ -382,3 +382,17 @@ def snapshot() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
         return {str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in [root, *root.rglob("*")]}
 
     return take
+
+
+def test_a_listing_says_what_is_wrong_with_every_card(tmp_path: Path) -> None:
+    """Nothing runs yet: all at once, and none stops the others."""
+    models = [
+        {"name": "good", "dockerfile": "d", "scripts": "s", "args": "", "n_gpus": "0", "tags": []},
+        {"name": "typo", "dockerfile": "d", "scripts": "s", "args": "", "n_gpus": "0", "tags": [], "timeuot": 2},
+        {"name": "type", "dockerfile": "d", "scripts": "s", "args": "", "tags": [], "n_gpus": ["0"]},
+    ]
+    (tmp_path / "models.json").write_text(json.dumps(models))
+    found = discovery.discover(str(tmp_path), [])
+    assert found["names"] == ["good", "typo", "type"] and found["models"] == []
+    told = " | ".join(found["warnings"])
+    assert "timeuot" in told and "model 'type', key 'n_gpus'" in told and "good" not in told
