@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import gzip  # noqa: F401  tarfile imports it late, when a Python below /root is closed to us already
+import importlib
 import json
 import os
 import shutil
@@ -20,6 +20,8 @@ import pytest
 
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.bench_host import PRINT, BenchHost, MakeHost, make_host
+
+importlib.import_module("gzip")  # tarfile imports it late, when a Python below /root is closed to us already
 
 __all__ = ["make_host"]  # a fixture
 SECRET = "top-secret-value"

@@ -29,6 +29,8 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 PermitUserEnvironment no
+# A home of its own: the login shell must not read the start files of whoever runs the tests.
+SetEnv HOME={folder}
 MaxStartups 100
 MaxSessions 100
 LogLevel VERBOSE
@@ -36,7 +38,7 @@ Subsystem sftp /usr/lib/openssh/sftp-server
 ForceCommand {folder}/session
 """
 
-# The login shell reads the developer's own start files before this runs; what follows sees only what the test gives the host.
+# What runs sees only what the test gives the host.
 SESSION = """\
 #!/bin/sh
 case $SSH_ORIGINAL_COMMAND in

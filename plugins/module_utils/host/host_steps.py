@@ -390,7 +390,7 @@ def cancelled(job: Job) -> Answer:
     if job.get("check") or not alive:
         return dict(answer, changed=alive)
     folder.say("cancel", str(job.get("reason") or "cancelled by a person"))
-    deadline = time.monotonic() + float(job.get("wait") or 120)
+    deadline = time.monotonic() + float(120 if job.get("wait") is None else job["wait"])
     version = folder.save_settings({})
     _wake(folder.state())
     while time.monotonic() < deadline:
