@@ -55,10 +55,17 @@ leave() {{
 }}
 
 note begin prepare
+[ -r "$io/env.sh" ] || give_up prepare 1 "the environment cannot be read" # a failed `.` would end the shell
 # shellcheck disable=SC1091
-. "$io/env.sh" || give_up prepare "$?" "the environment could not be read"
+. "$io/env.sh"
 rm -f "$io/env.sh"
 cd "$base" || give_up prepare "$?" "the work folder cannot be entered"
+"""
+
+# Where neither people nor the image say it, as in madengine.
+_ROCM = """\
+: "${ROCM_PATH:=/opt/rocm}"
+export ROCM_PATH
 """
 
 _MAKE_DIRECTORY = """\
@@ -131,6 +138,8 @@ def render(run: Mapping[str, Any], attempt: int, place: Place) -> str:
         ),
         _CLEAN_ENV,
     ]
+    if run.get("runtime") != "host" and (run.get("gpus") or {}).get("vendor") == "AMD":
+        parts.append(_ROCM)
     parts.append(_clone(run) if run.get("url") else _MAKE_DIRECTORY)
     parts += [_script("pre", number, entry) for number, entry in enumerate(run.get("pre_scripts") or [])]
     source = relative(str(run["command"].get("directory") or ""), "command.directory")

@@ -21,13 +21,17 @@ leave() {
 }
 
 note begin prepare
+[ -r "$io/env.sh" ] || give_up prepare 1 "the environment cannot be read" # a failed `.` would end the shell
 # shellcheck disable=SC1091
-. "$io/env.sh" || give_up prepare "$?" "the environment could not be read"
+. "$io/env.sh"
 rm -f "$io/env.sh"
 cd "$base" || give_up prepare "$?" "the work folder cannot be entered"
 
 # git of any version that knows it trusts this folder, without a file of the user being touched
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+
+: "${ROCM_PATH:=/opt/rocm}"
+export ROCM_PATH
 
 export GIT_TERMINAL_PROMPT=0
 note begin clone

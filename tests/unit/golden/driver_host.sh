@@ -20,8 +20,9 @@ leave() {
 }
 
 note begin prepare
+[ -r "$io/env.sh" ] || give_up prepare 1 "the environment cannot be read" # a failed `.` would end the shell
 # shellcheck disable=SC1091
-. "$io/env.sh" || give_up prepare "$?" "the environment could not be read"
+. "$io/env.sh"
 rm -f "$io/env.sh"
 cd "$base" || give_up prepare "$?" "the work folder cannot be entered"
 

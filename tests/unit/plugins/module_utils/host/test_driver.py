@@ -35,6 +35,8 @@ CONTAINER = driver.Place("/myworkspace", "/.mad", share=True, keep_alive=False)
 FULL = make_run(
     url="https://example.com/x/repo.git",
     cred="git",
+    runtime="docker",
+    gpus={"vendor": "AMD", "count": 2},
     multiple_results="perf m.csv",
     pre_scripts=[{"path": "scripts/common/pre.sh", "args": ["0", "a b"]}],
     post_scripts=[{"path": "scripts/common/post.sh"}, {"path": "scripts/x/y.sh", "args": []}],
