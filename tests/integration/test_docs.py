@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
 
+from ansible_collections.mad.engine.plugins.module_utils.base import work_folder
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.registry import Registry
 
@@ -74,7 +76,11 @@ def test_every_example_of_the_guide_works(tmp_path, tiny_image):
     """With a base image and a registry of this machine in place of the guide's."""
     components.require("registry")
     registry = Registry(tmp_path / "registry", login=False).start()
+    kept = "debug-" + os.urandom(4).hex()  # what is kept alive keeps its folder on the host: another name for each time
+    names = [("ubuntu:24.04", tiny_image), ("localhost:5000", registry.address), ("campaign=debug", "campaign=" + kept)]
     try:
-        work_through(tmp_path, blocks("madengine", [("ubuntu:24.04", tiny_image), ("localhost:5000", registry.address)]))
+        work_through(tmp_path, blocks("madengine", names))
     finally:
         registry.stop()
+        for folder in pathlib.Path(work_folder.default_work_dir(), "campaigns").glob(kept + ".*"):
+            shutil.rmtree(folder)
