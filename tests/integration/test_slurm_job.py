@@ -141,10 +141,12 @@ def test_a_controller_that_is_gone_for_a_while() -> None:
     components.require("slurm")
     with Cluster(nodes=1, settings={"MessageTimeout": "2"}) as cluster:
         client = slurm_client.Slurm(cluster.environment())
-        client.submit("patient", HEAD + "sleep 6\n", ["--job-name=patient", "--output=/dev/null"])
+        client.submit("patient", HEAD + "sleep 20\n", ["--job-name=patient", "--output=/dev/null"])
         cluster.wait_for(lambda: cluster.call("squeue", "-h", "-o", "%T") == "RUNNING", "running job")
         found: list[Any] = []
         waiter = threading.Thread(target=lambda: found.extend(slurm_client.wait(client, ["patient"], 120)))
+        saved, began = cluster.folder / "state" / "job_state", time.time()
+        cluster.wait_for(lambda: saved.exists() and saved.stat().st_mtime > began - 1, "saved state")  # slurmctld writes it a moment later
         waiter.start()
         cluster.kill_controller()
         with pytest.raises(slurm_client.Silent):

@@ -18,6 +18,7 @@ from .slurm_output import Job
 ANSWER_SECONDS = 60.0
 # What a command says when slurmctld or slurmdbd cannot be reached now; anything else is an answer.
 _SILENT = (
+    "connection reset by peer",
     "unable to contact slurm controller",
     "connection refused",
     "connection timed out",
@@ -166,13 +167,16 @@ def wait(
     A scheduler that does not answer is asked again, for `patience` seconds.
     """
     deadline = time.monotonic() + seconds if seconds else float("inf")
-    polls, heard, found = 0, time.monotonic(), slurm.known(names)
-    while any(job.state.phase != slurm_states.ENDED for job in found) and time.monotonic() < deadline:
-        sleep(min(slurm_watch.pause(polls), max(0.0, deadline - time.monotonic())))
-        polls += 1
+    polls, heard, asked = 0, time.monotonic(), False
+    found: List[Job] = []
+    while True:
         try:
-            found, heard = slurm.known(names) or found, time.monotonic()
+            found, heard, asked = slurm.known(names) or found, time.monotonic(), True
         except Silent:
             if time.monotonic() - heard > patience:
                 raise
-    return found
+        ended = asked and all(job.state.phase == slurm_states.ENDED for job in found)
+        if ended or time.monotonic() >= deadline:
+            return found
+        sleep(min(slurm_watch.pause(polls), max(0.0, deadline - time.monotonic())))
+        polls += 1
