@@ -28,16 +28,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("MAD_DEV_HOME") or ROOT)
 LEAST = (3, 11)
-EXTRAS = {"run": (), "test": ("test",), "dev": ("test", "dev")}
+TOOLS = {"run": (), "test": ("test",), "dev": ("test", "dev")}
 KEPT = ("ANSIBLE_FORCE_COLOR", "ANSIBLE_NOCOLOR", "ANSIBLE_VERBOSITY")
 
 
 def requirements(kind: str) -> list[str]:
-    """Return the requirements of this kind, as pyproject.toml lists them."""
+    """Return the requirements of this kind, as pyproject.toml lists them; tests also get what users install by name (the other extras)."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return [*project["dependencies"], *(line for extra in EXTRAS[kind] for line in project["optional-dependencies"][extra])]
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    offered = [name for name in extras if kind != "run" and name not in TOOLS["dev"]]
+    return [*project["dependencies"], *(line for name in (*offered, *TOOLS[kind]) for line in extras[name])]
 
 
 class Environment:

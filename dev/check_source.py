@@ -31,6 +31,7 @@ MOST_LINES = 500
 MOST_FUNCTION_LINES = 80
 # Golden files and fixtures hold what tools print; a changelog is generated.
 EXEMPT = ("tests/fixtures/", "tests/unit/golden/", "changelogs/changelog.yaml", "plugins/plugin_utils/presets/")
+TOOLS = ("test", "dev")  # extras of pyproject.toml that no plugin needs
 # import name -> name on the package index, where they differ
 DISTRIBUTIONS = {"ansible": "ansible-core", "jinja2": "ansible-core", "packaging": "ansible-core", "yaml": "ansible-core"}
 
@@ -104,7 +105,9 @@ def distribution(line: str) -> str:
 
 def requirements(root: Path, files: list[Path]) -> Iterator[str]:
     """What plugins import is declared once for pip and once for execution environments, and nothing else is."""
-    declared = {distribution(line) for line in tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]}
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = [lines for name, lines in project["optional-dependencies"].items() if name not in TOOLS]
+    declared = {distribution(line) for lines in (project["dependencies"], *extras) for line in lines}
     used = set()
     for path in files:
         if path.suffix == ".py" and path.parts[0] == "plugins":

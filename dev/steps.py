@@ -47,10 +47,15 @@ def chosen(steps: list[Step], args: argparse.Namespace) -> list[Step]:
     if unknown:
         sys.exit("dev/test: no such step: %s (dev/test --list)" % ", ".join(sorted(unknown)))
     if only:
-        wanted = [step for step in steps if step.name in only]
-        needed = {name for step in wanted for name in step.after}
-        return [step for step in steps if step in wanted or (step.name in needed and step.name in real_parts.NAMES)]
+        needed = only | with_parts(steps, only)
+        return [step for step in steps if step.name in needed]
     return [step for step in steps if step.name not in skip and (step.check or not args.check)]
+
+
+def with_parts(steps: list[Step], names: set[str]) -> set[str]:
+    """Return the steps that bring the real parts which these steps need, and what those need in turn."""
+    needed = {name for step in steps if step.name in names for name in step.after if name in real_parts.NAMES}
+    return needed | with_parts(steps, needed) if needed else needed
 
 
 def main() -> None:

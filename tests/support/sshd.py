@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -38,7 +39,7 @@ Subsystem sftp /usr/lib/openssh/sftp-server
 ForceCommand {folder}/session
 """
 
-# What runs sees only what the test gives the host.
+# What runs sees only what the test gives the host, and the engine of this machine wherever that listens.
 SESSION = """\
 #!/bin/sh
 case $SSH_ORIGINAL_COMMAND in
@@ -66,7 +67,7 @@ class Host:
     def start(self) -> Host:
         """Start it, on the port it had before if it is started again."""
         session, config = self.folder / "session", self.folder / "sshd_config"
-        pairs = {"PATH": PATH, "LC_ALL": "C.UTF-8", **self.environment}
+        pairs = {"PATH": PATH, "LC_ALL": "C.UTF-8", **_engine(), **self.environment}
         session.write_text(SESSION.format(pairs=" ".join("%s=%s" % (key, shlex.quote(value)) for key, value in pairs.items())), "utf-8")
         session.chmod(0o755)
         config.write_text(SSHD_CONFIG.format(address=self.address, port=self.port, folder=self.folder, key=self.fleet.key), "utf-8")
@@ -146,6 +147,10 @@ class Fleet:
 
     def __exit__(self, *dummy: object) -> None:
         self.stop()
+
+
+def _engine() -> dict[str, str]:
+    return {"DOCKER_HOST": os.environ["DOCKER_HOST"]} if os.environ.get("DOCKER_HOST") else {}
 
 
 def _keygen(path: Path) -> None:
