@@ -65,7 +65,7 @@ class ActionModule(TransferAction):
     def _on_host(self, runs: t.Mapping[str, int], **job: t.Any) -> Result:
         """One run of the module on the host; _Failed when it fails there."""
         if self._options["campaign_dir"]:
-            job.update(campaign=self._mine.campaign.name, host=self._mine.host)
+            job.update(campaign=self._mine.campaign.name, identity=self._mine.campaign.identity(), host=self._mine.host)
         job.update(runs=dict(runs), work_dir=self._options["work_dir"], check=bool(self._task.check_mode))
         arguments = {"state": self._options["state"], "job": job}
         result: Result = self._execute_module(module_name="mad.engine.container_run", module_args=arguments, task_vars=self._vars)
@@ -89,10 +89,13 @@ class ActionModule(TransferAction):
             return {"changed": bool(finished), "runs": 0, "images": [], "ended": finished, "counts": self._mine.counts()}
         with turn(self._mine.campaign.path("turns"), "stage", self._options["stage_parallel"]):
             answer = self._stage(runs)
+        if answer["replaced"]:
+            text = "%s: another campaign named %s, of another results folder, was here before; what it left is now in %s until mad.engine.clean"
+            Display().warning(text % (self._mine.host, self._mine.campaign.name, answer["replaced"]))
         finished += self._mine.save(answer["results"]) + self._mine.give_up(answer["unknown"])
         changed = bool(answer["changed"] or finished)
-        told = {"folder": answer["folder"], "runs": len(runs), "images": answer["images"], "ended": finished, "counts": self._mine.counts()}
-        return dict(told, changed=changed)
+        told = {key: answer[key] for key in ("folder", "images", "replaced")}
+        return dict(told, changed=changed, runs=len(runs), ended=finished, counts=self._mine.counts())
 
     def _stage(self, runs: list[host_runs.Run]) -> Result:
         """Bring everything; a second time with the archives of images that the host lacks."""
@@ -107,7 +110,8 @@ class ActionModule(TransferAction):
         answer = self._on_host(wanted, archive=remote, acknowledged=acknowledged)
         if answer["missing"]:
             images = self._put_images(answer["missing"])
-            answer = dict(self._on_host(wanted, archive=remote, acknowledged=acknowledged, images=images, last=True), changed=True)
+            again = self._on_host(wanted, archive=remote, acknowledged=acknowledged, images=images, last=True)
+            answer = dict(again, changed=True, replaced=answer["replaced"])
         return answer
 
     def _context(self) -> t.Mapping[str, t.Any]:

@@ -181,6 +181,12 @@ folder:
   description: The campaign's folder on the host.
   type: str
   returned: success, state staged
+replaced:
+  description:
+    - Where the files of another campaign of the same name were put, one of another results folder in which nothing ran any more.
+    - Empty where there was none.
+  type: str
+  returned: success, state staged
 bytes:
   description: Size of the archive that was fetched.
   type: int

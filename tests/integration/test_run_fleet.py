@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -101,6 +102,38 @@ def test_two_controllers_on_one_campaign(campaigns: Campaigns) -> None:
     assert set(campaigns.states().values()) == {"SUCCESS"} and len(campaigns.states()) == 6
     assert campaigns.executed("begin") == dict.fromkeys(campaigns.states(), 1)
     assert campaigns.folders("n1") == campaigns.folders("n2") == [] and campaigns.processes() == []
+
+
+def test_a_name_used_again(campaigns: Campaigns, tmp_path: Path) -> None:
+    """The results folder is gone, the host still holds what that campaign left: it is measured again, and the old records lie aside."""
+    campaigns.host("n1")
+    campaigns.model("a")
+    campaigns.play(mad_keep_model_dir=True)
+    first = campaigns.records()["n1", "a"]
+    shutil.rmtree(campaigns.results)
+    again = campaigns.play(mad_keep_model_dir=True)
+    assert again.status == 0 and "another campaign named c1" in again.output, again.output
+    second = campaigns.records()["n1", "a"]
+    assert campaigns.executed() == {("n1", "a"): 2} and second["run_id"] == first["run_id"]
+    assert second["timings"]["started"] > first["timings"]["finished"]
+    kept, aside = campaigns.folders("n1")
+    assert aside.startswith(kept + "~")
+    campaigns.play(mad_keep_model_dir=True)
+    assert campaigns.executed() == {("n1", "a"): 2}, "its own folder is its own"
+
+
+def test_the_same_campaign_from_two_results_folders(campaigns: Campaigns) -> None:
+    """A controller that lost its disk joins what runs; nothing is executed twice, and both have the row."""
+    campaigns.host("n1")
+    campaigns.model("a", GATED)
+    campaigns.play(mad_wait=False)
+    began(campaigns, ("n1", "a"))
+    os.rename(campaigns.results, campaigns.home / "before")
+    joined = campaigns.start()
+    campaigns.until(lambda: "Ask how far" in joined.output(), "it waits")
+    campaigns.open()
+    assert joined.wait().status == 0 and campaigns.states() == {("n1", "a"): "SUCCESS"}
+    assert campaigns.executed() == {("n1", "a"): 1}
 
 
 def test_submit_and_collect_later_then_rerun(campaigns: Campaigns) -> None:

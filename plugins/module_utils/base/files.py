@@ -49,6 +49,17 @@ def write_json(path: str, value: Any, mode: int = 0o644) -> None:
     write_atomic(path, text.encode("utf-8", "surrogateescape"), mode)
 
 
+def read_text(path: str, what: str) -> str:
+    """Read a text file; `what` says in the error what the file is."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except OSError as error:
+        raise InvalidInput("%s %s cannot be read: %s" % (what, path, error.strerror)) from error
+    except ValueError as error:
+        raise InvalidInput("%s %s is not UTF-8: %s" % (what, path, error)) from error
+
+
 def read_json(path: str, what: str) -> Any:
     """Read a JSON document; `what` says in the error what the file is ('the build manifest')."""
     try:

@@ -14,8 +14,7 @@ from typing import List, Mapping, Set
 from ..base import work_folder
 from ..base.errors import MadError
 from ..building import build_clean
-from ..containers.engine import Engine
-from . import host_images, host_state, processes
+from . import host_images, host_state, predecessors
 from .ending import is_folder
 from .host_state import HostFolder
 from .host_steps import Answer, Job, folder_of, work_dir
@@ -34,7 +33,7 @@ def absent(job: Job) -> Answer:
         return {"changed": False, "removed": [], "kept": []}
     work_folder.check_owner(base)
     for folder in _candidates(job, base):
-        why = _why_keep(folder) or _still_needed(folder, job.get("runs") or {})
+        why = predecessors.why_busy(folder) or _still_needed(folder, job.get("runs") or {})
         if why:
             kept.append({"path": folder.path, "reason": why})
             continue
@@ -78,20 +77,6 @@ def _last_use(folder: HostFolder) -> float:
     return max(times)
 
 
-def _why_keep(folder: HostFolder) -> str:
-    """Why a folder cannot go, "" when it can."""
-    if folder.supervised():
-        return "a supervisor works in it"
-    for run_id in folder.run_ids():
-        for number in folder.attempts(run_id):
-            attempt = folder.attempt(run_id, number)
-            if attempt.held():
-                return "run %s is running" % run_id
-            if attempt.launch() and not attempt.result() and attempt.launch().get("boot_id") == processes.boot_id():
-                return "run %s was started and has no record yet; poll or cancel the campaign first" % run_id
-    return ""
-
-
 def _still_needed(folder: HostFolder, runs: Mapping[str, int]) -> str:
     """A run that the controller has no record of may have ended since it last asked: its result is nowhere else."""
     for run_id, wanted in sorted(runs.items()):
@@ -107,11 +92,7 @@ def _remove_folder(folder: HostFolder) -> None:
     if lock is None:
         raise MadError("a supervisor began to work in %s just now" % folder.path)
     try:
-        for program in sorted({str(run.get("runtime")) for run in folder.runs()} - {"host"}):
-            engine = Engine(program)
-            with contextlib.suppress(MadError):
-                for name in engine.containers_of(folder.path):
-                    engine.remove(name)
+        predecessors.remove_containers(folder)
         shutil.rmtree(folder.path, ignore_errors=True)
         if os.path.lexists(folder.path):
             shutil.rmtree(folder.path)  # says what resists

@@ -176,8 +176,8 @@ class Standing(NamedTuple):
 class HostFolder:
     """One campaign's folder for one inventory host."""
 
-    def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+    def __init__(self, path: str, identity: str = "") -> None:
+        self.path, self.identity = os.path.abspath(path), identity
 
     def file(self, *names: str) -> str:
         """A path inside; the names come from this module's callers."""
@@ -194,17 +194,28 @@ class HostFolder:
         for name in ("runs", "tree"):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.file(name), 0o700)
-        if not os.path.exists(self.file("host.json")):
-            document = {"schema": 1, "host": host, "campaign": campaign, "uid": os.geteuid(), "created": time.time()}
+        known = self.host()
+        if not known or not self._is_ours(known):
+            document = known or {"schema": 1, "host": host, "campaign": campaign, "uid": os.geteuid(), "created": time.time()}
+            document["identities"] = [*document.get("identities", ()), self.identity]
             files.write_json(self.file("host.json"), document, 0o600)
         return new
 
     def exists(self) -> bool:
-        """Whether it was made; one of somebody else is an error."""
+        """Whether it was made for this campaign; one of somebody else is an error."""
+        known = self.occupant()
+        return known is not None and self._is_ours(known)
+
+    def occupant(self) -> Optional[Dict[str, Any]]:
+        """host.json of whatever campaign has the folder; None where there is none."""
         if not os.path.lexists(self.path):
-            return False
+            return None
         work_folder.check_owner(self.path)
-        return os.path.exists(self.file("host.json"))
+        return self.host() if os.path.exists(self.file("host.json")) else None
+
+    def _is_ours(self, known: Mapping[str, Any]) -> bool:
+        """Whether it belongs to the campaign of our results folder, not to another one of the same name."""
+        return not self.identity or self.identity in known.get("identities", ())
 
     def host(self) -> Dict[str, Any]:
         """host.json."""

@@ -25,7 +25,7 @@ from ..base.errors import InvalidInput, MadError
 from ..base.secret_names import mask
 from ..containers import archives
 from ..results import record
-from . import driver, host_images, host_state, processes
+from . import driver, host_images, host_state, predecessors, processes
 from .ending import is_regular, wall_clock
 from .host_state import HostFolder
 
@@ -49,7 +49,7 @@ def work_dir(job: Job) -> str:
 def folder_of(job: Job) -> HostFolder:
     """The campaign's folder here."""
     name = work_folder.folder_name(str(job["campaign"]), str(job["host"]))
-    return HostFolder(os.path.join(work_dir(job), "campaigns", name))
+    return HostFolder(os.path.join(work_dir(job), "campaigns", name), str(job.get("identity") or ""))
 
 
 # -- staged ----------------------------------------------------------------------------------------------------------------------
@@ -62,19 +62,21 @@ def staged(job: Job) -> Answer:
         return {"changed": not folder.exists() or not set(job["runs"]) <= set(folder.run_ids()), "folder": folder.path}
     begun = time.time()
     document = _read_stage(str(job["archive"]))
-    new = folder.make(str(job["campaign"]), str(job["host"]))
+    replaced, new = predecessors.take_over(folder, str(job["campaign"]), str(job["host"]))
     with files.locked(folder.file("stage.lock")):
         changed = _unpack_stage(folder, document, str(job["archive"])) or new
         images = host_images.Images(host_images.private_folder(work_dir(job)), document.get("credentials") or {}, job.get("images") or {})
         images.ensure([run for run in document["runs"] if not _begun(folder, run)])
         if images.missing and not job.get("last"):
-            return {"changed": changed, "folder": folder.path, "missing": sorted(set(images.missing)), "images": [], "results": []}
+            missing = sorted(set(images.missing))
+            return {"changed": changed, "folder": folder.path, "missing": missing, "images": [], "results": [], "replaced": replaced}
         lost = [run_id for run_id in job.get("acknowledged") or [] if not folder.run(run_id)]
         document["runs"] = [run for run in document["runs"] if run["id"] not in lost]  # what was begun once is not begun again
         results, handed_over = _hand_over(folder, document, images, begun)
     how = sorted(images.answers.values(), key=lambda answer: str(answer["name"]))
     changed = changed or handed_over or any(answer.get("how") in ("pulled", "loaded") for answer in how)
-    return {"changed": changed, "folder": folder.path, "missing": [], "images": how, "results": results, "unknown": lost}
+    told = {"folder": folder.path, "missing": [], "images": how, "results": results, "unknown": lost, "replaced": replaced}
+    return dict(told, changed=changed)
 
 
 def _begun(folder: HostFolder, run: Mapping[str, Any]) -> bool:

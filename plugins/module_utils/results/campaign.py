@@ -12,6 +12,7 @@
     <results>/<campaign>/runs/<run id>/result.json    the record of the newest attempt: the row of the ledger
     <results>/<campaign>/runs/<run id>/run.log, artifacts/
     <results>/<campaign>/perf.csv, perf_entry.csv, perf_entry.json, summary.json, report.html
+    <results>/<campaign>/.identity                    tells this campaign from another of the same name in another results folder
     <results>/history.db, last-summary.json
 
 Every write is atomic (temporary file, fsync, rename); a retry adds an attempt and never overwrites one.
@@ -24,6 +25,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -143,6 +145,17 @@ class Campaign:
         except OSError as error:
             raise InvalidInput("mad_results: the campaign folder %s cannot be made: %s" % (self.folder, error.strerror)) from error
         return self
+
+    def identity(self) -> str:
+        """16 hex digits that no other campaign has, made once: hosts remember campaigns by name, and names come again (a results folder is wiped)."""
+        path = self.path(".identity")
+        if not os.path.exists(path):
+            scratch = self.path(".identity-%s" % secrets.token_hex(8))
+            files.write_atomic(scratch, secrets.token_hex(8).encode())
+            with contextlib.suppress(FileExistsError):
+                os.link(scratch, path)  # of two controllers one makes it
+            os.unlink(scratch)
+        return files.read_text(path, "the campaign's identity").strip()
 
     def lock(self, blocking: bool = True) -> contextlib.AbstractContextManager[bool]:
         """An exclusive flock of this campaign among controllers; yields False when not blocking and taken."""

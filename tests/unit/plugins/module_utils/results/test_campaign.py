@@ -37,6 +37,20 @@ def test_good_names(tmp_path: Any, name: str) -> None:
     assert campaigns.open_campaign(str(tmp_path), name).folder == str(tmp_path / name)
 
 
+def test_identity(tmp_path: Any) -> None:
+    """Made once, also by many at once; another folder of the same name has another one."""
+    made = campaigns.open_campaign(str(tmp_path / "one"), "c1").make()
+    found: List[str] = []
+    threads = [threading.Thread(target=lambda: found.append(made.identity())) for dummy in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 and len(set(found)) == 1 and len(found[0]) == 16
+    assert sorted(name for name in os.listdir(made.folder) if name.startswith(".identity")) == [".identity"]
+    assert campaigns.open_campaign(str(tmp_path / "two"), "c1").make().identity() != found[0]
+
+
 @given(st.text(max_size=50))
 def test_a_name_is_one_path_part_and_a_label(name: str) -> None:
     try:
