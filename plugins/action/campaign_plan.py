@@ -125,7 +125,7 @@ class ActionModule(ActionBase):
             "plan": campaign.plan_path,
             "counts": plan_continue.counts(made, planned.records, planned.launched),
             "hosts": _hosts_answer(planned),
-            "build_hosts": list(dict.fromkeys(build["build_host"] for build in made["builds"])),
+            "build_hosts": dict(collections.Counter(build["build_host"] for build in made["builds"])),
             "resume_command": summary.resume_command(made, campaign.name),
             "flight_plan": text if len(text) <= _LARGEST_DIFF else text[:_LARGEST_DIFF] + "...\n",
         }

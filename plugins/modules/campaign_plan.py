@@ -119,10 +119,10 @@ hosts:
   returned: success
   sample: {n1: {runs: 4, collect: 0, target: local, runtime: docker, reachable: true}}
 build_hosts:
-  description: Hosts that build images for this play.
-  type: list
-  elements: str
+  description: Hosts that build images for this play, each with how many.
+  type: dict
   returned: success
+  sample: {n1: 3}
 resume_command:
   description: The command line that takes this campaign up again. Secrets in it are hidden.
   type: str

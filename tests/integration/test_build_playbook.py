@@ -184,3 +184,19 @@ def test_the_controller_builds_for_another_host(repo: Repo, fleet: Any) -> None:
     assert document["built_images"][repo.image("far")]["build_host"] == "localhost"
     digest = document["built_images"][repo.image("far")]["digest"]
     assert (repo.home / "results" / "c1" / "images" / (digest[7:] + ".tar")).exists()
+
+
+def test_a_build_host_that_hangs_is_given_up(repo: Repo, fleet: Any) -> None:
+    """Its machine takes the task and never answers: after all its builds' time the play goes on, and the manifest says which host it was."""
+    repo.model("stuck")
+    repo.dockerfile("stuck.ubuntu.Dockerfile", "RUN true")
+    fleet.add("n1")
+    # The interpreter answers gpu_info and hangs on the builder: as a disk that no longer answers would have it.
+    hanging = repo.home / "python3"
+    hanging.write_text("#!/bin/sh\ncase $* in *image_build*) exec sleep 600 ;; esac\nexec /usr/bin/python3 \"$@\"\n")
+    hanging.chmod(0o755)
+    inventory = fleet.write_inventory(repo.home / "fleet.json", ansible_python_interpreter=str(hanging))
+    played = repo.build(inventory=inventory, mad_build_timeout=3, mad_transfer_timeout=5)
+    assert played.status == 2 and repo.read("summary.json")["exit_code"] == 2, played.output
+    failed = repo.read("build_manifest.json")["summary"]["failed_builds"]
+    assert [entry["image"] for entry in failed] == [repo.image("stuck")] and "imed out" in failed[0]["error"], failed
