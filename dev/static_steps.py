@@ -85,7 +85,8 @@ def types(context: Context, job: Job) -> str:
     name = "ansible_collections.mad.engine.plugins."
     env = {**in_copy(context), "MYPYPATH": str(context.copy.tree)}
     config = ["--config-file", str(context.root / "pyproject.toml")]
-    packages = [kind for kind in ("module_utils", "plugin_utils", "action", "callback", "filter", "inventory", "modules") if has_python(context, kind)]
+    kinds = ("module_utils", "plugin_utils", "action", "callback", "filter", "inventory", "modules")
+    packages = [kind for kind in kinds if has_python(context, kind)]
     argv = [*base, *config, *(word for kind in packages for word in ("-p", name + kind))]
     job.must(argv, cwd=context.copy.tree, env=env, what="mypy found type errors in plugins")
     env["MYPYPATH"] = os.pathsep.join([str(context.copy.tree), str(context.copy.path / "dev")])
