@@ -11,13 +11,17 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts, targets
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, find_campaign
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
 
 ARGUMENTS: dict[str, t.Any] = {"results": {"type": "path", "default": "results"}, "campaign": {"type": "str", "default": "last"}}
 
+NONE = "none"  # no campaign: what the inventory says
+
 
 class ActionModule(ActionBase):
-    """Reads files of the campaign folder, nothing else."""
+    """Reads files of the campaign folder, or what the inventory says; nothing else."""
 
     _requires_connection = False
     _supports_check_mode = True
@@ -28,9 +32,18 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         dummy, args = self.validate_argument_spec(ARGUMENTS)
         try:
+            if args["campaign"] == NONE:
+                inputs = PlayInputs(task_vars or {}, self._templar)
+                return {"changed": False, "hosts": of_inventory(inputs.by_host(inputs.hosts(), ""))}
             return dict(changed=False, **describe(find_campaign(args["results"], args["campaign"] or "last")))
         except MadError as error:
             raise AnsibleActionFail(error.message) from error
+
+
+def of_inventory(entries: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, dict[str, str]]:
+    """{host: {"target"}} of the hosts that take part; a target that this release does not serve is an error here too."""
+    hosts, dummy = plan_hosts.make_hosts(entries, load_context_file)
+    return {name: {"target": targets.supported(name, host["context"])} for name, host in hosts.items()}
 
 
 def describe(campaign: Campaign) -> dict[str, t.Any]:

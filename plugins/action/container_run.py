@@ -1,228 +1,31 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hand a campaign's runs to a host, follow them and bring their results home: the controller's half of `container_run`."""
+"""The controller's half of `container_run`: runs on the play's host itself."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.utils.display import Display
-
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.host.arguments import ARGUMENTS
-from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
-from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
-from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage, zipapp
-from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
-from ansible_collections.mad.engine.plugins.plugin_utils.transfer import TransferAction
-from ansible_collections.mad.engine.plugins.plugin_utils.turns import turn
+from ansible_collections.mad.engine.plugins.plugin_utils import zipapp
+from ansible_collections.mad.engine.plugins.plugin_utils.target_action import TargetAction
 
-Result = t.Dict[str, t.Any]
+_SETTINGS = (("lock", "host_lock"), ("parallel", "host_parallel"), ("min_free_bytes", "min_free_bytes"), ("boot_id_file", "boot_id_file"))
 
 
-class _Failed(Exception):
-    """A module run that failed; carries its result."""
+class ActionModule(TargetAction):
+    """Every state that may have to start a supervisor names the core that it runs."""
 
-    def __init__(self, result: Result) -> None:
-        super().__init__(result.get("msg", ""))
-        self.result = result
+    TARGET = "local"
+    MODULE = "mad.engine.container_run"
+    ARGUMENTS = ARGUMENTS
 
-
-class ActionModule(TransferAction):
-    """One method per state; what is decided stands in plugin_utils/host_runs.py."""
-
-    TRANSFERS_FILES = True
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
-        """Run one state for the play's host."""
-        super().run(tmp, task_vars)
-        self._vars = task_vars or {}
-        dummy, self._options = self.validate_argument_spec(ARGUMENTS)
-        try:
-            if self._options["campaign_dir"]:
-                return self._of_campaign(Campaign(self._options["campaign_dir"]))
-            if self._options["state"] != "absent" or self._options["keep_days"] is None:
-                raise MadError("campaign_dir is missing; only state=absent with keep_days goes without it")
-            return self._on_host({}, keep_days=self._options["keep_days"])
-        except MadError as error:
-            raise AnsibleActionFail(error.message) from error
-        except _Failed as error:
-            return error.result
-
-    def _of_campaign(self, campaign: Campaign) -> Result:
-        self._mine = host_runs.HostRuns(campaign, str(self._vars["inventory_hostname"]))
-        result: Result = getattr(self, "_" + self._options["state"])()
-        return dict(result, campaign=campaign.name, campaign_dir=campaign.folder)
-
-    # -- talking to the host -----------------------------------------------------------------------------------------------------
-
-    def _on_host(self, runs: t.Mapping[str, int], **job: t.Any) -> Result:
-        """One run of the module on the host; _Failed when it fails there."""
-        if self._options["campaign_dir"]:
-            job.update(campaign=self._mine.campaign.name, identity=self._mine.campaign.identity(), host=self._mine.host)
-        job.update(runs=dict(runs), work_dir=self._options["work_dir"], check=bool(self._task.check_mode))
-        arguments = {"state": self._options["state"], "job": job}
-        result: Result = self._execute_module(module_name="mad.engine.container_run", module_args=arguments, task_vars=self._vars)
-        if result.get("failed") or result.get("unreachable"):
-            raise _Failed(result)
-        result.pop("invocation", None)
-        return result
-
-    # -- states ------------------------------------------------------------------------------------------------------------------
-
-    def _staged(self) -> Result:
-        runs = self._mine.open_runs()
-        if not runs:
-            return {"changed": False, "runs": 0, "images": [], "ended": [], "counts": self._mine.counts()}
-        runs, records = self._mine.resolve(runs)
-        if self._task.check_mode:
-            answer = self._on_host(self._mine.wanted(runs))
-            return {"changed": answer["changed"], "runs": len(runs), "images": [], "ended": [], "counts": self._mine.counts()}
-        finished = self._mine.save(records)
-        if not runs:
-            return {"changed": bool(finished), "runs": 0, "images": [], "ended": finished, "counts": self._mine.counts()}
-        with turn(self._mine.campaign.path("turns"), "stage", self._options["stage_parallel"]):
-            answer = self._stage(runs)
-        if answer["replaced"]:
-            text = "%s: another campaign named %s, of another results folder, was here before; what it left is now in %s until mad.engine.clean"
-            Display().warning(text % (self._mine.host, self._mine.campaign.name, answer["replaced"]))
-        finished += self._mine.save(answer["results"]) + self._mine.give_up(answer["unknown"])
-        changed = bool(answer["changed"] or finished)
-        told = {key: answer[key] for key in ("folder", "images", "replaced")}
-        return dict(told, changed=changed, runs=len(runs), ended=finished, counts=self._mine.counts())
-
-    def _stage(self, runs: list[host_runs.Run]) -> Result:
-        """Bring everything; a second time with the archives of images that the host lacks."""
-        options = self._options
-        file = options["credential_file"] or str((self._mine.plan.get("options") or {}).get("credential_file") or "")
-        secrets = host_runs.Secrets(options["secrets"], file, self._mine.repo, self._context)
-        made = stage.prepare(self._mine.repo, self._mine.stage_paths(), self._mine.stage_document(runs, secrets))
-        with tempfile.TemporaryDirectory(prefix="mad-stage-") as scratch:
-            stage.write(made, os.path.join(scratch, "stage.tar.gz"))
-            remote = self._put(os.path.join(scratch, "stage.tar.gz"), "stage.tar.gz")
-        wanted, acknowledged = self._mine.wanted(runs), self._mine.acknowledged(runs)
-        answer = self._on_host(wanted, archive=remote, acknowledged=acknowledged)
-        if answer["missing"]:
-            images = self._put_images(answer["missing"])
-            again = self._on_host(wanted, archive=remote, acknowledged=acknowledged, images=images, last=True)
-            answer = dict(again, changed=True, replaced=answer["replaced"])
-        return answer
-
-    def _context(self) -> t.Mapping[str, t.Any]:
-        """The host's normalised context, as campaign_plan makes it."""
-        entries = PlayInputs(self._vars, self._templar).by_host([self._mine.host], "")
-        return dict(plan_hosts.make_hosts(entries, load_context_file, {})[0][self._mine.host]["context"])
-
-    def _put_images(self, digests: list[str]) -> dict[str, t.Any]:
-        """Archives of images that this host lacks, as far as this campaign or the one that built them has them."""
-        found: dict[str, t.Any] = {}
-        for digest in digests:
-            path = self._mine.archive(digest)
-            if path:
-                found[digest] = {"path": self._put(path, os.path.basename(path)), "sha256": host_runs.archive_checksum(path)}
-        return found
-
-    def _started(self) -> Result:
-        runs = self._mine.open_runs()
-        if not runs:
-            return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
-        settings = {
-            "lock": self._options["host_lock"],
-            "parallel": self._options["host_parallel"],
-            "min_free_bytes": self._options["min_free_bytes"],
-            "boot_id_file": self._options["boot_id_file"],
-        }
-        answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], settings=settings, live=self._live())
-        if not self._task.check_mode:
-            self._mine.acknowledge(answer["acknowledged"])
-        return self._followed(answer)
-
-    def _polled(self) -> Result:
-        runs = self._mine.open_runs()
-        if not runs:
-            return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
-        answer = self._on_host(self._mine.wanted(runs), core=zipapp.build()[0], live=self._live(), stop=self._options["stop"])
-        return self._followed(answer)
-
-    def _live(self) -> dict[str, t.Any] | None:
-        """From where on the output of running models is wanted; None when it is not."""
-        return self._mine.live_offsets() if self._options["live"] else None
-
-    def _followed(self, answer: Result) -> Result:
-        """Keep what an answer brought and say where the host stands. Check mode keeps nothing."""
-        running, queued = answer["running"], answer["queued"]
-        if self._task.check_mode:
-            changed = bool(answer["changed"] or answer["results"])
-            return {"changed": changed, "running": running, "ended": [], "counts": self._mine.counts(len(running), queued), "more": False}
-        for entry in answer["live"]:
-            self._show(entry)
-        finished = self._mine.save(answer["results"] + self._fetch_large(answer["large"])) + self._mine.give_up(answer["unknown"])
-        counts = self._mine.counts(len(running), queued)
-        return {
-            "changed": bool(answer["changed"] or finished),
-            "running": running,
-            "ended": finished,
-            "counts": counts,
-            "more": answer["more"],
-            "never_started": self._mine.never_started(answer["unknown"]),
-        }
-
-    def _fetch_large(self, entries: list[Result]) -> list[Result]:
-        """Records that do not fit into an answer."""
-        if not entries:
-            return []
-        wanted = {entry["run"]: entry["attempt"] for entry in entries}
-        return list(self._collect(wanted, only_results=True).values())
-
-    def _show(self, entry: Result) -> None:
-        """New output of a running model, line by line, with host and model in front."""
-        self._mine.remember_live(entry)
-        prefix = "%s %s | " % (self._mine.host, " ".join(host_runs.printable(str(entry["model"]))))
-        if entry["skipped"]:
-            Display().display("%s... %d bytes are not shown; the whole log comes home at the end" % (prefix, entry["skipped"]))
-        for line in host_runs.printable(entry["text"]):
-            Display().display(prefix + line)
-
-    def _collected(self) -> Result:
-        wanted = self._mine.uncollected()
-        if not wanted:
-            return {"changed": False, "runs": [], "bytes": 0}
-        if self._task.check_mode:
-            answer = self._on_host(wanted)
-            return {"changed": answer["changed"], "runs": answer["runs"], "bytes": answer.get("content_bytes", 0)}
-        self._bytes = 0
-        found = self._collect(wanted)
-        return {"changed": bool(found), "runs": sorted(found), "bytes": self._bytes}
-
-    def _collect(self, wanted: t.Mapping[str, int], only_results: bool = False) -> dict[str, t.Any]:
-        """Fetch one archive and keep what it holds; {run id: record or True}."""
-        answer = self._on_host(wanted, only_results=only_results, collect=True)
-        self._mine.forget_files([] if only_results else answer["unknown"])
-        if not answer.get("archive"):
+    def _words(self, state: str) -> dict[str, t.Any]:
+        """The core's hash; for the start also the supervisor's settings."""
+        if state not in ("started", "polled", "cancelled"):
             return {}
-        folder = self._mine.campaign.folder
-        scratch = tempfile.mkdtemp(prefix=".collect-", dir=folder)
-        try:
-            homecoming.check_space(folder, answer["content_bytes"] + answer["bytes"], self._mine.host)
-            archive = os.path.join(scratch, "archive.tar.gz")
-            self._fetch(answer["archive"], archive)
-            self._bytes = answer["bytes"]
-            return homecoming.receive(self._mine, archive, scratch, answer["runs"], only_results)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-    def _cancelled(self) -> Result:
-        runs = self._mine.open_runs()
-        if not runs:
-            return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
-        wanted = self._mine.wanted(runs)
-        return self._followed(self._on_host(wanted, core=zipapp.build()[0], reason=self._options["stop"], wait=self._options["wait"]))
-
-    def _absent(self) -> Result:
-        return self._on_host(self._mine.wanted(self._mine.open_runs()), keep_days=self._options["keep_days"])
+        words: dict[str, t.Any] = {"core": zipapp.build()[0]}
+        if state == "started":
+            words["settings"] = {name: self._options[option] for name, option in _SETTINGS}
+        return words

@@ -19,7 +19,9 @@ options:
     type: path
     default: results
   campaign:
-    description: Name of the campaign; V(last) is the newest one that is not finished.
+    description:
+      - Name of the campaign; V(last) is the newest one that is not finished.
+      - V(none) asks for no campaign, only for the C(target) of each host of the play that takes part, as inventory and command line say it.
     type: str
     default: last
 attributes:
@@ -42,19 +44,19 @@ RETURN = r"""
 campaign:
   description: Its name.
   type: str
-  returned: success
+  returned: success, unless O(campaign=none)
 campaign_dir:
   description: Its folder.
   type: str
-  returned: success
+  returned: success, unless O(campaign=none)
 finished:
   description: Whether every planned run has a final row.
   type: bool
-  returned: success
+  returned: success, unless O(campaign=none)
 counts:
   description: Planned runs (V(total)) and those with a final row (V(done)).
   type: dict
-  returned: success
+  returned: success, unless O(campaign=none)
 hosts:
   description: For each inventory host of the plan its V(target), its number of V(runs) and how many of them are V(unfinished).
   type: dict

@@ -67,12 +67,12 @@ class Secrets:
 
 
 class HostRuns:
-    """The runs of one host in one campaign."""
+    """The runs of one host in one campaign, of one target (a host may have had another one in an earlier play)."""
 
-    def __init__(self, campaign: Campaign, host: str) -> None:
-        self.campaign, self.host = campaign, host
+    def __init__(self, campaign: Campaign, host: str, target: str = "local") -> None:
+        self.campaign, self.host, self.target = campaign, host, target
         self.plan = campaign.host_plan(host)
-        self.runs = [run for run in self.plan["runs"] if run["place"].get("host") == host and run["place"].get("target") == "local"]
+        self.runs = [run for run in self.plan["runs"] if run["place"].get("host") == host and run["place"].get("target") == target]
         self.repo = str((self.plan.get("repo") or {}).get("path") or "")
 
     # -- what is open --------------------------------------------------------------------------------------------------------------

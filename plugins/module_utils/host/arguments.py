@@ -1,20 +1,17 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a task may give `container_run`: its action plugin and its module check the same."""
+"""What a task may give the modules of the targets: an action plugin and its module check the same."""
 
 from __future__ import annotations
 
 from typing import Any, Dict
 
-ARGUMENTS: Dict[str, Any] = {
+# Of every target.
+COMMON: Dict[str, Any] = {
     "campaign_dir": {"type": "path"},
     "state": {"type": "str", "required": True, "choices": ["staged", "started", "polled", "collected", "cancelled", "absent"]},
     "work_dir": {"type": "str", "default": ""},
-    "host_lock": {"type": "str", "default": "/var/tmp/mad-host.lock"},
-    "host_parallel": {"type": "int", "default": 1},
-    "min_free_bytes": {"type": "int", "default": 268435456},
-    "boot_id_file": {"type": "str", "default": ""},
     "stop": {"type": "str", "default": ""},
     "live": {"type": "bool", "default": False},
     "wait": {"type": "int", "default": 120},
@@ -23,3 +20,11 @@ ARGUMENTS: Dict[str, Any] = {
     "stage_parallel": {"type": "int", "default": 0},
     "secrets": {"type": "dict", "default": {}, "no_log": True},
 }
+# Of `container_run`.
+ARGUMENTS: Dict[str, Any] = dict(
+    COMMON,
+    host_lock={"type": "str", "default": "/var/tmp/mad-host.lock"},
+    host_parallel={"type": "int", "default": 1},
+    min_free_bytes={"type": "int", "default": 268435456},
+    boot_id_file={"type": "str", "default": ""},
+)

@@ -5,7 +5,8 @@
 
 `make_plan` decides, `resolve` fills what only host or build could say, `flight_plan` shows it to a person. Files of this part:
 plan_options (mad_* options), plan_draft (a run without host), plan_image, plan_gpu, plan_env, plan_fill (what the host decides),
-plan_manifest (runs out of a manifest), plan_continue (a campaign that is continued), plan_text (the table).
+plan_manifest (runs out of a manifest), plan_continue (a campaign that is continued), plan_text (the table), targets (what each target
+has of its own).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..base.canonical import canonical_json, hash_value
 from ..base.errors import ImageError, InvalidInput, MadError
 from ..building.manifest import without_secrets
 from ..contexts.context import EXAMPLE
-from . import plan_draft, plan_env, plan_fill, plan_image, plan_options
+from . import plan_draft, plan_env, plan_fill, plan_image, plan_options, targets
 from .plan_continue import needed_builds
 from .plan_draft import Draft, Sources
 from .plan_fill import resolve
@@ -28,10 +29,9 @@ from .plan_text import flight_plan
 from .run_id import run_id
 from .unresolved import unresolved
 
-__all__ = ["SUPPORTED_TARGETS", "flight_plan", "make_plan", "resolve"]
+__all__ = ["flight_plan", "make_plan", "resolve"]
 
 SCHEMA = 1
-SUPPORTED_TARGETS = ("local",)
 
 Run = Dict[str, Any]
 
@@ -96,10 +96,7 @@ def make_plan(
 
 def _host(name: str, given: Mapping[str, Any], settings: Mapping[str, Any]) -> _Host:
     context = given["context"]
-    target = context.get("deploy", "local")
-    if target not in SUPPORTED_TARGETS:
-        known = ", ".join(SUPPORTED_TARGETS)
-        raise InvalidInput("host %s: target %s is not supported by this release; supported: %s" % (name, target, known))
+    targets.check(name, context, settings)
     facts = given.get("facts") or None
     runtime = given.get("runtime") or settings["runtime"]
     if runtime not in plan_options.RUNTIMES:
@@ -233,7 +230,7 @@ class _Planner:
 
     def _run(self, draft: Draft, host: _Host, repeat: int, order: int) -> Run:
         filled = self._on(draft, host)
-        place = {"target": "local", "host": host.name}
+        place = dict(targets.of(host.context).place(host.context), target=targets.name_of(host.context), host=host.name)
         outcome = filled["outcome"]
         if not host.reachable and not outcome:
             why = "host %s is unreachable%s" % (host.name, ": " + host.reason if host.reason else "")
@@ -290,7 +287,7 @@ class _Planner:
 
 def _host_part(host: Mapping[str, Any]) -> Dict[str, Any]:
     return {
-        "target": host["context"].get("deploy", "local"),
+        "target": targets.name_of(host["context"]),
         "reachable": bool(host.get("reachable", True)),
         "reason": str(host.get("reason") or ""),
         "facts": host.get("facts"),

@@ -18,7 +18,7 @@ from ..containers import engine
 from ..contexts import context as contexts
 from ..contexts import launchers
 from ..results import perf
-from . import plan_env, plan_gpu, run_id
+from . import plan_env, plan_gpu, run_id, targets
 from .plan_image import Variant
 from .plan_options import DEFAULT_TIMEOUT
 from .plan_repo import COMMON, Repository
@@ -130,9 +130,11 @@ def launcher(card: Mapping[str, Any], context: Mapping[str, Any]) -> Dict[str, A
     own = contexts.normalise([{"distributed": card.get("distributed") or {}}], ["model %s" % card["name"]])["context"]
     settings = merge(own.get("distributed", {}), context.get("distributed", {}))
     nnodes = settings.get("nnodes", 1)
-    if nnodes > 1:
+    several = targets.of(context).several_nodes
+    if nnodes > 1 and not several:
         raise plan_gpu.node_count_error(nnodes, str(card["name"]))
-    launchers.check_local(settings.get("launcher", ""))
+    if not several:
+        launchers.check_local(settings.get("launcher", ""))
     return {
         "name": settings.get("launcher", ""),
         "nnodes": nnodes,

@@ -12,6 +12,7 @@ from ..base import scalars
 from ..base.errors import InvalidInput
 from ..contexts import context as contexts
 from ..contexts.presets import apply_presets
+from . import targets
 
 # Keys of one host's entry in campaign_plan's `hosts`.
 KEYS = ("context", "play_context", "context_file", "target", "runtime", "facts", "reachable", "unreachable", "reason")
@@ -56,9 +57,10 @@ def make_host(
         given.get("reachable", True), "reachable"
     )
     reason = " ".join(str(given.get("reason") or "").split())
+    context = apply_presets(found["context"])
     host = {
-        "context": apply_presets(found["context"]),
-        "facts": scalars.plain(facts, "facts of host %s" % name) if facts else None,
+        "context": context,
+        "facts": targets.of(context).facts(context, scalars.plain(facts, "facts of host %s" % name) if facts else None),
         "runtime": str(given.get("runtime") or "").strip().lower(),
         "reachable": not gone and facts is not None,
         "reason": reason or ("" if gone or facts else "mad.engine.gpu_info gave no facts of it"),
