@@ -55,7 +55,9 @@ def supported(host: str, context: Context) -> str:
     """The name of a host's target; InvalidInput for one that is not switched on."""
     name = name_of(context)
     if name not in SUPPORTED_TARGETS:
-        raise InvalidInput("host %s: target %s is not supported by this release; supported: %s" % (host, name, ", ".join(SUPPORTED_TARGETS)))
+        raise InvalidInput(
+            "host %s: target %s is not supported by this release; supported: %s" % (host, name, ", ".join(SUPPORTED_TARGETS))
+        )
     return name
 
 
