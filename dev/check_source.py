@@ -106,7 +106,7 @@ def distribution(line: str) -> str:
 def requirements(root: Path, files: list[Path]) -> Iterator[str]:
     """What plugins import is declared once for pip and once for execution environments, and nothing else is."""
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = [lines for name, lines in project["optional-dependencies"].items() if name not in TOOLS]
+    extras = [lines for name, lines in project.get("optional-dependencies", {}).items() if name not in TOOLS]
     declared = {distribution(line) for lines in (project["dependencies"], *extras) for line in lines}
     used = set()
     for path in files:
