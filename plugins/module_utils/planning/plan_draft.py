@@ -29,8 +29,6 @@ _INTERPRETERS = {".sh": "bash", ".slurm": "bash", ".py": "python3"}
 _DIRECTORY_SCRIPT = "run.sh"
 _OPERATORS = re.compile(r"[|&;<>()]+\Z|.*;\Z|\(")  # words that only a shell would understand
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-# Card keys that only later releases act on.
-_LATER = {"data": "data providers come in a later release; mount what it needs with docker_mounts in mad_context"}
 LONGEST_SHOWN = 4096  # characters of a text that is too long to be run, as it stands in the plan
 
 
@@ -161,12 +159,15 @@ def _mounts(context: Mapping[str, Any]) -> List[Dict[str, Any]]:
     return found
 
 
-def _refuse_later_keys(card: Mapping[str, Any]) -> None:
-    for key, reason in _LATER.items():
-        if card.get(key):
-            raise InvalidInput(
-                "model %s: the key %r (%s) is not supported by this release: %s" % (card["name"], key, str(card[key])[:80], reason)
-            )
+def _check_data(card: Mapping[str, Any], context: Mapping[str, Any]) -> None:
+    """Nobody fetches a model's data for it yet: it runs where somebody says that the data is there."""
+    given = dict(context.get("env_vars", {}), **context.get("docker_env_vars", {}))
+    if card.get("data") and plan_env.DATA_HOME not in given:
+        raise InvalidInput(
+            "model %s: the key 'data' (%s) needs a data provider, and these come in a later release; bring the data to the host yourself, mount it "
+            'with docker_mounts, and say where the model finds it: docker_env_vars {%r: "/data"} in mad_context'
+            % (card["name"], str(card["data"])[:80], plan_env.DATA_HOME)
+        )
 
 
 # -- the draft -------------------------------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ def _fill(
     run: Dict[str, Any], card: Mapping[str, Any], context: Mapping[str, Any], repository: Repository, sources: Sources
 ) -> Dict[str, str]:
     """Everything that may be wrong with a card or a context; the first thing that is raises MadError. Returns secret values."""
-    _refuse_later_keys(card)
+    _check_data(card, context)
     run["launcher"] = launcher(card, context)
     run["command"] = command(card, context, repository)
     for key in ("pre_scripts", "post_scripts"):

@@ -18,6 +18,7 @@ from ..containers.registry import build_secrets
 from ..contexts import launchers
 
 GUEST_OS = "UBUNTU"  # when the context says none, as in madengine
+DATA_HOME = "MAD_DATAHOME"  # where a model finds its data
 _SECRETS_WORD = "MAD_SECRETS"
 
 
@@ -50,6 +51,8 @@ def own_variables(card: Mapping[str, Any], context: Mapping[str, Any], environ: 
         "JENKINS_BUILD_NUMBER": environ.get("BUILD_NUMBER") or "0",
         "MAD_GUEST_OS": str(context.get("guest_os", GUEST_OS)),
     }
+    if card.get("data"):
+        variables["MAD_DATANAME"] = str(card["data"])
     if card.get("multiple_results"):
         variables["MAD_OUTPUT_CSV"] = str(card["multiple_results"])
     return variables

@@ -155,6 +155,16 @@ def test_bad_cards_are_rows_of_class_invalid(repo: Path, model: dict, words: tup
     assert len(json.dumps(run)) < 20_000, "a hostile card does not blow up the plan"
 
 
+def test_data_that_somebody_brings(repo: Path) -> None:
+    """Until there are data providers, a model with data runs where its place is given."""
+    fails(one(repo, [card(data="imagenet")]), "invalid", "imagenet", "MAD_DATAHOME", "docker_mounts")
+    run = one(
+        repo, [card(data="imagenet")], {"n1": host({"docker_env_vars": {"MAD_DATAHOME": "/data"}, "docker_mounts": {"/data": "/srv/x"}})}
+    )
+    assert run["outcome"] is None
+    assert (run["env"]["MAD_DATANAME"], run["env"]["MAD_DATAHOME"]) == ("imagenet", "/data")
+
+
 def test_an_empty_data_key_is_fine(repo: Path) -> None:
     assert one(repo, [card(data="")])["outcome"] is None
 
