@@ -11,7 +11,7 @@ import typing as t
 import jinja2
 
 from ansible_collections.mad.engine.plugins.module_utils.base import quoting
-from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_launch
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_attempt, slurm_launch
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_jobs import Submission
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options, directives
 
@@ -46,10 +46,10 @@ def render(submission: Submission, runs: t.Mapping[str, t.Mapping[str, t.Any]], 
         "indexes": submission.indexes(),
         "directives": directives(options, submission.shape),
         "nodes": submission.shape.nodes,
+        "parts": slurm_attempt.parts_of(first),
         "tasks": submission.tasks,
         "modules": options.modules,
         "interface": options.network_interface,
-        "runtime": str(first["runtime"]),
         "launch": "" if submission.array else slurm_launch.of_run(first),
     }
     name = "job_array.sh.j2" if submission.array else "job.sh.j2"

@@ -68,6 +68,13 @@ class Bench:
         self.folder.make(CAMPAIGN, "login")
         self.submissions = Submissions(self.folder, Slurm(cluster.environment()))
         self.runs: dict[str, dict[str, Any]] = {}
+        self.archives: dict[str, str] = {}
+
+    def cluster_path(self, tools: Path, **more: str) -> None:
+        """Put programs first on the PATH of the jobs, and these variables into their environment."""
+        environment = self.cluster.environment()
+        changed = {**environment, "PATH": "%s:%s" % (tools, environment["PATH"]), **more}
+        self.submissions = Submissions(self.folder, Slurm(changed))
 
     def add(self, number: int, script: str, **more: Any) -> dict[str, Any]:
         """Stage a run whose model is this shell text."""
@@ -82,7 +89,7 @@ class Bench:
         """Write and submit everything that was added."""
         made = self.group(options)
         for submission in made:
-            self.submissions.write(submission, self.script(submission, options), self.runs, {})
+            self.submissions.write(submission, self.script(submission, options), self.runs, self.archives)
         self.submissions.submit(made)
         return made
 

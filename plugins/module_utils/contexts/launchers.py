@@ -53,7 +53,8 @@ _TABLE = (
         "deepspeed",
         (),
         ("deepspeed", "--num_gpus={nproc}"),
-        ("deepspeed", "--hostfile={hostfile}", "--master_addr={address}", "--master_port={port}"),
+        # Every node starts its own part: there is no sshd in a container, and from each of N nodes by ssh would be N times too often.
+        ("deepspeed", "--hostfile={hostfile}", "--no_ssh", "--node_rank={rank}", "--master_addr={address}", "--master_port={port}"),
     ),
     Launcher(
         "megatron-lm",
@@ -163,6 +164,30 @@ def disagg_split(nnodes: int, prefill: Optional[int] = None, decode: Optional[in
             % (prefill, decode, workers)
         )
     return prefill, decode
+
+
+# What Primus calls the back end that a model's name begins with (`primus_pretrain/torchtitan_MI300X_...`); longer words first.
+_PRIMUS = (
+    ("megatron_bridge", "megatron_bridge"),
+    ("moe_package", "moe_package"),
+    ("torchtitan", "torchtitan"),
+    ("megatron", "megatron"),
+    ("maxtext", "MaxText"),
+)
+PRIMUS_CONFIG = "exp_pretrain.yaml"
+
+
+def primus_variables(model: str, settings: Mapping[str, Any]) -> Dict[str, str]:
+    """Primus' own configuration out of `distributed.primus` (config_path, cli_extra, backend); the back end may stand in the model's name."""
+    unknown = sorted(set(settings) - {"config_path", "cli_extra", "backend"})
+    if unknown:
+        raise InvalidInput("distributed.primus.%s is not known; known are config_path, cli_extra, backend" % unknown[0])
+    word = model.partition("/")[2].lower() if model.lower().startswith("primus") else ""
+    named = next((name for token, name in _PRIMUS if word == token or word.startswith(token + "_")), "")
+    found = {"PRIMUS_CONFIG_PATH": str(settings.get("config_path") or PRIMUS_CONFIG)}
+    backend, extra = str(settings.get("backend") or named), str(settings.get("cli_extra") or "")
+    found.update({"BACKEND": backend} if backend else {})
+    return {**found, **({"PRIMUS_CLI_EXTRA": extra} if extra else {})}
 
 
 def _values(nnodes: int, nproc_per_node: int, master_addr: str, master_port: Rank, node_rank: Rank, hostfile: str) -> Dict[str, Any]:

@@ -6,6 +6,7 @@
 attempt-N/settings.sh      what of the run the script needs (runtime, container, image, limits), quoted
 attempt-N/launch.sh        the launcher's variables; a task of an array reads it
 attempt-N/env.sh           the run's own variables with its secrets, mode 0600, until the record is written
+attempt-N/bring.sh         sees to the image on a node
 attempt-N/start-R.sh       what node R executes: bring the staged files, then the driver, in a container or not
 attempt-N/io/ work/        of node 0; node-R/io/ and node-R/work/ of the others
 """
@@ -19,16 +20,14 @@ import shutil
 from typing import Any, Dict, List, Mapping
 
 from ..base import files
-from ..base.errors import InvalidInput
-from ..base.quoting import quote, quote_argv, quote_env
+from ..base.quoting import quote, quote_env
 from ..containers import engine
 from ..host import driver
 from ..host.host_state import Attempt, HostFolder
 from ..results.status import is_resumable
-from . import slurm_launch
+from . import slurm_launch, slurm_runtimes
+from .slurm_runtimes import ENGINES
 
-ENGINES = ("docker", "podman")
-SHM_BYTES = 64 << 30  # a limit, not a reservation; the engines' own 64 MB stop data loaders
 _COMMON = "scripts/common"
 
 Run = Mapping[str, Any]
@@ -44,16 +43,25 @@ def nodes_of(run: Run) -> int:
     return int((run.get("launcher") or {}).get("nnodes") or 1)
 
 
+def parts_of(run: Run) -> int:
+    """On how many of them we start the model; a script that starts its own steps (slurm_multi) is started on the first one only."""
+    return 1 if starts_itself(run) else nodes_of(run)
+
+
+def starts_itself(run: Run) -> bool:
+    """Whether the model's script runs on the bare node and starts steps and containers of its own."""
+    return slurm_launch.starts_itself(str((run.get("launcher") or {}).get("name") or ""))
+
+
 class Preparation:
     """Writes the files of one attempt. What a dead submitter half wrote is written again: nothing has run there before the claim."""
 
     def __init__(self, folder: HostFolder, run: Run, attempt: Attempt, archives: Mapping[str, str]) -> None:
         self.folder, self.run, self.attempt, self.archives = folder, run, attempt, archives
-        self.runtime = str(run["runtime"])
-        if self.runtime not in (*ENGINES, "host"):
-            raise InvalidInput(
-                "model %s: runtime %s cannot start runs on Slurm yet; use docker, podman or host" % (run["model"], self.runtime)
-            )
+        slurm_runtimes.check(run)
+        self.source = slurm_runtimes.source(run, archives)
+        # What executes the driver; the image of a script that starts itself is only brought.
+        self.runtime = "host" if starts_itself(run) else str(run["runtime"])
 
     def write(self) -> None:
         """All files of the attempt."""
@@ -61,7 +69,8 @@ class Preparation:
         self._write("settings.sh", self._settings(), 0o600)
         self._write("launch.sh", slurm_launch.of_run(self.run) + "\n", 0o600)
         self._write("env.sh", self._environment(), 0o600)
-        for rank in range(nodes_of(self.run)):
+        self._write("bring.sh", slurm_runtimes.bring(self.run, self.source, self._images()), 0o700)
+        for rank in range(parts_of(self.run)):
             io = node_file(self.attempt, rank, "io")
             os.makedirs(io, mode=0o700, exist_ok=True)
             files.write_atomic(
@@ -73,14 +82,10 @@ class Preparation:
         files.write_atomic(self.attempt.file(name), _bytes(text), mode)
 
     def _settings(self) -> str:
-        image = (self.run.get("image") or {}) if self.runtime in ENGINES else {}
-        digest = str(image.get("digest") or "")
         values: Dict[str, Any] = {
             "runtime": self.runtime,
             "container": self._container() if self.runtime in ENGINES else "",
-            "image": digest,
-            "archive": self.archives.get(digest, ""),
-            "source": str(image.get("registry_image") or ""),
+            "image": str((self.run.get("image") or {}).get("digest") or "") if self.run["runtime"] != "host" else "",
             "timeout": int(self.run.get("timeout") or 0),
             "resumable": int(is_resumable(self.run)),
             "port": int((self.run.get("launcher") or {}).get("port") or 0),
@@ -89,7 +94,7 @@ class Preparation:
 
     def _environment(self) -> str:
         plain = {str(name): str(value) for name, value in (self.run.get("env") or {}).items()}
-        own = slurm_launch.variables(self.run["launcher"], int(self.run["gpus"]["count"]))
+        own = slurm_launch.variables_of(self.run)
         given = self.run.get("given_env") or []
         plain = {name: value for name, value in plain.items() if name not in own or name in given}
         secret = self.folder.secrets(self.run["id"])
@@ -97,10 +102,16 @@ class Preparation:
         return quote_env(dict(plain, **secret))
 
     def _place(self, rank: int) -> driver.Place:
-        if self.runtime in ENGINES:
-            return driver.Place(engine.WORKSPACE, engine.CONTROL, share=os.geteuid() != 0, keep_alive=False)
+        if slurm_runtimes.inside(self.runtime):
+            # An engine's files may belong to root; those of a sandbox belong to the user.
+            share = self.runtime in ENGINES and os.geteuid() != 0
+            return driver.Place(engine.WORKSPACE, engine.CONTROL, share=share, keep_alive=False)
         work, io = (node_file(self.attempt, rank, name) for name in ("work", "io"))
         return driver.Place(work, io, share=False, keep_alive=False)
+
+    def _images(self) -> str:
+        """The shared folder of image files; all runs of a campaign use it."""
+        return self.folder.file("images")
 
     # -- what a node executes ------------------------------------------------------------------------------------------------------
 
@@ -111,19 +122,9 @@ class Preparation:
             "set -eu",
         ]
         lines += self._bring(node_file(self.attempt, rank, "work"))
-        if self.runtime == "host":
-            # Slurm may signal every process of a step. The driver keeps the books and stays; what it starts has no traps.
-            lines.append(
-                "exec sh -c 'trap : TERM INT HUP USR1 USR2; . \"$0\"' %s" % quote(node_file(self.attempt, rank, "io", "driver.sh"))
-            )
-        else:
-            launch = self._launch(rank)
-            argv = engine.container_argv(_without_gpus(self.run), launch)
-            # Of the time before the job was requeued: the name and the file must be free.
-            lines.append("%s rm --force --volumes %s >/dev/null 2>&1 || :" % (quote(argv[0]), quote(launch.name)))
-            lines.append("rm -f %s" % quote(launch.cidfile))
-            lines += self._gpus()
-            lines.append('exec %s run "${gpus[@]}" %s' % (quote(argv[0]), quote_argv(argv[2:])))
+        run = dict(self.run, runtime=self.runtime)
+        image = slurm_runtimes.image_file(run, self.source, self._images()) if self.runtime in slurm_runtimes.SANDBOXES else ""
+        lines += slurm_runtimes.start(run, self._where(rank), image)
         return "\n".join(lines) + "\n"
 
     def _bring(self, work: str) -> List[str]:
@@ -137,39 +138,15 @@ class Preparation:
             lines.append("cp -R %s %s" % (quote(source + "/." if os.path.isdir(source) else source), quote(target)))
         return lines
 
-    def _gpus(self) -> List[str]:
-        """The engine's words for the GPUs that Slurm gave the job; the numbers are known on the node only."""
-        gpus = self.run.get("gpus") or {}
-        vendor, lines = gpus.get("vendor"), ["gpus=()"]
-        if not int(gpus.get("count") or 0):
-            return lines
-        if vendor == "NVIDIA" and self.runtime == "podman":
-            lines += ['IFS=, read -r -a numbers <<<"${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-all}}"', "gpus=(--cap-add SYS_PTRACE)"]
-            lines.append('for number in "${numbers[@]}"; do gpus+=(--device "nvidia.com/gpu=$number"); done')
-        elif vendor == "NVIDIA":
-            lines.append('gpus=(--cap-add SYS_PTRACE --gpus "\\"device=${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-all}}\\"")')
-        elif vendor == "AMD":
-            # All render nodes; ROCR_VISIBLE_DEVICES, which Slurm sets, chooses among them.
-            lines.append("gpus=(--group-add video --cap-add SYS_PTRACE --device /dev/kfd --device /dev/dri)")
-        elif vendor == "INTEL":
-            lines.append("gpus=(--group-add video --cap-add SYS_PTRACE --device /dev/dri)")
-        return lines
-
     def _container(self) -> str:
         return engine.container_name(str(self.run["campaign"]), str(self.run["id"]), self.attempt.number)
 
-    def _launch(self, rank: int) -> engine.Launch:
-        return engine.Launch(
-            name="%s-%d" % (self._container(), rank),
-            labels=engine.labels(self.run, self.attempt.number, self.folder.path),
-            work=node_file(self.attempt, rank, "work"),
-            control=node_file(self.attempt, rank, "io"),
-            cidfile=node_file(self.attempt, rank, "io", "container.id"),
-            gpus=[],
-            cpus="",
-            env={},
-            shm_bytes=SHM_BYTES,
-            selinux=False,
+    def _where(self, rank: int) -> slurm_runtimes.Where:
+        return slurm_runtimes.Where(
+            "%s-%d" % (self._container(), rank),
+            node_file(self.attempt, rank, "work"),
+            node_file(self.attempt, rank, "io"),
+            engine.labels(self.run, self.attempt.number, self.folder.path),
         )
 
 
@@ -183,10 +160,6 @@ def remove_work(attempt: Attempt, run: Run) -> None:
     """Remove the work folders of all nodes."""
     for rank in range(nodes_of(run)):
         shutil.rmtree(node_file(attempt, rank, "work"), ignore_errors=True)
-
-
-def _without_gpus(run: Run) -> Dict[str, Any]:
-    return dict(run, gpus=dict(run.get("gpus") or {}, count=0, pool=[]))
 
 
 def _bytes(text: str) -> bytes:

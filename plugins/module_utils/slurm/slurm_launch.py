@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping
 
 from ..base.errors import InvalidInput
 from ..base.quoting import is_env_name, quote
+from ..containers import engine
 from ..contexts import launchers
+from . import slurm_runtimes
 
 # What the job's script has set when these lines run; nothing else is ever expanded.
 KNOWN_THERE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "MAD_HOSTFILE", "MAD_COLLECT", "MAD_ADDRESSES", "SLURM_JOB_ID")
@@ -54,31 +56,51 @@ def _own(launch: Mapping[str, Any], gpus: int) -> Dict[str, str]:
     }
 
 
-def variables(launch: Mapping[str, Any], gpus: int) -> Dict[str, str]:
-    """{name: value with references} of a run's launcher (`launcher` of the plan) on its nodes; InvalidInput for too few nodes."""
+def starts_itself(name: str) -> bool:
+    """Whether a launcher's script runs once, on the first node, and starts its own steps."""
+    return name == "slurm_multi"
+
+
+def variables(launch: Mapping[str, Any], gpus: int, model: str = "", image: str = "") -> Dict[str, str]:
+    """{name: value with references} of a run's launcher (`launcher` of the plan) on its nodes; InvalidInput for too few nodes.
+
+    `image` is by what name or id the nodes' engine knows the run's image.
+    """
     name, nodes, processes = str(launch.get("name") or ""), int(launch["nnodes"]), int(launch["nproc_per_node"])
-    if name == "slurm_multi":
-        return {**_own(launch, gpus), "MAD_MULTI_NODE_RUNNER": ""}
+    prefill, decode = launch.get("prefill_nodes"), launch.get("decode_nodes")
+    if starts_itself(name):
+        split = {"xP": prefill, "yD": decode}
+        own = {key: str(value) for key, value in split.items() if value is not None}
+        return {**_own(launch, gpus), **own, **({"DOCKER_IMAGE_NAME": image} if image else {}), "MAD_MULTI_NODE_RUNNER": ""}
     table = launchers.environment(name, nodes, processes, "${MASTER_ADDR}", "${MASTER_PORT}", "${NODE_RANK}", "${MAD_HOSTFILE}")
     found = {**_own(launch, gpus), **table}
+    if name == "primus":
+        found.update(launchers.primus_variables(model, launch.get("primus") or {}))
     if name == "sglang-disagg":
-        prefill, decode = launchers.disagg_split(nodes, launch.get("prefill_nodes"), launch.get("decode_nodes"))
+        prefill, decode = launchers.disagg_split(nodes, prefill, decode)
         found.update(SGLANG_DISAGG_PREFILL_NODES=str(prefill), SGLANG_DISAGG_DECODE_NODES=str(decode), SGLANG_NODE_IPS="${MAD_ADDRESSES}")
     return found
 
 
-def lines(launch: Mapping[str, Any], gpus: int, given: Sequence[str] = (), from_slurm: Sequence[str] = FROM_SLURM) -> str:
-    """The body of the script's function launch_environment. Variables that a person gave the run (`given`) are left alone.
+def variables_of(run: Mapping[str, Any]) -> Dict[str, str]:
+    """`variables` of a resolved run."""
+    image = run.get("image") or {}
+    known = str(image.get("registry_image") or image.get("digest") or "") if run.get("runtime") != "host" else ""
+    return variables(run["launcher"], int((run.get("gpus") or {}).get("count") or 0), str(run.get("model") or ""), known)
 
-    `from_slurm` are those that Slurm sets and the model is to see.
-    """
-    wanted = {name: value for name, value in variables(launch, gpus).items() if name not in given}
+
+def of_run(run: Mapping[str, Any]) -> str:
+    """The body of the script's function launch_environment. Variables that a person gave the run (`given_env`) are left alone."""
+    launch, given = run["launcher"], [str(name) for name in run.get("given_env") or []]
+    wanted = {name: value for name, value in variables_of(run).items() if name not in given}
+    from_slurm = [name for name in FROM_SLURM if name not in slurm_runtimes.forgotten(run)]
     text: List[str] = [
         "MAD_COLLECT=true",
         'if [ "$NODE_RANK" -ne 0 ]; then MAD_COLLECT=false; fi',
     ]
     if int(launch["nnodes"]) > 1:
-        text += _several(str(launch.get("name") or ""), int(launch["nproc_per_node"]))
+        inside = slurm_runtimes.inside(str(run.get("runtime"))) and not starts_itself(str(launch.get("name") or ""))
+        text += _several(str(launch.get("name") or ""), int(launch["nproc_per_node"]), inside)
     for name in sorted(wanted):
         if not is_env_name(name):
             raise InvalidInput("%r is not a name for an environment variable" % name)
@@ -89,15 +111,7 @@ def lines(launch: Mapping[str, Any], gpus: int, given: Sequence[str] = (), from_
     return "\n".join("  " + line for line in text)
 
 
-def of_run(run: Mapping[str, Any]) -> str:
-    """The lines of a resolved run. An engine that is given some of NVIDIA's GPUs numbers them anew: Slurm's numbers would be wrong inside."""
-    gpus = run.get("gpus") or {}
-    inside = gpus.get("vendor") == "NVIDIA" and run.get("runtime") in ("docker", "podman")
-    names = [name for name in FROM_SLURM if not (inside and name == "CUDA_VISIBLE_DEVICES")]
-    return lines(run["launcher"], int(gpus.get("count") or 0), [str(name) for name in run.get("given_env") or []], names)
-
-
-def _several(name: str, processes: int) -> List[str]:
+def _several(name: str, processes: int, inside: bool) -> List[str]:
     """What only a job of several nodes needs: how they talk to each other, and who they are."""
     text = [
         'export NCCL_SOCKET_IFNAME="${wanted_interface:-$(network_interface)}"',
@@ -105,9 +119,8 @@ def _several(name: str, processes: int) -> List[str]:
     ]
     if name == "deepspeed":
         text += [
-            'MAD_HOSTFILE="$io/hostfile"',
-            'for host in $MAD_NODES; do echo "$(address_of "$host") slots=%d"; done >"$MAD_HOSTFILE"' % processes,
-            '[ -z "$container" ] || MAD_HOSTFILE=/.mad/hostfile',
+            'for host in $MAD_NODES; do echo "$(address_of "$host") slots=%d"; done >"$io/hostfile"' % processes,
+            "MAD_HOSTFILE=%s" % (quote(engine.CONTROL + "/hostfile") if inside else '"$io/hostfile"'),
         ]
     if name == "sglang-disagg":
         text += [

@@ -19,7 +19,7 @@ import subprocess
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 from ..base.errors import MadError
-from . import slurm_nodes
+from . import slurm_nodes, slurm_runtimes
 from .slurm_client import Slurm
 from .slurm_nodes import Node
 from .slurm_options import Options
@@ -29,7 +29,6 @@ FREE_BYTES = 1 << 30
 _IMMEDIATE = 30  # seconds in which Slurm must give the nodes; they are idle
 _MARK = "mad-check"
 _LINE = re.compile(r"%s (\S+) ([a-z_]+) ?(.*)\Z" % _MARK)
-_ENGINES = ("docker", "podman")
 
 Facts = Dict[str, List[Tuple[str, str]]]  # of each node, in the order in which it said them
 
@@ -138,7 +137,7 @@ def needs_of(runs: Iterable[Mapping[str, Any]], archives: Mapping[str, str], fol
         image, own = run.get("image") or {}, str(run["runtime"])
         runtime = own if own != "host" else runtime
         digest = str(image.get("digest") or "")
-        if own in _ENGINES and digest and digest not in archives and not image.get("registry_image"):
+        if own in slurm_runtimes.ENGINES and digest and digest not in archives and not image.get("registry_image"):
             images.append(digest)
     return Needs(gpus, runtime, tuple(dict.fromkeys(images)), folder)
 

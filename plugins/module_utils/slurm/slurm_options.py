@@ -192,7 +192,15 @@ def parse(section: Mapping[str, Any], what: str = "slurm") -> Options:
         if name in found and found[name] != checked:
             raise InvalidInput("%s says %s, and another spelling of it says %s; keep one" % (key, checked, found[name]))
         found[name] = checked
-    return Options()._replace(**found)
+    return _one_folder(Options()._replace(**found), what)
+
+
+def _one_folder(options: Options, what: str) -> Options:
+    """madengine's shared_workspace is where runs work on the shared file system: the same folder as work_dir, which is what is read."""
+    if options.shared_workspace and options.work_dir not in ("", options.shared_workspace):
+        words = (what, options.work_dir, what, options.shared_workspace)
+        raise InvalidInput("%s.work_dir says %s and %s.shared_workspace says %s; both name the one shared folder, keep one" % words)
+    return options._replace(work_dir=options.work_dir or options.shared_workspace)
 
 
 def _hint(name: str) -> str:

@@ -17,13 +17,14 @@
 set -u
 folder=/shared/mad/campaigns/20261124T101500Z.0123456789ab
 nodes=2
+parts=1 # the model's script runs on the first node and starts its own steps on the others
 wanted_interface=''
 
 # -- which run this is -------------------------------------------------------------------------------------------------------------
 
 run=0000000000000001 attempt=1
 home="$folder/runs/$run/attempt-$attempt"
-runtime=host container='' image='' archive='' source='' timeout=0 grace=10 resumable=0 port=29500
+runtime=host container='' image='' timeout=0 grace=10 resumable=0 port=29500
 # Settings of this run (the variables above), written beside its other files when it was submitted.
 # shellcheck disable=SC1091
 . "$home/settings.sh" || exit 78
@@ -121,7 +122,6 @@ pass_on() { # signal: to all that the model runs, not to what keeps the books
 # shellcheck disable=SC2329  # traps call it
 told() { # signal: remember it, pass it on
   signal=$1
-  [ -n "$container" ] || return 0 # the processes of a step are signalled by Slurm itself, a container is not
   [ -z "$worker" ] || pass_on "$1"
 }
 
@@ -142,19 +142,9 @@ describe() { # what this node is, for the record
     "amd=$(timeout 20 rocminfo 2>/dev/null | awk '/^ *Name: *gfx/ { print $2; exit }')"
 }
 
-bring_image() { # make sure that exactly the planned image is on this node; staging time, not run time
+bring_image() { # make sure that exactly the planned image is on the node; staging time, not run time
   [ -n "$image" ] || return 0
-  "$runtime" image inspect "$image" >/dev/null 2>&1 && return 0
-  (
-    flock 9
-    "$runtime" image inspect "$image" >/dev/null 2>&1 && exit 0
-    if [ -n "$archive" ]; then
-      "$runtime" load --quiet --input "$archive"
-    elif [ -n "$source" ]; then
-      "$runtime" pull --quiet "$source"
-    fi
-  ) 9>"${TMPDIR:-/tmp}/mad-image-$(id -u).lock" >>"$io/engine.log" 2>&1
-  "$runtime" image inspect "$image" >/dev/null 2>>"$io/engine.log"
+  srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit=0 bash "$home/bring.sh" >>"$io/engine.log" 2>&1
 }
 
 watch() { # end the model after its time limit, which begins with the model itself
@@ -183,7 +173,7 @@ run_node() { # rank: run the model's part on this node, return its exit status
   launch_environment
   write_environment
   if ! bring_image; then
-    note "$io/failed" "class=image" "reason=the image $image is neither on this node nor to be had (archive or registry)"
+    note "$io/failed" "class=image" "reason=the image $image is not on the node, and could not be brought: $(tail -n 1 "$io/engine.log")"
     return 70
   fi
   # A session of its own: a signal to our process group is not the model's; what is meant for it comes by pass_on.
@@ -209,7 +199,7 @@ run_node() { # rank: run the model's part on this node, return its exit status
 
 worst() { # of the nodes' exit statuses: 93 (never again) over 75 (run me again) over the largest
   local rank code result=0
-  for ((rank = 0; rank < nodes; rank++)); do
+  for ((rank = 0; rank < parts; rank++)); do
     code=$(sed -n 's/^code=//p' "$home/$([ "$rank" -eq 0 ] || echo "node-$rank/")io/end" 2>/dev/null)
     code=${code:-70}
     if [ "$code" -eq 93 ] || [ "$result" -eq 93 ]; then
@@ -228,13 +218,6 @@ claim() { # of two jobs with the same task only one runs it; a requeued job has 
   [ "$(cat "$home/claim/job" 2>/dev/null)" = "$SLURM_JOB_ID" ]
 }
 
-if [ "${1:-}" = node ]; then # one task of the step below
-  trap 'told TERM' TERM
-  trap 'told USR1' USR1
-  run_node "$SLURM_PROCID"
-  exit
-fi
-
 if ! claim; then
   echo "run $run, attempt $attempt, is run by job $(cat "$home/claim/job" 2>/dev/null) already; this one does nothing"
   exit 0
@@ -248,13 +231,9 @@ MAD_NODES="${hosts[*]}"
 export MASTER_ADDR MASTER_PORT MAD_NODES
 worker='' signal=''
 
-trap 'signal=TERM' TERM # Slurm sends it to the steps itself
-trap 'signal=USR1; scancel --signal=USR1 "$SLURM_JOB_ID"' USR1
-srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit=0 --export=ALL \
-  bash "$folder/submissions/"mad-8360a66cbe5c/job.sh node &
-step=$!
-wait "$step"
-while kill -0 "$step" 2>/dev/null; do wait "$step"; done
+trap 'told TERM' TERM
+trap 'told USR1' USR1
+run_node 0
 code=$(worst)
 
 if [ "$code" -eq 75 ] && [ "$resumable" -eq 1 ]; then # the model saved its state and asks to be run again

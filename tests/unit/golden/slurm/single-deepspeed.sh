@@ -17,12 +17,13 @@
 set -u
 folder=/shared/mad/campaigns/20261124T101500Z.0123456789ab
 nodes=1
+parts=$nodes
 
 # -- which run this is -------------------------------------------------------------------------------------------------------------
 
 run=0000000000000001 attempt=1
 home="$folder/runs/$run/attempt-$attempt"
-runtime=host container='' image='' archive='' source='' timeout=0 grace=10 resumable=0 port=29500
+runtime=host container='' image='' timeout=0 grace=10 resumable=0 port=29500
 # Settings of this run (the variables above), written beside its other files when it was submitted.
 # shellcheck disable=SC1091
 . "$home/settings.sh" || exit 78
@@ -130,19 +131,9 @@ describe() { # what this node is, for the record
     "amd=$(timeout 20 rocminfo 2>/dev/null | awk '/^ *Name: *gfx/ { print $2; exit }')"
 }
 
-bring_image() { # make sure that exactly the planned image is on this node; staging time, not run time
+bring_image() { # make sure that exactly the planned image is on the node; staging time, not run time
   [ -n "$image" ] || return 0
-  "$runtime" image inspect "$image" >/dev/null 2>&1 && return 0
-  (
-    flock 9
-    "$runtime" image inspect "$image" >/dev/null 2>&1 && exit 0
-    if [ -n "$archive" ]; then
-      "$runtime" load --quiet --input "$archive"
-    elif [ -n "$source" ]; then
-      "$runtime" pull --quiet "$source"
-    fi
-  ) 9>"${TMPDIR:-/tmp}/mad-image-$(id -u).lock" >>"$io/engine.log" 2>&1
-  "$runtime" image inspect "$image" >/dev/null 2>>"$io/engine.log"
+  bash "$home/bring.sh" >>"$io/engine.log" 2>&1
 }
 
 watch() { # end the model after its time limit, which begins with the model itself
@@ -171,7 +162,7 @@ run_node() { # rank: run the model's part on this node, return its exit status
   launch_environment
   write_environment
   if ! bring_image; then
-    note "$io/failed" "class=image" "reason=the image $image is neither on this node nor to be had (archive or registry)"
+    note "$io/failed" "class=image" "reason=the image $image is not on the node, and could not be brought: $(tail -n 1 "$io/engine.log")"
     return 70
   fi
   # A session of its own: a signal to our process group is not the model's; what is meant for it comes by pass_on.
@@ -197,7 +188,7 @@ run_node() { # rank: run the model's part on this node, return its exit status
 
 worst() { # of the nodes' exit statuses: 93 (never again) over 75 (run me again) over the largest
   local rank code result=0
-  for ((rank = 0; rank < nodes; rank++)); do
+  for ((rank = 0; rank < parts; rank++)); do
     code=$(sed -n 's/^code=//p' "$home/$([ "$rank" -eq 0 ] || echo "node-$rank/")io/end" 2>/dev/null)
     code=${code:-70}
     if [ "$code" -eq 93 ] || [ "$result" -eq 93 ]; then

@@ -109,20 +109,21 @@ def test_a_given_variable_is_left_alone() -> None:
 # -- what a node executes ------------------------------------------------------------------------------------------------------------
 
 
-def started(tmp_path: Path, **more: Any) -> str:
+def started(tmp_path: Path, starts: int = 0, **more: Any) -> str:
     folder = HostFolder(str(tmp_path / "campaigns" / "c.x"))
     folder.make(CAMPAIGN, "login")
     run = make_run(1, **more)
     (tmp_path / "campaigns/c.x/runs" / run["id"]).mkdir()
     folder.save_secrets({run["id"]: {"HF_TOKEN": "topsecret"}})
     attempt = folder.attempt(run["id"], 1)
-    slurm_attempt.Preparation(folder, run, attempt, {"sha256:1": "/shared/image.tar"}).write()
-    for rank in range(run["launcher"]["nnodes"]):
+    slurm_attempt.Preparation(folder, run, attempt, {DIGEST: "/shared/image.tar"}).write()
+    for rank in range(starts or run["launcher"]["nnodes"]):
         subprocess.run(["bash", "-n", attempt.file("start-%d.sh" % rank)], check=True)
     return attempt.path
 
 
-IMAGE = {"name": "x", "digest": "sha256:1", "registry_image": "reg/x:1"}
+DIGEST = "sha256:" + "1" * 64
+IMAGE = {"name": "x", "digest": DIGEST, "registry_image": "reg/x:1"}
 
 
 @pytest.mark.parametrize(
@@ -156,10 +157,53 @@ def test_secrets_lie_in_one_private_file(tmp_path: Path) -> None:
 
 def test_an_image_is_named_by_its_id(tmp_path: Path) -> None:
     attempt = Path(started(tmp_path, runtime="docker", image=IMAGE))
-    settings = (attempt / "settings.sh").read_text()
-    assert "image=sha256:1\n" in settings and "archive=/shared/image.tar\n" in settings and "source=reg/x:1\n" in settings
+    assert "image=%s\n" % DIGEST in (attempt / "settings.sh").read_text()
+    bring = (attempt / "bring.sh").read_text()
+    assert "docker load --quiet --input /shared/image.tar\n" in bring and bring.endswith("docker image inspect %s >/dev/null\n" % DIGEST)
 
 
-def test_a_runtime_that_cannot_start_yet_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="apptainer"):
-        started(tmp_path, runtime="apptainer")
+def test_a_runtime_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="runtime shifter is not known on Slurm; use one of docker, podman, apptainer, enroot, host"):
+        started(tmp_path, runtime="shifter")
+
+
+# -- launchers that need more than the table -----------------------------------------------------------------------------------------
+
+
+def test_a_script_that_starts_itself_runs_once_on_the_bare_node_and_knows_its_image(tmp_path: Path) -> None:
+    run = make_run(1, "slurm_multi", 4, runtime="docker", image=IMAGE)
+    run["launcher"].update(prefill_nodes=1, decode_nodes=2)
+    found = slurm_launch.variables_of(run)
+    assert (found["DOCKER_IMAGE_NAME"], found["xP"], found["yD"], found["NNODES"]) == ("reg/x:1", "1", "2", "4")
+    attempt = Path(started(tmp_path, launcher="slurm_multi", nodes=4, runtime="docker", image=IMAGE, starts=1))
+    assert "driver.sh" in (attempt / "start-0.sh").read_text() and "docker" not in (attempt / "start-0.sh").read_text()
+    assert not (attempt / "start-1.sh").exists() and "runtime=host\ncontainer=''\n" in (attempt / "settings.sh").read_text()
+    assert "docker load" in (attempt / "bring.sh").read_text(), "every node gets the image"
+
+
+@pytest.mark.parametrize(
+    "model,settings,expected",
+    [
+        ("primus_pretrain/torchtitan_MI300X_qwen3", {}, {"BACKEND": "torchtitan", "PRIMUS_CONFIG_PATH": "exp_pretrain.yaml"}),
+        ("primus_pretrain/megatron_bridge_x", {}, {"BACKEND": "megatron_bridge"}),
+        ("primus_pretrain/maxtext_x", {}, {"BACKEND": "MaxText"}),
+        ("other/maxtext_x", {}, {"BACKEND": None}),
+        (
+            "x",
+            {"config_path": "a b.yaml", "cli_extra": "--x $(id)", "backend": "megatron"},
+            {"PRIMUS_CLI_EXTRA": "--x $(id)", "BACKEND": "megatron"},
+        ),
+    ],
+)
+def test_primus_finds_its_configuration(model: str, settings: Dict[str, str], expected: Dict[str, Any]) -> None:
+    run = make_run(1, "primus", 2, model=model)
+    run["launcher"]["primus"] = settings
+    found = slurm_launch.variables_of(run)
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_an_unknown_setting_of_primus_is_named() -> None:
+    run = make_run(1, "primus", 2)
+    run["launcher"]["primus"] = {"config": "x"}
+    with pytest.raises(InvalidInput, match="distributed.primus.config is not known"):
+        slurm_launch.variables_of(run)

@@ -66,7 +66,7 @@ def test_runner_on_one_node(name: str, runner: str) -> None:
         ("megatron-lm", TORCH_MULTI),
         ("torchtitan", TORCH_MULTI),
         ("vllm", ""),
-        ("deepspeed", "deepspeed --hostfile=/h --master_addr=n1 --master_port=29501"),
+        ("deepspeed", "deepspeed --hostfile=/h --no_ssh --node_rank=1 --master_addr=n1 --master_port=29501"),
     ],
 )
 def test_runner_on_two_nodes(name: str, runner: str) -> None:

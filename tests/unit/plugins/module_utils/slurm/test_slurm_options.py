@@ -162,3 +162,9 @@ def test_spellings_and_empty_answers() -> None:
     assert parse({"partition": "", "modules": [], "auto_cleanup_nodes": False, "nodelist": None}) == Options()
     assert parse({"runtime": "pyxis"}).runtime == "enroot" and parse({"network_interface": "auto"}).network_interface == ""
     assert slurm_options.parse({"modules": "rocm/6.4, python"}).modules == ("rocm/6.4", "python")
+
+
+def test_the_shared_workspace_is_the_shared_folder() -> None:
+    assert parse({"shared_workspace": "/nfs/mad"}).work_dir == "/nfs/mad" == parse({"work_dir": "/nfs/mad", "shared_workspace": "/nfs/mad"}).work_dir
+    with pytest.raises(InvalidInput, match="slurm.work_dir says /a and slurm.shared_workspace says /b"):
+        parse({"work_dir": "/a", "shared_workspace": "/b"})
