@@ -33,7 +33,7 @@ MOST_FUNCTION_LINES = 80
 EXEMPT = ("tests/fixtures/", "tests/unit/golden/", "changelogs/changelog.yaml", "plugins/plugin_utils/presets/")
 TOOLS = ("test", "dev")  # extras of pyproject.toml that no plugin needs
 # import name -> name on the package index, where they differ
-DISTRIBUTIONS = {"ansible": "ansible-core", "jinja2": "ansible-core", "packaging": "ansible-core", "yaml": "ansible-core"}
+DISTRIBUTIONS = {"ansible": "ansible-core", "jinja2": "ansible-core", "markupsafe": "ansible-core", "packaging": "ansible-core", "yaml": "ansible-core"}
 
 
 def tracked(root: Path) -> list[Path]:

@@ -30,10 +30,18 @@ if "ansible_collections" not in sys.modules and not any((Path(p) / "ansible_coll
     sys.path.insert(0, str(_make_tree()))
     os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", sys.path[0])
 
-from ansible_collections.mad.engine.tests.support.fixtures import docker_host, fleet, python_image, slurm, slurm_accounting, tiny_image  # noqa: E402
+from ansible_collections.mad.engine.tests.support.fixtures import (  # noqa: E402
+    browser,
+    docker_host,
+    fleet,
+    python_image,
+    slurm,
+    slurm_accounting,
+    tiny_image,
+)
 
 # Named here so that pytest finds them for every test below.
-FIXTURES = (docker_host, fleet, python_image, slurm, slurm_accounting, tiny_image)
+FIXTURES = (browser, docker_host, fleet, python_image, slurm, slurm_accounting, tiny_image)
 ABSENT: dict[str, set[str]] = {}
 
 

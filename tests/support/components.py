@@ -66,6 +66,7 @@ def _root() -> str:
 COMPONENTS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "bash-static": (_program("bash-static"), ("bash-static",)),
     "busybox": (_program("busybox"), ("busybox-static",)),
+    "chromium": (_program("chromium"), ("chromium", "fonts-dejavu-core")),
     "debootstrap": (_program("debootstrap"), ("debootstrap",)),
     "docker": (_engine("docker"), ("docker.io", "iptables")),
     "podman": (_podman, ("podman", "runc")),

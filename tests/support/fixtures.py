@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from . import base_image, components
+from .browser import Browser
 from .engine import find_or_start
 from .slurm import Cluster
 from .sshd import Fleet
@@ -71,3 +72,11 @@ def slurm_accounting() -> Iterator[Cluster]:
     components.require("slurm", "slurmdbd")
     with Cluster(nodes=4, accounting=True) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Give one browser to all tests."""
+    components.require("chromium")
+    with Browser() as found:
+        yield found

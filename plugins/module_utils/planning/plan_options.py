@@ -96,6 +96,7 @@ OPTIONS: Dict[str, Option] = {
 # Read by later steps, but checked by the plan: a slip must not be found when runs have been started.
 LATER: Dict[str, Check] = {
     "wait": scalars.to_bool,
+    "report": scalars.to_bool,
     "live_output": scalars.to_bool,
     "cancel_on_failure": scalars.to_bool,
     "clean_docker_cache": scalars.to_bool,
@@ -111,7 +112,7 @@ LATER: Dict[str, Check] = {
 # Read by other steps; the plan only has to know that they are no slips.
 ELSEWHERE: Tuple[str, ...] = tuple(
     """baseline build_secrets candidate context context_file database_url fail_on host_lock hosts keep_days manifest manifest_output
-    output perf_output pull repo skip summary_output tags work_dir""".split()
+    output perf_output pull repo report_format report_output report_source skip summary_output tags work_dir""".split()
 )
 
 # Refused when set; false and empty are fine.

@@ -111,6 +111,10 @@ class Campaign:
         return self.path("summary.json")
 
     @property
+    def report_path(self) -> str:
+        return self.path("report.html")
+
+    @property
     def last_summary_path(self) -> str:
         return os.path.join(self.results_dir, LAST_SUMMARY)
 
