@@ -38,7 +38,6 @@ class Browser:
         self.errors: list[str] = []
         self.requests: list[str] = []
         self._number, self._rest, self._answers = 0, b"", {}  # type: int, bytes, dict[int, dict[str, Any]]
-        self._events: list[dict[str, Any]] = []
         theirs_in, self._to = os.pipe()
         self._from, theirs_out = os.pipe()
 
@@ -102,7 +101,6 @@ class Browser:
             self._answers[message["id"]] = message
             return
         method, told = message.get("method"), message.get("params") or {}
-        self._events.append(message)
         if method == "Runtime.exceptionThrown":
             found = told["exceptionDetails"]
             self.errors.append(str((found.get("exception") or {}).get("description") or found.get("text")))
@@ -121,11 +119,24 @@ class Browser:
 
     def open(self, path: str | Path, fragment: str = "") -> None:
         """Open a file, from its beginning, as if it were new."""
-        self.call("Page.navigate", {"url": "about:blank"})
-        self._events.clear()
-        self.call("Page.navigate", {"url": Path(path).absolute().as_uri() + ("#" + fragment if fragment else "")})
-        self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self._events), "opening %s" % path)
+        self._navigate("about:blank")
+        self._navigate(Path(path).absolute().as_uri() + ("#" + fragment if fragment else ""))
         self.settle()
+
+    def _navigate(self, url: str) -> None:
+        self.call("Page.navigate", {"url": url})
+        there = "document.readyState === 'complete' && location.href.split('#')[0] === %s" % json.dumps(url.split("#")[0])
+        deadline = time.monotonic() + SECONDS
+        while not self._true(there):
+            if time.monotonic() > deadline:
+                raise BrowserProblem("%s did not open within %.0f s" % (url, SECONDS))
+            time.sleep(0.02)
+
+    def _true(self, script: str) -> bool:
+        try:
+            return bool(self.run(script))
+        except BrowserProblem:  # between two pages there is none
+            return False
 
     def settle(self) -> None:
         """Wait until the page has drawn and unpacked what it shows."""

@@ -25,8 +25,10 @@ from .series import Past
 
 ASSETS = os.path.join(os.path.dirname(__file__), "assets")
 STYLES = ("uplot/uPlot.min.css", "report.css")
-SCRIPTS = ("uplot/uPlot.iife.min.js", "data.js", "elements.js", "state.js", "overview.js", "charts.js", "models.js", "fleet.js", "runs.js")
-SCRIPTS += ("detail.js", "main.js")
+SCRIPTS = (
+    *("uplot/uPlot.iife.min.js", "data.js", "elements.js", "state.js", "overview.js", "charts.js", "models.js", "fleet.js", "runs.js"),
+    *("detail.js", "main.js"),
+)
 
 
 def render(campaigns: Sequence[Runs], past: Past, folder: str) -> str:

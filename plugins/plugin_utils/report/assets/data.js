@@ -43,6 +43,8 @@ async function detailsOf(index) {
 
 // -- text for people ------------------------------------------------------------------------------------------------------------------
 
+const collator = new Intl.Collator("en", { numeric: true });
+const alike = (a, b) => collator.compare(a, b);
 const plural = (count, word) => count.toLocaleString("en") + " " + word + (count === 1 ? "" : "s");
 
 function shownNumber(value) {
@@ -59,6 +61,7 @@ function shownSeconds(value) {
   if (value < 60) return Math.round(value) + " s";
   const whole = Math.round(value), hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
   const two = (number) => String(number).padStart(2, "0");
+  if (hours >= 48) return Math.floor(hours / 24) + " d " + (hours % 24) + " h";
   return hours ? hours + "h" + two(minutes) + "m" : minutes + "m" + two(whole % 60) + "s";
 }
 

@@ -84,5 +84,5 @@ function environment(found) {
 const shownValue = (value) => (value && typeof value === "object" ? "decided on the host: " + (value.unresolved || JSON.stringify(value)) : String(value));
 
 function again(index, found) {
-  return section("Again", found.repeat ? copyable("Repeat this run, in a campaign of its own", found.repeat) : null);
+  return section("Repeat", found.repeat ? copyable("Repeat this run, in a campaign of its own", found.repeat) : null);
 }

@@ -19,8 +19,8 @@ function fleetView() {
   }
   const list = hosts.map((name, place) => ({ name, place, hardware: hardware[place], cells: byHost.get(place) || new Map() })).filter((host) => wantedHosts.has(host.name));
   for (const host of list) [host.failed, host.worst] = judged(host, shown, columns);
-  list.sort(state.sort === "host" ? (a, b) => a.name.localeCompare(b.name, "en", { numeric: true })
-    : (a, b) => b.worst - a.worst || b.failed - a.failed || a.name.localeCompare(b.name, "en", { numeric: true }));
+  list.sort(state.sort === "host" ? (a, b) => alike(a.name, b.name)
+    : (a, b) => b.worst - a.worst || b.failed - a.failed || alike(a.name, b.name));
   const pages = Math.max(1, Math.ceil(list.length / HOSTS_PER_PAGE)), page = Math.min(pages, Math.max(1, Number(state.page) || 1));
   const part = list.slice((page - 1) * HOSTS_PER_PAGE, page * HOSTS_PER_PAGE);
   return [make("section", { class: "card", "aria-labelledby": "s-fleet" }, make("h2", { id: "s-fleet" }, "Hosts by metrics"), fleetKey(),

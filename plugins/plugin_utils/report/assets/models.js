@@ -26,7 +26,7 @@ function chartKey() {
 function seriesShown() {
   const wanted = new Set(chosen("host", "status", "class", "campaign").map((index) => run.text("model", index)));
   const found = DATA.series.filter((line) => wanted.has(line.of) && (!state.gpu || line.hardware === state.gpu));
-  const order = (a, b) => a.model.localeCompare(b.model, "en", { numeric: true }) || a.unit.localeCompare(b.unit) || a.hardware.localeCompare(b.hardware);
+  const order = (a, b) => alike(a.model, b.model) || alike(a.unit, b.unit) || alike(a.hardware, b.hardware);
   return state.sort === "change" ? found.sort((a, b) => change(b) - change(a) || order(a, b)) : found.sort(order);
 }
 

@@ -2,7 +2,7 @@
 // The view of runs: every planned run once, a page at a time.
 const RUNS_PER_PAGE = 100;
 
-const by = (name) => (a, b) => run.text(name, a).localeCompare(run.text(name, b), "en", { numeric: true });
+const by = (name) => (a, b) => alike(run.text(name, a), run.text(name, b));
 const byNumber = (name) => (a, b) => (RUNS[name][a] === null) - (RUNS[name][b] === null) || RUNS[name][a] - RUNS[name][b];
 const RUN_COLUMNS = [
   { key: "status", name: "Status", order: (a, b) => RUNS.status[a] - RUNS.status[b] || by("class")(a, b), cell: (index) => badge(run.status(index), run.text("class", index)) },

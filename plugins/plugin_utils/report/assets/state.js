@@ -65,7 +65,7 @@ function choices(filter) {
   const counted = new Map();
   for (const index of chosen(filter.key)) for (const value of filter.of(index)) counted.set(value, (counted.get(value) || 0) + 1);
   if (state[filter.key] && !counted.has(state[filter.key])) counted.set(state[filter.key], 0);
-  return [...counted].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true }));
+  return [...counted].sort(([a], [b]) => alike(a, b));
 }
 
 function filterBar() {
