@@ -191,8 +191,11 @@ class Cluster:
         return dict(line.split(None, 1) for line in lines)
 
     def queue(self) -> list[str]:
-        """Return the ids of all jobs that wait or run, one per array task."""
-        return self.call("squeue", "-h", "-r", "-o", "%i").split()
+        """Return the ids of all jobs that wait or run, one per array task.
+
+        Those that are completing do neither: Slurm 22.05 may take a minute to notice that a step of several nodes has ended.
+        """
+        return self.call("squeue", "-h", "-r", "-t", "PENDING,CONFIGURING,RUNNING,SUSPENDED", "-o", "%i").split()
 
     def wait_for(self, ready: Callable[[], bool], what: str, seconds: float = 30) -> None:
         """Wait until a condition holds."""

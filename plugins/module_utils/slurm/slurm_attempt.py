@@ -85,7 +85,7 @@ class Preparation:
         values: Dict[str, Any] = {
             "runtime": self.runtime,
             "container": self._container() if self.runtime in ENGINES else "",
-            "image": str((self.run.get("image") or {}).get("digest") or "") if self.run["runtime"] != "host" else "",
+            "image": (self.source.digest or self.source.name) if self.run["runtime"] != "host" else "",
             "timeout": int(self.run.get("timeout") or 0),
             "resumable": int(is_resumable(self.run)),
             "port": int((self.run.get("launcher") or {}).get("port") or 0),

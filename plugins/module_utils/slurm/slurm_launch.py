@@ -85,7 +85,7 @@ def variables(launch: Mapping[str, Any], gpus: int, model: str = "", image: str 
 def variables_of(run: Mapping[str, Any]) -> Dict[str, str]:
     """`variables` of a resolved run."""
     image = run.get("image") or {}
-    known = str(image.get("registry_image") or image.get("digest") or "") if run.get("runtime") != "host" else ""
+    known = str(image.get("registry_image") or image.get("digest") or image.get("name") or "") if run.get("runtime") != "host" else ""
     return variables(run["launcher"], int((run.get("gpus") or {}).get("count") or 0), str(run.get("model") or ""), known)
 
 

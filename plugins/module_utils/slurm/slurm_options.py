@@ -162,7 +162,7 @@ _CHECKS: Dict[str, Check] = {
     "output_dir": _output_dir,
     "runtime": _runtime,
 }
-_SPELLINGS = {"time_limit": "time", "enable_node_check": "node_check", "slurm_max_jobs": "max_jobs", "memory": "mem", "mail_user": "mail"}
+SPELLINGS = {"time_limit": "time", "enable_node_check": "node_check", "slurm_max_jobs": "max_jobs", "memory": "mem", "mail_user": "mail"}
 # Keys that stand elsewhere by the time a context is normalised, or that change nothing.
 _ELSEWHERE = {
     "nodes": "write distributed.nnodes",
@@ -179,7 +179,7 @@ def parse(section: Mapping[str, Any], what: str = "slurm") -> Options:
     """The options of a normalised context's section; InvalidInput names the key, what was expected, and what a misspelt key may mean."""
     found: Dict[str, Any] = {}
     for given, value in section.items():
-        name = _SPELLINGS.get(given, given)
+        name = SPELLINGS.get(given, given)
         key = "%s.%s" % (what, given)
         if given in _ELSEWHERE and not (given in _UNSET_ONLY and not value):
             raise InvalidInput("%s is not an option of this release: %s" % (key, _ELSEWHERE[given]))
@@ -204,7 +204,7 @@ def _one_folder(options: Options, what: str) -> Options:
 
 
 def _hint(name: str) -> str:
-    near = difflib.get_close_matches(name, [*Options._fields, *_SPELLINGS], n=1)
+    near = difflib.get_close_matches(name, [*Options._fields, *SPELLINGS], n=1)
     return "; did you mean %s?" % near[0] if near else "; known are %s" % ", ".join(sorted(Options._fields))
 
 

@@ -148,7 +148,7 @@ describe() { # what this node is, for the record
 
 bring_image() { # make sure that exactly the planned image is on the node; staging time, not run time
   [ -n "$image" ] || return 0
-  bash "$home/bring.sh" >>"$io/engine.log" 2>&1
+  bash "$home/bring.sh" "$io" >>"$io/engine.log" 2>&1
 }
 
 watch() { # end the model after its time limit, which begins with the model itself
@@ -193,6 +193,9 @@ run_node() { # rank: run the model's part on this node, return its exit status
     # shellcheck disable=SC2046
     kill -KILL "$watcher" $(below "$watcher") 2>/dev/null
   fi
+  if [ -n "$container" ] && [ "$("$runtime" inspect --format '{{.State.OOMKilled}}' "$container-$1" 2>/dev/null)" = true ]; then
+    note "$io/oom" "$container-$1"
+  fi
   [ -z "$container" ] || "$runtime" rm --force --volumes "$container-$1" >/dev/null 2>&1
   code=$(model_code)
   note "$io/end" "code=$code" "signal=$signal" "clock=$(date +%s.%N)"
@@ -215,6 +218,13 @@ worst() { # of the nodes' exit statuses: 93 (never again) over 75 (run me again)
     fi
   done
   printf '%s' "$result"
+}
+
+ended() { # whether every node has said its last word
+  local rank
+  for ((rank = 0; rank < parts; rank++)); do
+    [ -e "$home/$([ "$rank" -eq 0 ] || echo "node-$rank/")io/end" ] || return 1
+  done
 }
 
 claim() { # of two jobs with the same task only one runs it; a requeued job has its own claim already
@@ -247,8 +257,13 @@ trap 'signal=USR1; scancel --signal=USR1 "$SLURM_JOB_ID"' USR1
 srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit=0 --export=ALL \
   bash "$folder/submissions/"mad-8360a66cbe5c/job.sh node &
 step=$!
-wait "$step"
-while kill -0 "$step" 2>/dev/null; do wait "$step"; done
+# Slurm may take a minute to notice that a step has ended; the nodes' own last words are enough.
+until ended || ! kill -0 "$step" 2>/dev/null; do
+  sleep 1 &
+  wait "$!"
+done
+sleep 1
+kill "$step" 2>/dev/null
 code=$(worst)
 
 if [ "$code" -eq 75 ] && [ "$resumable" -eq 1 ]; then # the model saved its state and asks to be run again

@@ -133,7 +133,7 @@ describe() { # what this node is, for the record
 
 bring_image() { # make sure that exactly the planned image is on the node; staging time, not run time
   [ -n "$image" ] || return 0
-  bash "$home/bring.sh" >>"$io/engine.log" 2>&1
+  bash "$home/bring.sh" "$io" >>"$io/engine.log" 2>&1
 }
 
 watch() { # end the model after its time limit, which begins with the model itself
@@ -177,6 +177,9 @@ run_node() { # rank: run the model's part on this node, return its exit status
   if [ -n "$watcher" ]; then
     # shellcheck disable=SC2046
     kill -KILL "$watcher" $(below "$watcher") 2>/dev/null
+  fi
+  if [ -n "$container" ] && [ "$("$runtime" inspect --format '{{.State.OOMKilled}}' "$container-$1" 2>/dev/null)" = true ]; then
+    note "$io/oom" "$container-$1"
   fi
   [ -z "$container" ] || "$runtime" rm --force --volumes "$container-$1" >/dev/null 2>&1
   code=$(model_code)

@@ -165,6 +165,10 @@ def test_spellings_and_empty_answers() -> None:
 
 
 def test_the_shared_workspace_is_the_shared_folder() -> None:
-    assert parse({"shared_workspace": "/nfs/mad"}).work_dir == "/nfs/mad" == parse({"work_dir": "/nfs/mad", "shared_workspace": "/nfs/mad"}).work_dir
+    assert (
+        parse({"shared_workspace": "/nfs/mad"}).work_dir
+        == "/nfs/mad"
+        == parse({"work_dir": "/nfs/mad", "shared_workspace": "/nfs/mad"}).work_dir
+    )
     with pytest.raises(InvalidInput, match="slurm.work_dir says /a and slurm.shared_workspace says /b"):
         parse({"work_dir": "/a", "shared_workspace": "/b"})

@@ -47,6 +47,7 @@ def scripts(made: dict[str, Any], archives: dict[str, str] | None = None) -> tup
 CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "host": (run("host"), {}),
     "docker-registry": (run("docker"), {}),
+    "docker-named": (run("docker", registry="", image={"name": "rocm/pytorch:latest", "digest": "", "given": True}), {}),
     "podman-archive-nvidia": (run("podman", "NVIDIA"), ARCHIVES),
     "apptainer-archive": (run("apptainer"), ARCHIVES),
     "apptainer-registry-nvidia": (run("apptainer", "NVIDIA", PINNED), {}),
@@ -108,6 +109,11 @@ def test_hostile_paths_stay_words(tmp_path: Path) -> None:
 def test_a_registry_of_docker_hub_has_no_host() -> None:
     made = run("enroot", registry="rocm/pytorch@sha256:" + "a" * 64)
     assert "docker://rocm/pytorch:sha256:" + "a" * 64 in scripts(made)[0]
+
+
+def test_a_named_image_with_its_digest_is_pinned() -> None:
+    made = run("apptainer", registry="", image={"name": "rocm/pytorch@sha256:" + "a" * 64, "digest": "", "given": True})
+    assert "/images/%s.sif" % ("a" * 64) in scripts(made)[1] and "docker://rocm/pytorch@sha256:aa" in scripts(made)[0]
 
 
 def archive(path: Path, config: bytes, entry: str) -> str:
