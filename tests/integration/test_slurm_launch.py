@@ -34,8 +34,7 @@ SEVERAL = [name for name in launchers.NAMES if name != "slurm_multi"]
 @pytest.fixture()
 def bench(slurm: Cluster, tmp_path: Path) -> Iterator[Bench]:
     yield Bench(slurm, tmp_path / "shared")
-    slurm.call("scancel", "--me")
-    slurm.wait_for_jobs()
+    slurm.clear()
 
 
 def seen(bench: Bench, number: int, rank: int = 0) -> dict[str, str]:
@@ -50,7 +49,7 @@ def test_every_launcher_on_several_nodes(bench: Bench) -> None:
         more = 'cat "$(sed -n "s/.*--hostfile=\\([^ ]*\\).*/\\1/p" <<<"$MAD_MULTI_NODE_RUNNER")"\n' if name == "deepspeed" else ""
         bench.add(number, SHOW + more, launcher=name, nodes=nodes, processes=2, model="primus_pretrain/torchtitan_x")
     bench.submit()
-    bench.cluster.wait_for_jobs(120)
+    bench.wait(*range(len(SEVERAL)))
     found = {
         name: [seen(bench, number, rank) for rank in range(4 if name == "sglang-disagg" else 2)] for number, name in enumerate(SEVERAL)
     }
@@ -77,7 +76,7 @@ def test_a_split_that_people_chose(bench: Bench) -> None:
     run = bench.add(1, SHOW, launcher="sglang-disagg", nodes=4)
     run["launcher"].update(prefill_nodes=2)
     bench.submit()
-    bench.cluster.wait_for_jobs()
+    bench.wait(1)
     assert [seen(bench, 1, 3)["SGLANG_DISAGG_%s_NODES" % kind] for kind in ("PREFILL", "DECODE")] == ["2", "1"]
 
 
@@ -93,7 +92,7 @@ def test_a_script_that_starts_its_own_steps_runs_once(bench: Bench) -> None:
     run = bench.add(1, STEPS, launcher="slurm_multi", nodes=3, env={"xP": "9"}, given_env=["xP"])
     run["launcher"].update(prefill_nodes=1, decode_nodes=1)
     bench.submit(Options(exclusive=False, nodelist="n[2-4]"))
-    bench.cluster.wait_for_jobs()
+    bench.wait(1)
     lines = bench.log(1).splitlines()
     assert lines[0].split()[:4] == ["3", "9", "1", "3"], "a variable that people gave stays"
     assert lines[1:] == ["on n2 as 0", "on n3 as 1", "on n4 as 2", "performance: 7 x"] and bench.log(1, 1) == ""
@@ -106,7 +105,7 @@ def test_a_script_that_starts_its_own_steps_is_told_to_end(bench: Bench) -> None
     (submission,) = bench.submit()
     bench.cluster.wait_for(lambda: "ready" in bench.log(1), "running model")
     bench.cluster.call("scancel", "--batch", "--signal=TERM", bench.cluster.queue()[0])
-    bench.cluster.wait_for_jobs()
+    bench.wait(1)
     assert "told" in bench.log(1).splitlines() and bench.marker(1)["signal"] == "TERM" and bench.progress(1).exit_code == 9
 
 
@@ -116,7 +115,7 @@ def test_images_of_such_a_script_reach_every_node_or_it_fails(bench: Bench, dock
     bench.add(1, 'docker run --rm "$DOCKER_IMAGE_NAME" echo inside\n', launcher="slurm_multi", nodes=2, runtime="docker", image=image)
     bench.add(2, "echo never\n", launcher="slurm_multi", nodes=2, runtime="docker", image=dict(image, digest="sha256:" + "0" * 64))
     bench.submit()
-    bench.cluster.wait_for_jobs()
+    bench.wait(1, 2)
     assert bench.log(1).splitlines()[-1] == "inside" and bench.marker(1)["code"] == "0"
     assert bench.log(2) == "" and bench.marker(2, "io", "failed")["class"] == "image"
 
@@ -146,7 +145,7 @@ def test_a_sandbox_runs_the_model_on_every_node(bench: Bench, tmp_path: Path, ru
     image = sandbox(bench, runtime, tmp_path)
     bench.add(1, INSIDE + "exit $((4 + NODE_RANK))\n", runtime=runtime, image=image, nodes=2, env={"WHO": "it's $(id)"})
     bench.submit()
-    bench.cluster.wait_for_jobs()
+    bench.wait(1)
     for rank in (0, 1):
         assert bench.log(1, rank).splitlines() == ["/myworkspace/run_directory", "/.mad/phases", "it's $(id) %d clean 0,1" % rank]
         where = ["io"] if rank == 0 else ["node-1", "io"]
@@ -169,7 +168,7 @@ def test_signals_reach_a_model_in_a_sandbox(bench: Bench, tmp_path: Path, runtim
     bench.cluster.call("scancel", "--batch", "--signal=USR1", job)
     bench.cluster.wait_for(lambda: all("usr1" in bench.log(1, rank) for rank in range(nodes)), "first signal")
     bench.cluster.call("scancel", job)
-    bench.cluster.wait_for_jobs(150)
+    bench.wait(1)
     for rank in range(nodes):
         assert bench.log(1, rank).splitlines()[-1] == "told"
     assert bench.marker(1)["code"] == "9" and bench.marker(1)["signal"] == "TERM"
@@ -184,7 +183,7 @@ def test_the_signal_before_the_time_limit_reaches_the_model(bench: Bench) -> Non
     bench.add(1, script, timeout=600)
     # Slurm looks at limits every minute and rounds them up: the signal comes with the job's first look.
     bench.submit(Options(exclusive=False, signal="B:USR1@60", time=60))
-    bench.cluster.wait_for_jobs(150)
+    bench.wait(1)
     assert bench.log(1).splitlines()[-1] == "saved" and bench.marker(1)["signal"] == "USR1" and bench.marker(1)["code"] == "0"
 
 

@@ -21,8 +21,7 @@ SHOW = 'echo "$NNODES $NODE_RANK $WORLD_SIZE $MASTER_ADDR $MASTER_PORT $MAD_COLL
 @pytest.fixture()
 def bench(slurm: Cluster, tmp_path: Path) -> Iterator[Bench]:
     yield Bench(slurm, tmp_path / "shared folder's")
-    slurm.call("scancel", "--me")  # a test that failed must not fail those after it
-    slurm.wait_for_jobs()
+    slurm.clear()  # a test that failed must not fail those after it
 
 
 def test_an_array_runs_each_task_once_and_keeps_its_exit_status(bench: Bench) -> None:
@@ -41,7 +40,7 @@ def test_an_array_runs_each_task_once_and_keeps_its_exit_status(bench: Bench) ->
 def test_several_nodes_know_each_other(bench: Bench) -> None:
     bench.add(1, SHOW, nodes=3, processes=2)
     bench.submit()
-    bench.cluster.wait_for_jobs()
+    bench.wait(1)
     lines = [bench.log(1, rank).splitlines() for rank in range(3)]
     words = [line[0].split() for line in lines]
     assert [word[:3] for word in words] == [["3", str(rank), "6"] for rank in range(3)]
@@ -67,7 +66,7 @@ def test_ports_of_jobs_on_one_node_differ(bench: Bench) -> None:
 def test_the_worst_node_decides(bench: Bench) -> None:
     bench.add(1, "exit $((NODE_RANK * 3))\n", nodes=3)
     bench.submit()
-    bench.cluster.wait_for_jobs()
+    bench.wait(1)
     assert bench.marker(1)["code"] == "6"
     assert bench.marker(1, "node-1", "io", "end")["code"] == "3"
 
@@ -111,7 +110,7 @@ def test_usr1_of_the_batch_shell_reaches_every_node(bench: Bench) -> None:
     bench.cluster.wait_for(lambda: all("ready" in bench.log(1, rank) for rank in (0, 1)), "models")
     job = bench.cluster.call("squeue", "-h", "-o", "%A", "--name", submission.name)
     bench.cluster.call("scancel", "--batch", "--signal=USR1", job)
-    bench.cluster.wait_for_jobs()
+    bench.wait(1)
     # As when Slurm signals a step itself, each process of the model gets it: bash may report its `sleep` as well.
     assert [bench.log(1, rank).splitlines()[-1] for rank in (0, 1)] == ["usr1"] * 2
     assert bench.marker(1)["code"] == "0" and bench.marker(1)["signal"] == "USR1"

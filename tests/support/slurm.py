@@ -190,12 +190,9 @@ class Cluster:
             return {}
         return dict(line.split(None, 1) for line in lines)
 
-    def queue(self) -> list[str]:
-        """Return the ids of all jobs that wait or run, one per array task.
-
-        Those that are completing do neither: Slurm 22.05 may take a minute to notice that a step of several nodes has ended.
-        """
-        return self.call("squeue", "-h", "-r", "-t", "PENDING,CONFIGURING,RUNNING,SUSPENDED", "-o", "%i").split()
+    def queue(self, *states: str) -> list[str]:
+        """Return the ids of all jobs that wait, run or are completing (or those in some states), one per array task."""
+        return self.call("squeue", "-h", "-r", *(["-t", ",".join(states)] if states else []), "-o", "%i").split()
 
     def wait_for(self, ready: Callable[[], bool], what: str, seconds: float = 30) -> None:
         """Wait until a condition holds."""
@@ -208,6 +205,14 @@ class Cluster:
     def wait_for_jobs(self, seconds: float = 60) -> None:
         """Wait until no job waits or runs."""
         self.wait_for(lambda: not self.queue(), "empty queue", seconds)
+
+    def clear(self) -> None:
+        """Cancel everything; wait until nothing waits or runs.
+
+        Slurm 22.05 may take a minute to notice that a step of several nodes has ended. Nobody waits here for jobs that are completing.
+        """
+        self.call("scancel", "--me")
+        self.wait_for(lambda: not self.queue("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED"), "queue without active jobs", 60)
 
     def _last_words(self) -> str:
         """The last line of each daemon's log."""

@@ -111,6 +111,10 @@ class Bench:
         pairs = (line.partition("=") for line in path.read_text("utf-8").splitlines()) if path.exists() else ()
         return {key: value for key, dummy, value in pairs}
 
+    def wait(self, *numbers: int, seconds: float = 150) -> None:
+        """Wait for the last words of runs: those of several nodes may be completing for a minute longer."""
+        self.cluster.wait_for(lambda: all(self.marker(number) for number in numbers), "end of runs %s" % (numbers,), seconds)
+
     def log(self, number: int, rank: int = 0) -> str:
         """The model's own output on a node; "" before it began."""
         path = Path(slurm_attempt.node_file(self.attempt(number), rank, "io", "model.log"))
