@@ -104,7 +104,7 @@ def test_a_script_that_starts_its_own_steps_is_told_to_end(bench: Bench) -> None
     bench.add(1, script, launcher="slurm_multi", nodes=2)
     (submission,) = bench.submit()
     bench.cluster.wait_for(lambda: "ready" in bench.log(1), "running model")
-    bench.cluster.call("scancel", "--batch", "--signal=TERM", bench.cluster.queue()[0])
+    bench.cluster.call("scancel", "--batch", "--signal=TERM", bench.cluster.queue("RUNNING")[0])
     bench.wait(1)
     assert "told" in bench.log(1).splitlines() and bench.marker(1)["signal"] == "TERM" and bench.progress(1).exit_code == 9
 
@@ -164,7 +164,7 @@ def test_signals_reach_a_model_in_a_sandbox(bench: Bench, tmp_path: Path, runtim
     bench.add(1, script, runtime=runtime, image=image, nodes=nodes)
     bench.submit()
     bench.cluster.wait_for(lambda: all("ready" in bench.log(1, rank) for rank in range(nodes)), "running model")
-    (job,) = bench.cluster.queue()
+    (job,) = bench.cluster.queue("RUNNING")
     bench.cluster.call("scancel", "--batch", "--signal=USR1", job)
     bench.cluster.wait_for(lambda: all("usr1" in bench.log(1, rank) for rank in range(nodes)), "first signal")
     bench.cluster.call("scancel", job)
@@ -192,12 +192,12 @@ def test_a_requeued_job_appends_to_its_log_and_runs_again(bench: Bench) -> None:
     bench.add(1, "echo x >>%s\necho ready\nsleep 300\n" % count)
     (submission,) = bench.submit(Options(exclusive=False, requeue=True))
     bench.cluster.wait_for(lambda: "ready" in bench.log(1), "running model")
-    (job,) = bench.cluster.queue()
+    (job,) = bench.cluster.queue("RUNNING")
     words = bench.cluster.call("scontrol", "show", "job", job)
     assert "Requeue=1" in words and "StdOut=" in words
     bench.cluster.call("scontrol", "requeue", job)
     bench.cluster.wait_for(lambda: "Restarts=1" in bench.cluster.call("scontrol", "show", "job", job), "requeued job")
-    assert bench.cluster.queue() == [job], "the same job waits"
+    assert bench.cluster.queue("PENDING") == [job], "the same job waits"
     log = Path(bench.folder.file("submissions", submission.name, "slurm-%s.log" % job))
     before = log.read_text()
     # Slurm lets it wait (cred_expire); a person does not have to.

@@ -124,9 +124,9 @@ def test_a_resumable_model_is_requeued_and_another_one_is_not(bench: Bench) -> N
     bench.submit()
     # Slurm lets a requeued job wait (cred_expire); a person does not have to.
     counts = [Path(bench.folder.file("count%d" % number)) for number in (1, 2)]
-    bench.cluster.wait_for(lambda: bench.marker(2) != {} and counts[0].exists() and len(bench.cluster.queue()) == 1, "requeued job")
+    bench.cluster.wait_for(lambda: bench.marker(2) != {} and counts[0].exists() and len(bench.cluster.queue("PENDING")) == 1, "requeued job")
     assert bench.marker(2)["code"] == "75" and bench.marker(1) == {}
-    (job,) = bench.cluster.queue()
+    (job,) = bench.cluster.queue("PENDING")
     assert "Restarts=1" in bench.cluster.call("scontrol", "show", "job", job)
     bench.cluster.call("scancel", job)
     bench.cluster.wait_for_jobs()

@@ -22,7 +22,6 @@ SANDBOXES = ("apptainer", "enroot")  # a process of the user, with another root 
 ALL = (*ENGINES, *SANDBOXES, "host")
 SHM_BYTES = 64 << 30  # a limit, not a reservation; the engines' own 64 MB stop data loaders
 FILES = {"apptainer": ".sif", "enroot": ".sqsh"}
-_NOTED = "sha256:noted-on-the-node"
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z")
 # What the commands themselves would read as more than a path.
 _APART = {"apptainer": re.compile(r"[:,\0\n]"), "enroot": re.compile(r"[:\s\\$\0]")}
@@ -61,8 +60,7 @@ def source(run: Run, archives: Mapping[str, str]) -> Source:
     """Where the image of a run comes from."""
     image = run.get("image") or {}
     digest, known = str(image.get("digest") or ""), str(image.get("name") or "")
-    # Of an image that people only named nobody knows the id: what the node has or pulls under the name is the image.
-    name = str(image.get("registry_image") or (known if image.get("given") and not known.startswith("/") else ""))
+    name = str(image.get("registry_image") or (known if image.get("given") and "@sha256:" in known else ""))
     pinned = name if "@sha256:" in name else ""
     if not pinned and name and image.get("registry_digest"):
         pinned = "%s@%s" % (_without_tag(name), image["registry_digest"])
@@ -98,8 +96,7 @@ def check(run: Run) -> None:
 # -- bringing the image ----------------------------------------------------------------------------------------------------------------
 
 _ENGINE = """\
-noted=${{1:+$1/image}} # the image's id is noted beside the logs
-have() {{ {engine} image inspect --format '{{{{.Id}}}}' {image} >"${{noted:-/dev/null}}"; }}
+have() {{ {engine} image inspect {image} >/dev/null; }}
 if have 2>/dev/null; then exit 0; fi
 exec 9>"${{TMPDIR:-/tmp}}/mad-image-$(id -u).lock"
 flock 9
@@ -164,7 +161,7 @@ def bring(run: Run, found: Source, images: str) -> str:
     if runtime == "host":
         return head + "exit 0\n"
     if runtime in ENGINES:
-        return head + _engine_lines(runtime, found.digest or found.registry, found)
+        return head + _engine_lines(runtime, engine.image_reference(run), found)
     given = found.file(runtime)
     if given:
         match = _DIGEST.match(found.digest)
@@ -247,17 +244,13 @@ def _start_engine(run: Run, where: Where) -> List[str]:
         shm_bytes=SHM_BYTES,
         selinux=False,
     )
-    image = dict(run.get("image") or {})
-    image["digest"] = image.get("digest") or _NOTED
-    # What is known on the node only: the GPUs, and the id of an image that was only named.
-    argv = engine.container_argv(dict(run, image=image, gpus=dict(run.get("gpus") or {}, count=0, pool=[])), launch)
-    words = quote_argv(argv[2:]).replace(quote(_NOTED), '"$(cat %s)"' % quote(os.path.join(where.io, "image")))
+    argv = engine.container_argv(dict(run, gpus=dict(run.get("gpus") or {}, count=0, pool=[])), launch)
     # Of the time before the job was requeued: the name and the file must be free.
     return [
         "%s rm --force --volumes %s >/dev/null 2>&1 || :" % (quote(argv[0]), quote(where.name)),
         "rm -f %s" % quote(cidfile),
         *_engine_gpus(run),
-        'exec %s run "${gpus[@]}" %s' % (quote(argv[0]), words),
+        'exec %s run "${gpus[@]}" %s' % (quote(argv[0]), quote_argv(argv[2:])),
     ]
 
 

@@ -133,7 +133,7 @@ describe() { # what this node is, for the record
 
 bring_image() { # make sure that exactly the planned image is on the node; staging time, not run time
   [ -n "$image" ] || return 0
-  bash "$home/bring.sh" "$io" >>"$io/engine.log" 2>&1
+  bash "$home/bring.sh" >>"$io/engine.log" 2>&1
 }
 
 watch() { # end the model after its time limit, which begins with the model itself

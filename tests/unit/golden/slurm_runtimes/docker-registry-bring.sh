@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # mad.engine: the image of run 0000000000000001; staging time, not run time
 set -u
-noted=${1:+$1/image} # the image's id is noted beside the logs
-have() { docker image inspect --format '{{.Id}}' sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef >"${noted:-/dev/null}"; }
+have() { docker image inspect sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef >/dev/null; }
 if have 2>/dev/null; then exit 0; fi
 exec 9>"${TMPDIR:-/tmp}/mad-image-$(id -u).lock"
 flock 9

@@ -47,7 +47,6 @@ def scripts(made: dict[str, Any], archives: dict[str, str] | None = None) -> tup
 CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "host": (run("host"), {}),
     "docker-registry": (run("docker"), {}),
-    "docker-named": (run("docker", registry="", image={"name": "rocm/pytorch:latest", "digest": "", "given": True}), {}),
     "podman-archive-nvidia": (run("podman", "NVIDIA"), ARCHIVES),
     "apptainer-archive": (run("apptainer"), ARCHIVES),
     "apptainer-registry-nvidia": (run("apptainer", "NVIDIA", PINNED), {}),
