@@ -17,7 +17,7 @@ from ansible_collections.mad.engine.plugins.module_utils.containers import archi
 from .host_runs import HostRuns
 
 _MARGIN = 64 << 20
-_NAME = re.compile(r"([0-9a-f]{16})/((?:attempt-[0-9]{1,6}/)?(?:run\.log|pre\.log|post\.log|engine\.log|artifacts/[^/]+))\Z")
+_NAME = re.compile(r"([0-9a-f]{16})/((?:attempt-[0-9]{1,6}/)?(?:node-[0-9]{1,6}/)?(?:run\.log|pre\.log|post\.log|engine\.log|artifacts/[^/]+))\Z")
 _RESULT = re.compile(r"([0-9a-f]{16})/result\.json\Z")
 
 

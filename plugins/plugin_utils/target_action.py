@@ -9,6 +9,7 @@ A target's action is a subclass that names its module (`MODULE`), its target (`T
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -59,6 +60,10 @@ class TargetAction(TransferAction):
     def _start(self, runs: list[host_runs.Run]) -> Result:
         """Have the module start these runs; its answer."""
         return self._on_host(self._mine.wanted(runs), live=self._live(), **self._words("started"))
+
+    def _poll(self, runs: list[host_runs.Run]) -> Result:
+        """Ask the module how far these runs are; its answer."""
+        return self._on_host(self._mine.wanted(runs), live=self._live(), stop=self._options["stop"], **self._words("polled"))
 
     # -- the task --------------------------------------------------------------------------------------------------------------------
 
@@ -124,7 +129,7 @@ class TargetAction(TransferAction):
         """Bring everything; a second time with the archives of images that the host lacks."""
         options = self._options
         file = options["credential_file"] or str((self._mine.plan.get("options") or {}).get("credential_file") or "")
-        secrets = host_runs.Secrets(options["secrets"], file, self._mine.repo, self._context)
+        secrets = host_runs.Secrets(options["secrets"], file, self._mine.repo, functools.partial(self._context, self._mine.host))
         made = stage.prepare(self._mine.repo, self._mine.stage_paths(), self._mine.stage_document(runs, secrets))
         with tempfile.TemporaryDirectory(prefix="mad-stage-") as scratch:
             stage.write(made, os.path.join(scratch, "stage.tar.gz"))
@@ -138,10 +143,10 @@ class TargetAction(TransferAction):
             answer = dict(again, changed=True, replaced=answer["replaced"])
         return answer
 
-    def _context(self) -> t.Mapping[str, t.Any]:
-        """The host's normalised context, as campaign_plan makes it."""
-        entries = PlayInputs(self._vars, self._templar).by_host([self._mine.host], "")
-        return dict(plan_hosts.make_hosts(entries, load_context_file, {})[0][self._mine.host]["context"])
+    def _context(self, host: str) -> t.Mapping[str, t.Any]:
+        """A host's normalised context, as campaign_plan makes it."""
+        entries = PlayInputs(self._vars, self._templar).by_host([host], "")
+        return dict(plan_hosts.make_hosts(entries, load_context_file, {})[0][host]["context"])
 
     def _put_images(self, digests: list[str]) -> dict[str, t.Any]:
         """Archives of images that this host lacks, as far as this campaign or the one that built them has them."""
@@ -165,9 +170,7 @@ class TargetAction(TransferAction):
         runs = self._mine.open_runs()
         if not runs:
             return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
-        words = self._words("polled")
-        answer = self._on_host(self._mine.wanted(runs), live=self._live(), stop=self._options["stop"], **words)
-        return self._followed(answer)
+        return self._followed(self._poll(runs))
 
     def _live(self) -> dict[str, t.Any] | None:
         """From where on the output of running models is wanted; None when it is not."""
@@ -184,6 +187,7 @@ class TargetAction(TransferAction):
         finished = self._mine.save(answer["results"] + self._fetch_large(answer["large"])) + self._mine.give_up(answer["unknown"])
         counts = self._mine.counts(len(running), queued)
         return {
+            **({"warnings": answer["warnings"]} if answer.get("warnings") else {}),
             "changed": bool(answer["changed"] or finished),
             "running": running,
             "ended": finished,

@@ -12,6 +12,7 @@ from ..base import scalars
 from ..base.errors import InvalidInput
 from ..base.quoting import is_env_name
 from ..facts.gpu import expand_indexes
+from ..results import aggregate
 from .launchers import canonical
 
 Check = Callable[[Any, str], Any]
@@ -200,6 +201,7 @@ DISTRIBUTED_KEYS: Dict[str, Check] = {
     "sglang_disagg": _dict,
     "vllm_disagg": _dict,
     "primus": _dict,
+    "aggregation": lambda value, key: aggregate.check(_dict(value, key), key),
 }
 
 # The one place of a value, and the other places where people write it.

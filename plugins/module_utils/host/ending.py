@@ -65,7 +65,7 @@ class Ending:
     def write(self) -> None:
         """Write result.json; on a full disk by giving up what is least needed."""
         self._times()
-        self._move_out()
+        self.move_out()
         document = self._masked(self._record())
         for give_up in (self._give_up_reserve, self._give_up_work, None):
             try:
@@ -83,6 +83,10 @@ class Ending:
     def _give_up_work(self) -> None:
         shutil.rmtree(self.attempt.file("work"), ignore_errors=True)
 
+    def wall_clock(self, seconds_since_boot: float) -> float:
+        """Seconds since the epoch of a moment that the driver noted."""
+        return wall_clock(seconds_since_boot)
+
     # -- times, logs, artifacts --------------------------------------------------------------------------------------------------
 
     def _times(self) -> None:
@@ -90,20 +94,20 @@ class Ending:
         handed_over = float(self.run.get("staged") or now)
         times = {"queued": float(self.run.get("queued") or handed_over), "staged": handed_over, "finished": now}
         if progress.ended:
-            times["finished"] = wall_clock(progress.ended)
+            times["finished"] = self.wall_clock(progress.ended)
         for name, moment in (
             ("started", progress.began),
             ("model_started", progress.model_began),
             ("model_finished", progress.model_ended),
         ):
             if moment:
-                times[name] = wall_clock(moment)
+                times[name] = self.wall_clock(moment)
         self.outcome["times"] = times
         self.outcome["notes"] += progress.notes
         if shutil.disk_usage(self.folder.path).free < RESERVE_BYTES:
             self.outcome["notes"].append("the disk of the work folder was full when it ended")
 
-    def _move_out(self) -> None:
+    def move_out(self) -> None:
         """Logs and artifacts leave the folder that the model could write to; only then are they read."""
         for name in LOGS:
             self._move_log(name)
@@ -167,9 +171,14 @@ class Ending:
         self.outcome["gpus"] = {"indexes": launch.get("gpus", [])}
         self.outcome["cpus"] = launch.get("cpus", "")
         self.outcome["git_commit"] = self.progress.commit if _COMMIT.match(self.progress.commit) else ""
-        return record.make_record(self.run, self.outcome, self._parsed(), self.folder.facts())
+        return record.make_record(self.run, self.outcome, self.parsed(), self.facts())
 
-    def _parsed(self) -> Optional[Dict[str, Any]]:
+    def facts(self) -> Dict[str, Any]:
+        """Facts of the machine that it ran on."""
+        return self.folder.facts()
+
+    def parsed(self) -> Optional[Dict[str, Any]]:
+        """What the model printed and left behind; without its log the last words of what came before."""
         if self.progress.model_began and os.path.exists(self.attempt.file("model.log")):
             return perf.parse_run(self.run, self.attempt.file("model.log"), self._results_path(), self.attempt.file("artifacts"))
         return self._only_excerpt()

@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import time
-from typing import List, Mapping, Set
+from typing import Callable, List, Mapping, Set
 
 from ..base import work_folder
 from ..base.errors import MadError
@@ -20,10 +20,15 @@ from .host_state import HostFolder
 from .host_steps import Answer, Job, folder_of, work_dir
 
 
-def absent(job: Job) -> Answer:
+def _no_more(_base: str, _limit: float, _keep: Set[str], _check: bool) -> List[str]:
+    return []
+
+
+def absent(job: Job, old: Callable[[str, float, Set[str], bool], List[str]] = _no_more) -> Answer:
     """Remove this campaign's folder (`keep_days` None) or every folder, archive and core older than so many days; never what runs.
 
-    `runs` of the job are those whose record the controller lacks: with a record of one of them here the folder stays.
+    `runs` of the job are those whose record the controller lacks: with a record of one of them here the folder stays. `old` removes what a
+    target keeps beside that and nobody used since; it is told which image ids are in use.
     """
     base = work_dir(job)
     check = bool(job.get("check"))
@@ -43,7 +48,9 @@ def absent(job: Job) -> Answer:
     if job.get("keep_days") is not None:
         removed += _remove_old_files(base, _limit(job), check)
         removed += build_clean.old_files(base, _limit(job), check)
-        removed += host_images.old_images(_limit(job), _images_in_use(base, removed), check)
+        in_use = _images_in_use(base, removed)
+        removed += host_images.old_images(_limit(job), in_use, check)
+        removed += old(base, _limit(job), in_use, check)
     diff = {"before": "".join(path + "\n" for path in removed), "after": ""}
     return {"changed": bool(removed), "removed": removed, "kept": kept, "diff": diff}
 
@@ -71,7 +78,7 @@ def _images_in_use(base: str, removed: List[str]) -> Set[str]:
 
 def _last_use(folder: HostFolder) -> float:
     times = [os.lstat(folder.path).st_mtime]
-    for name in ("state.json", "settings.json", "host.json"):
+    for name in ("state.json", "settings.json", "host.json", "watch.json"):
         with contextlib.suppress(OSError):
             times.append(os.lstat(folder.file(name)).st_mtime)
     return max(times)

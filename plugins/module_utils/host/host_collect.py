@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -19,6 +20,8 @@ from . import host_state
 from .ending import is_folder, is_regular
 from .host_state import HostFolder
 from .host_steps import Answer, Job, folder_of, work_dir
+
+_NODE = re.compile(r"node-[1-9][0-9]{0,5}\Z")  # what the other nodes of a run of several left
 
 
 def collected(job: Job) -> Answer:
@@ -55,17 +58,24 @@ def _files_of(folder: HostFolder, run_id: str) -> List[Tuple[str, str]]:
     for number in numbers:
         attempt = folder.attempt(run_id, number)
         prefix = run_id if number == numbers[-1] else "%s/attempt-%d" % (run_id, number)
-        for name in host_state.LOGS:
-            if is_regular(attempt.file(name)):
-                found.append((attempt.file(name), "%s/%s" % (prefix, "run.log" if name == "model.log" else name)))
-        folder_path = attempt.file("artifacts")
-        names = sorted(os.listdir(folder_path)) if is_folder(folder_path) else []
-        found += [
-            (os.path.join(folder_path, name), "%s/artifacts/%s" % (prefix, name))
-            for name in names
-            if is_regular(os.path.join(folder_path, name))
-        ]
+        found += _files_in(attempt.path, prefix)
+        for name in sorted(os.listdir(attempt.path)):
+            if _NODE.match(name) and is_folder(attempt.file(name)):
+                found += _files_in(attempt.file(name), "%s/%s" % (prefix, name))
     return found
+
+
+def _files_in(folder: str, prefix: str) -> List[Tuple[str, str]]:
+    """Logs and artifacts of one attempt, or of one node's part of it."""
+    found = []
+    for name in host_state.LOGS:
+        path = os.path.join(folder, name)
+        if is_regular(path):
+            found.append((path, "%s/%s" % (prefix, "run.log" if name == "model.log" else name)))
+    artifacts = os.path.join(folder, "artifacts")
+    names = sorted(os.listdir(artifacts)) if is_folder(artifacts) else []
+    paths = [(os.path.join(artifacts, name), "%s/artifacts/%s" % (prefix, name)) for name in names]
+    return found + [(path, name) for path, name in paths if is_regular(path)]
 
 
 def _result_of(folder: HostFolder, run_id: str) -> List[Tuple[str, str]]:

@@ -37,6 +37,7 @@ from ..results import status
 _ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})\Z")
 _RUN_ID = re.compile(r"[0-9a-f]{16}\Z")
 LOGS = ("model.log", "pre.log", "post.log", "engine.log")
+ELSEWHERE = "elsewhere"  # boot id of a launch that no reboot of this machine ends
 DEFAULT_LOCK = "/var/tmp/mad-host.lock"
 # A resumable model may ask to be run again (exit code 75) for ever, but not more than so often in a row after so short a time.
 HASTY_LIMIT, HASTY_SECONDS = 10, 60.0
@@ -354,13 +355,17 @@ class HostFolder:
             record = self.attempt(run["id"], number).result()
             if record is None:
                 return Standing("open", number, None)
-            kind = retry_kind(run, record)
+            kind = self.again(run, record)
             hasty = hasty + 1 if kind == "free" and is_hasty(record) else 0
             kind = "counted" if hasty > HASTY_LIMIT else kind
             counted += kind != "free"
         if kind and (kind == "free" or counted <= int(run.get("retries", 0))):
             return Standing("pending", numbers[-1] + 1, record)
         return Standing("done", numbers[-1], record)
+
+    def again(self, run: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+        """What another attempt after this record would be: "free", "counted" or ""."""
+        return retry_kind(run, record)
 
 
 def _essence(run: Mapping[str, Any]) -> Dict[str, Any]:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ..base import files, work_folder
 from ..base.canonical import hash_file
@@ -55,7 +55,12 @@ def folder_of(job: Job) -> HostFolder:
 # -- staged ----------------------------------------------------------------------------------------------------------------------
 
 
-def staged(job: Job) -> Answer:
+def images_here(job: Job, credentials: Mapping[str, Any]) -> host_images.Images:
+    """The images of a staging on this machine's own engines."""
+    return host_images.Images(host_images.private_folder(work_dir(job)), credentials, job.get("images") or {})
+
+
+def staged(job: Job, make_images: Callable[[Job, Mapping[str, Any]], host_images.Images] = images_here) -> Answer:
     """Unpack the controller's archive, see to the images, hand the runs over (they start with `started`)."""
     folder = folder_of(job)
     if job.get("check"):
@@ -65,7 +70,7 @@ def staged(job: Job) -> Answer:
     replaced, new = predecessors.take_over(folder, str(job["campaign"]), str(job["host"]))
     with files.locked(folder.file("stage.lock")):
         changed = _unpack_stage(folder, document, str(job["archive"])) or new
-        images = host_images.Images(host_images.private_folder(work_dir(job)), document.get("credentials") or {}, job.get("images") or {})
+        images = make_images(job, document.get("credentials") or {})
         images.ensure([run for run in document["runs"] if not _begun(folder, run)])
         if images.missing and not job.get("last"):
             missing = sorted(set(images.missing))
@@ -154,7 +159,7 @@ def started(job: Job) -> Answer:
     folder = folder_of(job)
     if not folder.exists():
         if job.get("check"):
-            return dict(_nothing(), changed=True, queued=len(job["runs"]), acknowledged={})
+            return dict(nothing(), changed=True, queued=len(job["runs"]), acknowledged={})
         raise MadError("nothing is staged for campaign %s in %s" % (job["campaign"], folder.path))
     wanted = {run_id: int(attempt) for run_id, attempt in job["runs"].items()}
     pending = [run_id for run_id in wanted if _standing(folder, run_id, wanted[run_id])[0] in ("pending", "open")]
@@ -261,7 +266,7 @@ def polled(job: Job) -> Answer:
     """New results, what runs, new output; a supervisor is started where one is needed and none lives, if one was ever asked for."""
     folder = folder_of(job)
     if not folder.exists() or not folder.settings().get("version"):  # without settings nobody knows which lock the machine has
-        return dict(_nothing(), unknown=sorted(job["runs"]))
+        return dict(nothing(), unknown=sorted(job["runs"]))
     if job.get("check"):
         return _answer(folder, job)
     said = bool(job.get("stop")) and folder.say("stop", str(job["stop"]))
@@ -276,7 +281,8 @@ def polled(job: Job) -> Answer:
     return dict(answer, changed=bool(answer["results"] or said))
 
 
-def _nothing() -> Answer:
+def nothing() -> Answer:
+    """An answer of started, polled and cancelled with nothing in it."""
     return {"changed": False, "results": [], "more": False, "large": [], "running": [], "queued": 0, "unknown": [], "live": []}
 
 
@@ -290,7 +296,7 @@ def _standing(folder: HostFolder, run_id: str, attempt: int) -> Tuple[str, Optio
 
 def _answer(folder: HostFolder, job: Job) -> Answer:
     """Where the wanted runs stand."""
-    answer = _nothing()
+    answer = nothing()
     room = RESULTS_LIMIT
     hidden = folder.secret_values()
     for run_id, attempt in sorted(job["runs"].items()):
@@ -298,17 +304,18 @@ def _answer(folder: HostFolder, job: Job) -> Answer:
         if state == "unknown":
             answer["unknown"].append(run_id)
         elif state == "done" and standing and standing.record:
-            room = _add_result(folder, answer, standing.record, room)
+            room = add_result(folder, answer, standing.record, room)
         elif state == "open" and standing and folder.attempt(run_id, standing.attempt).launch():
             answer["running"].append(_running(folder, run_id, standing.attempt))
         else:
             answer["queued"] += 1
     if isinstance(job.get("live"), dict):
-        answer["live"] = list(_live(folder, job["live"], answer, hidden))
+        answer["live"] = list(live_output(folder, job["live"], answer, hidden))
     return answer
 
 
-def _add_result(folder: HostFolder, answer: Answer, document: Mapping[str, Any], room: int) -> int:
+def add_result(folder: HostFolder, answer: Answer, document: Mapping[str, Any], room: int) -> int:
+    """Put a record into an answer, or say that it waits or comes as a file; the bytes that are left."""
     size = len(json.dumps(document))
     if size > RESULTS_LIMIT:  # it will never fit: it goes as a file
         path = folder.attempt(document["run_id"], document["attempt"]).file("result.json")
@@ -334,7 +341,7 @@ def _running(folder: HostFolder, run_id: str, number: int) -> Answer:
     }
 
 
-def _live(folder: HostFolder, offsets: Mapping[str, Any], answer: Answer, hidden: List[str]) -> Iterator[Answer]:
+def live_output(folder: HostFolder, offsets: Mapping[str, Any], answer: Answer, hidden: List[str]) -> Iterator[Answer]:
     """New whole lines of model.log: of what runs now, of what has just ended, and the rest of what the controller was following."""
     room = LIVE_LIMIT
     running = {entry["run"] for entry in answer["running"]}
@@ -386,7 +393,7 @@ def cancelled(job: Job) -> Answer:
     """Stop and end exactly this campaign's runs on this host; wait until each has its record."""
     folder = folder_of(job)
     if not folder.exists():
-        return dict(_nothing(), unknown=sorted(job["runs"]))
+        return dict(nothing(), unknown=sorted(job["runs"]))
     answer = _answer(folder, dict(job, live=None))
     alive = bool(answer["running"] or answer["queued"])
     if job.get("check") or not alive:

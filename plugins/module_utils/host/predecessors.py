@@ -55,7 +55,7 @@ def why_busy(folder: HostFolder) -> str:
             attempt = folder.attempt(run_id, number)
             if attempt.held():
                 return "run %s is running" % run_id
-            if attempt.launch() and not attempt.result() and attempt.launch().get("boot_id") == processes.boot_id():
+            if attempt.launch() and not attempt.result() and attempt.launch().get("boot_id") in (processes.boot_id(), host_state.ELSEWHERE):
                 return "run %s was started and has no record yet; poll or cancel the campaign first" % run_id
     return ""
 

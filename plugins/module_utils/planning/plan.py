@@ -99,6 +99,7 @@ def _host(name: str, given: Mapping[str, Any], settings: Mapping[str, Any]) -> _
     targets.check(name, context, settings)
     facts = given.get("facts") or None
     runtime = given.get("runtime") or settings["runtime"]
+    runtime = targets.of(context).runtime(context) or runtime if runtime == "auto" else runtime
     if runtime not in plan_options.RUNTIMES:
         raise InvalidInput("host %s: mad_runtime %r: expected one of %s" % (name, runtime, ", ".join(plan_options.RUNTIMES)))
     return _Host(
@@ -291,5 +292,6 @@ def _host_part(host: Mapping[str, Any]) -> Dict[str, Any]:
         "reachable": bool(host.get("reachable", True)),
         "reason": str(host.get("reason") or ""),
         "facts": host.get("facts"),
+        **({"machine": host["machine"]} if host.get("machine", host.get("facts")) != host.get("facts") else {}),
         "context": without_secrets(host["context"]),
     }

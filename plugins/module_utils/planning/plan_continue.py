@@ -24,6 +24,7 @@ def remember_facts(hosts: Dict[str, Dict[str, Any]], old: Optional[Mapping[str, 
     for name, host in hosts.items():
         if not host.get("facts") and not host.get("reachable", True):
             host["facts"] = (known.get(name) or {}).get("facts")
+            host["machine"] = host["facts"]
 
 
 def _again(run: Run, record: Mapping[str, Any], rerun: str) -> bool:
@@ -119,7 +120,8 @@ def needed_builds(plan: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]
 
 
 def _has_engine(host: Mapping[str, Any]) -> bool:
-    engines = (host.get("facts") or {}).get("engines") or {}
+    facts = host.get("machine" if "machine" in host else "facts")  # what was found there, not what is declared of nodes behind it
+    engines = (facts or {}).get("engines") or {}
     return bool(host.get("reachable")) and any((engines.get(name) or {}).get("available") for name in _ENGINES)
 
 

@@ -131,14 +131,26 @@ def launcher(card: Mapping[str, Any], context: Mapping[str, Any]) -> Dict[str, A
     several = targets.of(context).several_nodes
     if nnodes > 1 and not several:
         raise plan_gpu.node_count_error(nnodes, str(card["name"]))
-    if not several:
+    if several:
+        launchers.check_nodes(settings.get("launcher", ""), nnodes)
+    else:
         launchers.check_local(settings.get("launcher", ""))
     return {
         "name": settings.get("launcher", ""),
         "nnodes": nnodes,
         "nproc_per_node": settings.get("nproc_per_node") or unresolved("as many as GPUs"),
         "port": settings.get("port", launchers.DEFAULT_PORT),
+        **(_of_several(settings) if several else {}),
     }
+
+
+def _of_several(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """What only a run of several nodes needs: the split of sglang-disagg, and how the nodes' metrics become one."""
+    split = settings.get("sglang_disagg") or {}
+    found: Dict[str, Any] = {key: int(split[key]) for key in ("prefill_nodes", "decode_nodes") if split.get(key) is not None}
+    if settings.get("aggregation"):
+        found["aggregation"] = settings["aggregation"]
+    return found
 
 
 def timeout(card: Mapping[str, Any], context: Mapping[str, Any], option: int) -> int:
@@ -179,10 +191,12 @@ def _environment(run: Dict[str, Any], card: Mapping[str, Any], context: Mapping[
     engine.check_environment(dict(given.plain, **given.secret))
     own: Dict[str, Any] = dict(plan_env.own_variables(card, context, sources.environ))
     marks = {name: unresolved("known when the host answers") for name in plan_env.HOST_NAMES}
-    marks.update({name: unresolved("known with the number of GPUs") for name in plan_env.launch_names(run["launcher"]["name"])})
+    marks.update({name: unresolved("known with the number of GPUs") for name in plan_env.launch_names(run["launcher"]["name"], run["launcher"]["nnodes"])})
     names = set(given.secret)
     run["env"] = {name: value for name, value in dict(marks, **dict(own, **given.plain)).items() if name not in names}
     run["secret_env"] = sorted(names)
+    if targets.of(context).several_nodes:
+        run["given_env"] = sorted(given.plain)  # a launcher on the nodes leaves these alone
     return given.secret
 
 

@@ -71,14 +71,15 @@ def host_variables(vendor: str, gpu: Mapping[str, Any]) -> Dict[str, str]:
     }
 
 
-def launch_variables(launcher: str, count: int, processes: int, port: int) -> Dict[str, str]:
-    """Our own variables that follow from the number of GPUs, on one node."""
-    return dict(launchers.environment(launcher, 1, processes, master_port=port), MAD_RUNTIME_NGPUS=str(count))
+def launch_variables(launcher: str, count: int, processes: int, port: int, nodes: int = 1) -> Dict[str, str]:
+    """Our own variables that follow from the number of GPUs; with several nodes only their job knows the launcher's."""
+    known = launchers.environment(launcher, 1, processes, master_port=port) if nodes == 1 else {}
+    return dict(known, MAD_RUNTIME_NGPUS=str(count))
 
 
-def launch_names(launcher: str) -> List[str]:
+def launch_names(launcher: str, nodes: int = 1) -> List[str]:
     """Names of launch_variables."""
-    return list(launch_variables(launcher, 1, 1, launchers.DEFAULT_PORT))
+    return list(launch_variables(launcher, 1, 1, launchers.DEFAULT_PORT, nodes))
 
 
 HOST_NAMES = tuple(host_variables("NONE", {}))

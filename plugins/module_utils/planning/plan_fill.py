@@ -113,7 +113,7 @@ def _fill_variables(run: Run, vendor: str, facts: Mapping[str, Any]) -> None:
     if is_unresolved(launch["nproc_per_node"]):
         launch["nproc_per_node"] = max(1, count)
     values = plan_env.host_variables(vendor, facts.get("gpu") or {})
-    values.update(plan_env.launch_variables(launch["name"], count, launch["nproc_per_node"], launch["port"]))
+    values.update(plan_env.launch_variables(launch["name"], count, launch["nproc_per_node"], launch["port"], launch["nnodes"]))
     run["launcher"] = launch
     run["env"] = {name: values[name] if is_unresolved(value) else value for name, value in run["env"].items()}
 

@@ -57,10 +57,14 @@ def make_host(
         given.get("reachable", True), "reachable"
     )
     reason = " ".join(str(given.get("reason") or "").split())
+    detected = scalars.plain(facts, "facts of host %s" % name) if facts else None
     context = apply_presets(found["context"])
+    target = targets.of(context)
+    context = target.adjust(context)
     host = {
         "context": context,
-        "facts": targets.of(context).facts(context, scalars.plain(facts, "facts of host %s" % name) if facts else None),
+        "facts": target.facts(context, detected),
+        "machine": detected,
         "runtime": str(given.get("runtime") or "").strip().lower(),
         "reachable": not gone and facts is not None,
         "reason": reason or ("" if gone or facts else "mad.engine.gpu_info gave no facts of it"),

@@ -8,20 +8,35 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
 
 from ..base.errors import InvalidInput
+from . import target_slurm
 
 Facts = Optional[Dict[str, Any]]
 Context = Mapping[str, Any]
 
-SUPPORTED_TARGETS = ("local",)
+SUPPORTED_TARGETS = ("local", "slurm")
 
 
 class Target(NamedTuple):
-    """One target. `facts` are what decides how runs are filled: of the host that answered, or what the context declares of the nodes behind it."""
+    """One target.
 
+    `adjust` may add to the context what follows from its own section. `facts` are what decides how runs are filled: of the host that
+    answered, or what the context declares of the nodes behind it.
+    """
+
+    adjust: Callable[[Context], Dict[str, Any]]
     facts: Callable[[Context, Facts], Facts]
     place: Callable[[Context], Dict[str, Any]]  # of a run, beside `target` and `host`; it is part of the run's id
     several_nodes: bool  # whether one run may have more than one node
+    runtime: Callable[[Context], str]  # what mad_runtime=auto means there; "" lets the facts decide
     check: Callable[[Context, Mapping[str, Any]], None]  # (context, options of the plan): InvalidInput names what does not work there
+
+
+def _as_it_is(context: Context) -> Dict[str, Any]:
+    return dict(context)
+
+
+def _facts_decide(_context: Context) -> str:
+    return ""
 
 
 def _detected(_context: Context, facts: Facts) -> Facts:
@@ -37,7 +52,8 @@ def _all_works(_context: Context, _options: Mapping[str, Any]) -> None:
 
 
 TARGETS: Dict[str, Target] = {
-    "local": Target(_detected, _nothing_more, False, _all_works),
+    "local": Target(_as_it_is, _detected, _nothing_more, False, _facts_decide, _all_works),
+    "slurm": Target(target_slurm.adjust, target_slurm.facts, target_slurm.place, True, target_slurm.runtime, target_slurm.check),
 }
 
 
@@ -55,9 +71,8 @@ def supported(host: str, context: Context) -> str:
     """The name of a host's target; InvalidInput for one that is not switched on."""
     name = name_of(context)
     if name not in SUPPORTED_TARGETS:
-        raise InvalidInput(
-            "host %s: target %s is not supported by this release; supported: %s" % (host, name, ", ".join(SUPPORTED_TARGETS))
-        )
+        known = ", ".join(SUPPORTED_TARGETS)
+        raise InvalidInput("host %s: target %s is not supported by this release; supported: %s" % (host, name, known))
     return name
 
 

@@ -23,7 +23,7 @@ from ..base import files
 from ..base.quoting import quote, quote_env
 from ..containers import engine
 from ..host import driver
-from ..host.host_state import Attempt, HostFolder
+from ..host.host_state import ELSEWHERE, Attempt, HostFolder
 from ..results.status import is_resumable
 from . import slurm_launch, slurm_runtimes
 from .slurm_runtimes import ENGINES
@@ -66,6 +66,7 @@ class Preparation:
     def write(self) -> None:
         """All files of the attempt."""
         self.attempt.claim()
+        self.attempt.save_launch({"schema": 1, "run": self.run["id"], "attempt": self.attempt.number, "boot_id": ELSEWHERE})
         self._write("settings.sh", self._settings(), 0o600)
         self._write("launch.sh", slurm_launch.of_run(self.run) + "\n", 0o600)
         self._write("env.sh", self._environment(), 0o600)

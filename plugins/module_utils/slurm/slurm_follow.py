@@ -1,0 +1,228 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What became of a campaign's tasks: the scheduler is asked once for all of them, what has ended gets its record, what waits is submitted.
+
+watch.json of the folder is the memory between polls: when the scheduler was asked last and how often since something happened, which
+tasks no command knew (`missing`), and which left a marker while Slurm had not said why (`marked`), each with the time it began.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from ..base import files
+from ..base.errors import LaunchError, MadError
+from ..host.host_state import Attempt, read_optional
+from ..results import record
+from . import slurm_jobs, slurm_output, slurm_record, slurm_states, slurm_watch
+from .slurm_client import Silent, Slurm
+from .slurm_folder import CampaignFolder
+from .slurm_jobs import Submission, Task
+from .slurm_options import Options
+from .slurm_output import Job
+from .slurm_submit import Entry, Submissions, read_marker
+from .slurm_watch import Sight, Verdict
+
+_KILLED = 137  # a status that only Slurm can explain: its own kill for memory, or somebody's
+_FULL = re.compile("MaxSubmit|MaxJob", re.IGNORECASE)  # sbatch's words when a limit on the number of jobs is reached: later is better
+
+
+class Open(NamedTuple):
+    """A task without a record."""
+
+    entry: Entry
+    task: Task
+    attempt: Attempt
+
+    def key(self) -> str:
+        """In watch.json."""
+        return "%s/%d" % (self.task.run_id, self.task.attempt)
+
+    def place(self) -> int:
+        """Of the task in its array, 0 for a job that is none."""
+        return self.task.number if self.entry.submission.array else 0
+
+    def shown(self, job: Optional[Job]) -> str:
+        """The job's id as people write it."""
+        if job is not None:
+            return job.shown()
+        return "%d_%d" % (self.entry.job, self.task.number) if self.entry.submission.array else str(self.entry.job)
+
+
+class Follower:
+    """One look at a campaign's tasks. `warnings` are for people, `known` is what Slurm said of each task that has not ended."""
+
+    def __init__(self, folder: CampaignFolder, slurm: Slurm, max_jobs: int = 0) -> None:
+        self.folder, self.slurm, self.max_jobs = folder, slurm, max_jobs
+        self.submissions = Submissions(folder, slurm)
+        self.warnings: List[str] = []
+        self.changed = False
+        self._watch: Dict[str, Any] = {}
+
+    # -- the tasks -----------------------------------------------------------------------------------------------------------------
+
+    def open_tasks(self) -> List[Open]:
+        """Tasks of all submissions, the oldest first, that have no record."""
+        found = []
+        for entry in self.submissions.entries():
+            for task in entry.submission.tasks:
+                attempt = self.folder.attempt(task.run_id, task.attempt)
+                if attempt.result() is None:
+                    found.append(Open(entry, task, attempt))
+        return found
+
+    def follow(self, now: bool = False) -> None:
+        """Look, write records, submit what waits. `now`: ask the scheduler even when it was asked a moment ago."""
+        with files.locked(self.folder.file("follow.lock")):
+            self._watch = read_optional(self.folder.file("watch.json"))
+            begun = dict(self._watch)
+            tasks = self.open_tasks()
+            submitted = [task for task in tasks if task.entry.job]
+            jobs = self._ask(submitted, now)
+            for task in submitted:
+                self._one(task, jobs)
+            self._submit(tasks)
+            if self._watch != begun:
+                files.write_json(self.folder.file("watch.json"), self._watch, 0o600)
+            if self.changed and not self._needed():
+                self.folder.forget_secrets()
+
+    def _needed(self) -> bool:
+        """Whether any run that was handed over may still need its secrets."""
+        return any(self.folder.standing(run).state != "done" for run in self.folder.runs())
+
+    # -- asking --------------------------------------------------------------------------------------------------------------------
+
+    def _ask(self, tasks: Sequence[Open], now: bool) -> Optional[List[Job]]:
+        """What Slurm knows of these tasks' jobs; None when it was not asked, or does not answer."""
+        polls, asked = int(self._watch.get("polls") or 0), float(self._watch.get("asked") or 0.0)
+        pause = slurm_watch.pause(polls, lambda: float(self._watch.get("chance") or 0.0))
+        if not tasks or (not now and 0 <= time.time() - asked < pause):
+            return None
+        names = sorted({task.entry.submission.name for task in tasks})
+        try:
+            jobs = self.slurm.known(names)
+        except Silent as error:
+            self.warnings.append("%s; asked again later, nothing is given up" % error.message)
+            return None
+        self._watch.update(asked=time.time(), polls=polls + 1)
+        return jobs
+
+    def _since(self, name: str, key: str, holds: bool) -> float:
+        """Seconds since a condition of a task holds."""
+        known: Dict[str, float] = self._watch.setdefault(name, {})
+        if not holds:
+            known.pop(key, None)
+            return 0.0
+        return time.time() - known.setdefault(key, time.time())
+
+    # -- one task ------------------------------------------------------------------------------------------------------------------
+
+    def _one(self, task: Open, jobs: Optional[Sequence[Job]]) -> None:
+        """Write the record of a task that has ended."""
+        marker = read_marker(task.attempt.file("end"))
+        job = slurm_watch.find(jobs, task.entry.job, task.place()) if jobs is not None else None
+        if jobs is None and (not marker or _needs_state(marker)):
+            return  # only the scheduler could say more, and it was not asked
+        missing = self._since("missing", task.key(), jobs is not None and job is None)
+        marked = self._since("marked", task.key(), bool(marker))
+        verdict = self._verdict(task, Sight(job, marker, missing), marked >= slurm_watch.FORGOTTEN)
+        if verdict.warning and verdict.warning not in self.warnings:
+            self.warnings.append(verdict.warning)
+        if verdict.phase == slurm_states.ENDED:
+            self.end(task, verdict.outcome, job)
+
+    @staticmethod
+    def _verdict(task: Open, sight: Sight, waited: bool) -> Verdict:
+        code = sight.marker.get("code", "")
+        if code == str(_KILLED) and not sight.marker.get("signal") and sight.job is not None:
+            if sight.job.state.phase != slurm_states.ENDED and not waited:
+                return Verdict(slurm_states.RUNNING, {})
+            if sight.job.state.failure_class == "oom":
+                return Verdict(slurm_states.ENDED, {"oom": True})
+        return slurm_watch.judge(sight, waited)
+
+    def end(self, task: Open, outcome: Mapping[str, Any], job: Optional[Job]) -> None:
+        """The record of a task, and its memory gone."""
+        run = self.folder.run(task.task.run_id)
+        stopped = self.folder.reason("stop")
+        about = {"job": task.shown(job), "submission": task.entry.submission.name, "submitted": task.entry.submitted}
+        if outcome.get("cancelled") and self.folder.reason("cancel"):
+            outcome = {"cancelled": True, "error": {"class": "cancelled", "reason": self.folder.reason("cancel")}}
+        if outcome.get("cancelled") and stopped and not read_marker(task.attempt.file("begin")):
+            self.close(task, "", stopped)
+        else:
+            slurm_record.write(self.folder, dict(run, attempt=task.task.attempt), task.attempt, outcome, about)
+        for name in ("missing", "marked"):
+            self._watch.get(name, {}).pop(task.key(), None)
+        self._watch["polls"] = 0  # something happens: ask sooner
+        self.changed = True
+
+    def close(self, task: Open, failure_class: str, reason: str) -> None:
+        """The record of a task that never became a job, or whose job never began."""
+        run = dict(self.folder.run(task.task.run_id), attempt=task.task.attempt)
+        task.attempt.save_result(record.make_unrun_record(run, failure_class, reason))
+        self.changed = True
+
+    # -- submitting ----------------------------------------------------------------------------------------------------------------
+
+    def _submit(self, tasks: Sequence[Open]) -> None:
+        """Submit what was written and fits; what sbatch refuses has ended."""
+        waiting: Dict[str, Submission] = {}
+        for task in tasks:
+            if not task.entry.job and task.attempt.result() is None:
+                waiting[task.entry.submission.name] = task.entry.submission
+        reason = self.folder.reason("cancel") or self.folder.reason("stop")
+        if reason is not None:
+            self._close_all([task for task in tasks if task.entry.submission.name in waiting], reason)
+            return
+        active = sum(1 for task in tasks if task.entry.job and task.attempt.result() is None)
+        for submission in slurm_jobs.may_submit(list(waiting.values()), active, Options(max_jobs=self.max_jobs)):
+            mine = [task for task in tasks if task.entry.submission.name == submission.name]
+            try:
+                self.submissions.submit([submission])
+                active, self.changed = active + len(mine), True
+                self._watch.update(polls=0)
+            except Silent as error:
+                self.warnings.append("%s; submitted later" % error.message)
+                return
+            except LaunchError as error:
+                if active and _FULL.search(error.message):
+                    return  # the user's own limit: when jobs have ended there is room
+                for task in mine:
+                    self.close(task, "launch", error.message)
+
+    def _close_all(self, tasks: Sequence[Open], reason: str) -> None:
+        cancelled = self.folder.reason("cancel") is not None
+        for task in tasks:
+            self.close(task, "cancelled" if cancelled else "", reason)
+
+    def cancel(self) -> None:
+        """Tell Slurm to end every job of ours that has not ended."""
+        names = {task.entry.submission.name for task in self.open_tasks() if task.entry.job}
+        self.slurm.cancel(sorted(names))
+
+    def cancel_waiting(self) -> None:
+        """Tell Slurm to drop what has not begun."""
+        for name in sorted({task.entry.submission.name for task in self.open_tasks() if task.entry.job}):
+            answer = self.slurm.call("scancel", "--me", "--name=" + name, "--state=PENDING")
+            if answer.code:
+                raise MadError("scancel: %s" % answer.words())
+
+
+def _needs_state(marker: Mapping[str, str]) -> bool:
+    """Whether a marker alone does not say why its task ended."""
+    return bool(marker.get("signal")) or marker.get("code") == str(_KILLED)
+
+
+def is_running(attempt: Attempt) -> bool:
+    """Whether a task's job has begun."""
+    return bool(read_marker(attempt.file("begin")))
+
+
+def as_seen(jobs: Sequence[Job]) -> List[Dict[str, Any]]:
+    """Jobs as plain JSON."""
+    return [slurm_output.as_document(job) for job in jobs]

@@ -1,0 +1,127 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images for nodes: from a registry, or as one archive on the shared file system, which each node loads once under a lock.
+
+The login node needs no engine for that. Where it has one that holds the image, the archive is made there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Dict, Mapping, Tuple
+
+from ..base import work_folder
+from ..base.canonical import hash_file
+from ..base.errors import ImageError, MadError
+from ..containers.image_archive import file_name
+from ..containers.image_engine import last_line
+from ..host import host_images, host_steps
+from ..host.host_images import Wish
+from . import slurm_runtimes
+
+_SAVE_SECONDS = 6 * 3600.0
+
+
+def archives_folder(work_dir: str) -> str:
+    """Where archives of images lie for the nodes."""
+    return os.path.join(work_dir, "images")
+
+
+def archive_path(work_dir: str, digest: str) -> str:
+    """The archive of an image, "" while there is none."""
+    path = os.path.join(archives_folder(work_dir), file_name(digest)) if digest else ""
+    return path if path and os.path.exists(path) else ""
+
+
+class SharedImages(host_images.Images):
+    """The images of one staging, made available to nodes by their ids."""
+
+    def __init__(self, work_dir: str, archives: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__(host_images.private_folder(work_dir), {}, archives)
+        self.work_dir = work_dir
+
+    def _ensure(self, wanted: Wish) -> Tuple[str, str]:
+        digest = str(wanted["digest"])
+        if not digest and slurm_runtimes.source({"image": wanted}, {}).file(str(wanted["runtime"])):
+            return "", "a file"
+        if not digest:
+            digest = self._named(wanted)
+            wanted = dict(wanted, digest=digest)
+        if archive_path(self.work_dir, digest):
+            os.utime(archive_path(self.work_dir, digest))  # still in use: cleaning goes by age
+            return digest, "present"
+        if digest in self.archives:
+            self._keep(wanted)
+            return digest, "loaded"
+        if wanted["registry_image"]:
+            return digest, "registry"
+        if self._saved(wanted):
+            return digest, "saved"
+        self.missing.append(digest)
+        why = ": " + wanted["push_error"] if wanted["push_error"] else ""
+        raise ImageError(
+            "image %s (%s) is in no registry, and neither this login node nor the controller has it%s" % (wanted["name"], digest, why)
+        )
+
+    def _named(self, wanted: Wish) -> str:
+        """The id of an image that is only named: this machine's engine finds or pulls it. Nodes run nothing on trust."""
+        try:
+            return super()._ensure(wanted)[0]
+        except MadError as error:
+            raise ImageError(
+                "image %s has no known id, and this login node cannot find it out (%s); build it or run it from a build manifest"
+                % (wanted["name"], error.message)
+            ) from error
+
+    def _target(self, digest: str) -> str:
+        work_folder.own_folder(archives_folder(self.work_dir), 0o711)
+        return os.path.join(archives_folder(self.work_dir), file_name(digest))
+
+    def _keep(self, wanted: Wish) -> None:
+        """Put an archive that the controller brought where every node reads it."""
+        archive, target = self.archives[wanted["digest"]], self._target(str(wanted["digest"]))
+        if archive.get("sha256") and hash_file(str(archive["path"])) != archive["sha256"]:
+            raise ImageError("the archive of image %s was damaged on its way" % wanted["name"])
+        scratch = "%s.%d" % (target, os.getpid())
+        with open(str(archive["path"]), "rb") as source, open(scratch, "wb") as copy:
+            for block in iter(lambda: source.read(1 << 20), b""):
+                copy.write(block)
+            os.fsync(copy.fileno())
+        os.replace(scratch, target)
+
+    def _saved(self, wanted: Wish) -> bool:
+        """Make the archive from this machine's engine, if it has one that holds exactly this image."""
+        try:
+            engine = self._engine(str(wanted["runtime"]))
+            if not engine.image(str(wanted["digest"])):
+                return False
+        except MadError:
+            return False
+        target = self._target(str(wanted["digest"]))
+        scratch = "%s.%d" % (target, os.getpid())
+        code, output, errors = engine.call("save", "--output", scratch, str(wanted["digest"]), timeout=_SAVE_SECONDS)
+        if code:
+            raise ImageError("image %s cannot be saved to %s: %s" % (wanted["name"], target, last_line(errors or output)))
+        os.replace(scratch, target)
+        return True
+
+
+def images(job: Mapping[str, Any], _credentials: Mapping[str, Any]) -> SharedImages:
+    """As `host_steps.staged` wants it."""
+    return SharedImages(host_steps.work_dir(job), job.get("images") or {})
+
+
+def old_archives(work_dir: str, limit: float, keep: Mapping[str, Any], check: bool) -> Dict[str, float]:
+    """Remove archives that were last used before `limit` and are not to be kept (file names); {path: when it was used}."""
+    folder = archives_folder(work_dir)
+    found: Dict[str, float] = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        path = os.path.join(folder, name)
+        used = os.lstat(path).st_mtime
+        if used < min(limit, time.time()) and name not in keep:
+            found[path] = used
+            if not check:
+                os.unlink(path)
+    return found

@@ -1,0 +1,175 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What clusters do to runs, on a real one: each fault ends as the right class, every planned run has its record, nothing stays in the queue."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_client, slurm_steps, slurm_watch
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options
+from ansible_collections.mad.engine.tests.support.slurm import Cluster
+from ansible_collections.mad.engine.tests.support.slurm_campaign import GOOD, SlurmCampaign
+
+SLEEPS = "echo begun; trap 'exit 143' TERM; sleep 300 & wait\n"
+Make = Callable[..., SlurmCampaign]
+
+
+@pytest.fixture()
+def make(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Give a maker of campaigns on the shared cluster."""
+    monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
+    yield lambda **options: SlurmCampaign(slurm, tmp_path, Options(**{"exclusive": False, **options}))
+    slurm.call("scancel", "--me")
+    slurm.wait_for_jobs()
+
+
+@pytest.fixture()
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Give a small cluster of its own, to be broken."""
+    with Cluster(nodes=2, settings={"SlurmdTimeout": "10", "SlurmctldTimeout": "10"}) as cluster:
+        monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
+        yield cluster
+
+
+def test_what_models_do(make: Make) -> None:
+    campaign = make()
+    campaign.add(1, GOOD)
+    campaign.add(2, GOOD + "exit 1\n")
+    campaign.add(3, "echo 'Traceback (most recent call last):'\n" + GOOD)
+    campaign.add(4, SLEEPS, timeout=2)
+    campaign.add(5, "echo nothing\n", model="dir/it's a \"name\" $(date)")
+    hostile = "$(touch %s)\nb `id` 'x' \"y\" \\" % (campaign.shared / "pwned")
+    campaign.add(6, GOOD + 'test "$HOSTILE" = "$WANTED" || exit 9\n', env={"HOSTILE": hostile}, secret_env=["WANTED"])
+    campaign.secrets = {"%016x" % 6: {"WANTED": hostile}}
+    campaign.add(7, skip_model_run=True)
+    campaign.stage()
+    answer = campaign.start()
+    assert set(answer["acknowledged"]) == set(campaign.runs)
+    campaign.finish()
+    assert campaign.classes() == {
+        "m1": ("SUCCESS", ""),
+        "m2": ("FAILURE", "crash"),
+        "m3": ("FAILURE", "error_pattern"),
+        "m4": ("FAILURE", "timeout"),
+        "dir/it's a \"name\" $(date)": ("FAILURE", "no_metric"),
+        "m6": ("SUCCESS", ""),
+        "m7": ("SKIPPED", ""),
+    }
+    assert not (campaign.shared / "pwned").exists() and not list(Path(campaign.folder.path).rglob("env.sh"))
+    good = campaign.results["%016x" % 1]
+    assert good["target"]["job"] and good["target"]["nodes"][0] in campaign.cluster.nodes and good["host"]["hostname"] in campaign.cluster.nodes
+    assert 0 <= good["timings"]["run"] < 60 and good["timings"]["queue"] >= 0 and abs(good["timings"]["started"] - time.time()) < 600
+    assert campaign.cluster.queue() == []
+    assert len(os.listdir(campaign.folder.file("submissions"))) == 3  # the lock, an array, and the one with another time limit
+    assert slurm_steps.absent(campaign.job(keep_days=None))["removed"]
+
+
+def test_a_refusal_has_slurms_words(make: Make) -> None:
+    campaign = make(partition="nowhere")
+    campaign.add(1)
+    campaign.add(2)
+    campaign.stage()
+    campaign.start()
+    for document in campaign.finish().values():
+        assert (document["failure_class"], document["launched"]) == ("launch", False)
+        assert "invalid partition" in document["reason"].lower()
+
+
+def test_cancelled_by_somebody_and_by_us(make: Make) -> None:
+    campaign = make()
+    for number in (1, 2):
+        campaign.add(number, SLEEPS)
+    campaign.add(3, SLEEPS, timeout=3600)  # another shape: a job of its own
+    campaign.stage()
+    campaign.start()
+    campaign.wait(lambda: campaign.begun(1) and campaign.begun(2) and campaign.begun(3))
+    assert "begun" in campaign.live
+    with pytest.raises(MadError, match="was started and has no record yet"):
+        if not slurm_steps.absent(campaign.job(keep_days=None))["removed"]:
+            raise MadError(slurm_steps.absent(campaign.job(keep_days=None))["kept"][0]["reason"])
+    number = next(entry.job for entry in slurm_steps.Follower(campaign.folder, slurm_client.Slurm()).submissions.entries() if entry.submission.array)
+    campaign.cluster.call("scancel", "%d_0" % number)
+    campaign.wait(lambda: len(campaign.results) == 1)
+    assert campaign.classes() == {"m1": ("FAILURE", "cancelled")}
+    answer = slurm_steps.cancelled(campaign.job(reason="enough"))
+    campaign._keep(answer)
+    assert campaign.classes() == dict.fromkeys(("m1", "m2", "m3"), ("FAILURE", "cancelled"))
+    assert {campaign.results["%016x" % number]["reason"] for number in (2, 3)} == {"enough"}
+    campaign.cluster.wait_for_jobs()
+
+
+def test_no_more_is_started_after_a_stop(make: Make) -> None:
+    campaign = make(max_jobs=1)
+    for number in (1, 2, 3):
+        campaign.add(number, "echo begun; sleep 3\n" + GOOD)
+    campaign.stage()
+    campaign.start()
+    campaign.wait(lambda: campaign.begun(1))
+    assert len(campaign.cluster.queue()) == 1, "slurm.max_jobs bounds what waits or runs"
+    campaign.poll(stop="stopped: enough failed")
+    campaign.finish()
+    assert campaign.classes() == {"m1": ("SUCCESS", ""), "m2": ("SKIPPED", ""), "m3": ("SKIPPED", "")}
+
+
+def test_several_nodes_make_one_result(make: Make) -> None:
+    campaign = make()
+    for number, unit in ((1, "tokens_per_second"), (3, "strange")):
+        campaign.add(number, "echo performance: $((NODE_RANK + 1)) %s\n" % unit, nodes=3, launcher="torchrun", processes=1)
+    last = "echo node $NODE_RANK; [ $NODE_RANK = 1 ] && exit 3; " + GOOD
+    campaign.add(2, last, nodes=2, launcher="torchrun", processes=1)
+    campaign.stage()
+    campaign.start()
+    campaign.finish()
+    found, strange = campaign.results["%016x" % 1], campaign.results["%016x" % 3]
+    assert [(metric["name"], metric["value"]) for metric in found["metrics"]] == [("tokens_per_second", 6.0)]
+    assert [(metric["name"], metric["value"]) for metric in strange["metrics"]] == [("strange", 1.0)]
+    assert len(set(found["target"]["nodes"])) == 3 and any("no rule" in note for note in strange["notes"])
+    assert (campaign.classes()["m2"], campaign.results["%016x" % 2]["exit_code"]) == (("FAILURE", "crash"), 3)
+    answer = slurm_steps.collected(dict(campaign.job(), runs=dict.fromkeys(campaign.runs, 1)))
+    assert answer["runs"] == sorted(campaign.runs) and Path(answer["archive"]).exists()
+
+
+def test_a_time_limit_and_a_node_that_dies_which_costs_an_attempt_and_is_avoided(own: Cluster, tmp_path: Path) -> None:
+    campaign = SlurmCampaign(own, tmp_path, Options(exclusive=True, time=1))  # Slurm counts whole minutes
+    campaign.add(1, "echo begun on $SLURMD_NODENAME; [ -e %s ] && sleep 300; " % (tmp_path / "slow") + GOOD, retries=1)
+    campaign.add(2, SLEEPS)
+    (tmp_path / "slow").touch()
+    campaign.stage()
+    campaign.start()
+    campaign.wait(lambda: campaign.begun(1) and campaign.begun(2))
+    node = next(line.split()[1] for line in own.call("squeue", "-h", "-r", "-o", "%K %N").splitlines() if line.startswith("0 "))
+    (tmp_path / "slow").unlink()
+    own.kill_node(node)
+    document = campaign.finish(240)["%016x" % 1]
+    assert campaign.classes()["m2"] == ("FAILURE", "timeout") and "time limit" in campaign.results["%016x" % 2]["reason"]
+    assert (document["status"], document["attempt"]) == ("SUCCESS", 2)
+    assert document["target"]["nodes"] != [node]
+    first = campaign.folder.attempt("%016x" % 1, 1).result() or {}
+    assert first["failure_class"] == "infra" and first["target"]["nodes"] == [node]
+
+
+def test_a_scheduler_that_is_away_is_asked_again(own: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm_client, "ANSWER_SECONDS", 5.0)
+    monkeypatch.setattr(slurm_watch, "LONGEST", 2.0)
+    campaign = SlurmCampaign(own, tmp_path)
+    campaign.add(1, "echo begun; sleep 4\n" + GOOD)
+    campaign.add(2, SLEEPS)
+    campaign.stage()
+    campaign.start()
+    campaign.wait(lambda: campaign.begun(1) and campaign.begun(2))
+    own.kill_controller()
+    campaign.wait(lambda: "m1" in campaign.classes())  # its own marker tells its end while nobody can be asked
+    campaign.wait(lambda: bool(campaign.warnings))
+    assert campaign.classes() == {"m1": ("SUCCESS", "")}
+    own.start_controller()
+    campaign._keep(slurm_steps.cancelled(campaign.job(reason="done")))
+    assert campaign.classes()["m2"] == ("FAILURE", "cancelled")
+    own.wait_for_jobs()
