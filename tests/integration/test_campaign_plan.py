@@ -125,7 +125,7 @@ REFUSALS = {
     "campaign": ({"options": {"campaign": "../evil"}}, 4, "mad_campaign '../evil'"),
     "last": ({"options": {"campaign": "last"}}, 4, "mad_campaign=last"),
     "manifest": ({"manifest": "none.json"}, 4, "none.json does not exist"),
-    "slurm": ({"hosts": {"n1": {"target": "slurm"}}}, 4, "target slurm is not supported"),
+    "slurm": ({"hosts": {"n1": {"target": "slurm"}}}, 4, "target slurm needs gpu_vendor"),
     "unknown tag": ({"tags": "nothing"}, 1, "nothing"),
     "no repository": ({"repo": "/nowhere"}, 1, "/nowhere"),
     "no host": ({"hosts": {}}, 4, "no host to plan for"),
