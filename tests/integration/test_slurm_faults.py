@@ -49,7 +49,8 @@ def test_what_models_do(make: Make) -> None:
     hostile = "$(touch %s)\nb `id` 'x' \"y\" \\" % (campaign.shared / "pwned")
     campaign.add(6, GOOD + 'test "$HOSTILE" = "$WANTED" || exit 9\n', env={"HOSTILE": hostile}, secret_env=["WANTED"])
     campaign.secrets = {"%016x" % 6: {"WANTED": hostile}}
-    campaign.add(7, skip_model_run=True)
+    campaign.add(7, skip_model_run=True, keep={"alive": False, "model_dir": True})
+    campaign.add(8, "exit 93\n", card={"resumable": True}, retries=3)
     campaign.stage()
     answer = campaign.start()
     assert set(answer["acknowledged"]) == set(campaign.runs)
@@ -62,13 +63,18 @@ def test_what_models_do(make: Make) -> None:
         "dir/it's a \"name\" $(date)": ("FAILURE", "no_metric"),
         "m6": ("SUCCESS", ""),
         "m7": ("SKIPPED", ""),
+        "m8": ("FAILURE", "crash"),
     }
+    assert campaign.results["%016x" % 8]["attempt"] == 1 and "cannot help" in campaign.results["%016x" % 8]["reason"]
+    kept = [number for number in range(1, 9) if os.path.exists(campaign.folder.attempt("%016x" % number, 1).file("work"))]
+    assert kept == [7], "mad_keep_model_dir keeps the work folder, nothing else does"
     assert not (campaign.shared / "pwned").exists() and not list(Path(campaign.folder.path).rglob("env.sh"))
     good = campaign.results["%016x" % 1]
     assert good["target"]["job"] and good["target"]["nodes"][0] in campaign.cluster.nodes and good["host"]["hostname"] in campaign.cluster.nodes
     assert 0 <= good["timings"]["run"] < 60 and good["timings"]["queue"] >= 0 and abs(good["timings"]["started"] - time.time()) < 600
     assert campaign.cluster.queue() == []
-    assert len(os.listdir(campaign.folder.file("submissions"))) == 3  # the lock, an array, and the one with another time limit
+    # The lock, an array, and two that ask for something else: another time limit, to be requeued.
+    assert len(os.listdir(campaign.folder.file("submissions"))) == 4
     assert slurm_steps.absent(campaign.job(keep_days=None))["removed"]
 
 
@@ -154,6 +160,16 @@ def test_a_time_limit_and_a_node_that_dies_which_costs_an_attempt_and_is_avoided
     assert document["target"]["nodes"] != [node]
     first = campaign.folder.attempt("%016x" % 1, 1).result() or {}
     assert first["failure_class"] == "infra" and first["target"]["nodes"] == [node]
+
+
+def test_a_job_whose_slurmd_is_killed_tells_its_end_itself(own: Cluster, tmp_path: Path) -> None:
+    campaign = SlurmCampaign(own, tmp_path)
+    campaign.add(1, "echo begun; sleep 2\n" + GOOD)
+    campaign.stage()
+    campaign.start()
+    campaign.wait(lambda: campaign.begun(1))
+    own.kill_slurmd(own.call("squeue", "-h", "-o", "%N"))
+    assert campaign.finish()["%016x" % 1]["status"] == "SUCCESS"
 
 
 def test_a_scheduler_that_is_away_is_asked_again(own: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
