@@ -100,8 +100,9 @@ def _host(name: str, given: Mapping[str, Any], settings: Mapping[str, Any]) -> _
     facts = given.get("facts") or None
     runtime = given.get("runtime") or settings["runtime"]
     runtime = targets.of(context).runtime(context) or runtime if runtime == "auto" else runtime
-    if runtime not in plan_options.RUNTIMES:
-        raise InvalidInput("host %s: mad_runtime %r: expected one of %s" % (name, runtime, ", ".join(plan_options.RUNTIMES)))
+    known = plan_options.RUNTIMES + targets.of(context).more_runtimes
+    if runtime not in known:
+        raise InvalidInput("host %s: mad_runtime %r: expected one of %s" % (name, runtime, ", ".join(known)))
     return _Host(
         name,
         context,

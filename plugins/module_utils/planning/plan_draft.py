@@ -145,11 +145,12 @@ def launcher(card: Mapping[str, Any], context: Mapping[str, Any]) -> Dict[str, A
 
 
 def _of_several(settings: Mapping[str, Any]) -> Dict[str, Any]:
-    """What only a run of several nodes needs: the split of sglang-disagg, and how the nodes' metrics become one."""
+    """What only a run of several nodes needs: the split of sglang-disagg, Primus' own, and how the nodes' metrics become one."""
     split = settings.get("sglang_disagg") or {}
     found: Dict[str, Any] = {key: int(split[key]) for key in ("prefill_nodes", "decode_nodes") if split.get(key) is not None}
-    if settings.get("aggregation"):
-        found["aggregation"] = settings["aggregation"]
+    for key in ("aggregation", "primus"):
+        if settings.get(key):
+            found[key] = settings[key]
     return found
 
 

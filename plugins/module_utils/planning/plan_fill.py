@@ -16,7 +16,7 @@ from .unresolved import find, is_unresolved, unresolved
 
 # Where marks may stand; nowhere else is one looked for (a card may hold any key).
 _PLACES = ("runtime", "image", "launcher", "gpus", "env")
-_BUILT = ("docker_sha", "build_duration", "registry_image", "base_docker", "push_error")  # what comes with a digest
+_BUILT = ("docker_sha", "build_duration", "registry_image", "registry_digest", "base_docker", "push_error")  # what comes with a digest
 _ENGINES = ("docker", "podman")
 
 Run = Dict[str, Any]

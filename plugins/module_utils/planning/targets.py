@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from ..base.errors import InvalidInput
+from ..slurm import slurm_runtimes
 from . import target_slurm
 
 Facts = Optional[Dict[str, Any]]
@@ -28,6 +29,7 @@ class Target(NamedTuple):
     place: Callable[[Context], Dict[str, Any]]  # of a run, beside `target` and `host`; it is part of the run's id
     several_nodes: bool  # whether one run may have more than one node
     runtime: Callable[[Context], str]  # what mad_runtime=auto means there; "" lets the facts decide
+    more_runtimes: Tuple[str, ...]  # that only this target has
     check: Callable[[Context, Mapping[str, Any]], None]  # (context, options of the plan): InvalidInput names what does not work there
 
 
@@ -52,8 +54,8 @@ def _all_works(_context: Context, _options: Mapping[str, Any]) -> None:
 
 
 TARGETS: Dict[str, Target] = {
-    "local": Target(_as_it_is, _detected, _nothing_more, False, _facts_decide, _all_works),
-    "slurm": Target(target_slurm.adjust, target_slurm.facts, target_slurm.place, True, target_slurm.runtime, target_slurm.check),
+    "local": Target(_as_it_is, _detected, _nothing_more, False, _facts_decide, (), _all_works),
+    "slurm": Target(target_slurm.adjust, target_slurm.facts, target_slurm.place, True, target_slurm.runtime, slurm_runtimes.SANDBOXES, target_slurm.check),
 }
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ..base import work_folder
 from ..base.canonical import hash_file
 from ..base.errors import ImageError, MadError
 from ..containers.image_archive import file_name
-from ..containers.image_engine import last_line
+from ..containers.image_engine import ImageEngine, last_line
 from ..host import host_images, host_steps
 from ..host.host_images import Wish
 from . import slurm_runtimes
@@ -44,8 +44,11 @@ class SharedImages(host_images.Images):
 
     def _ensure(self, wanted: Wish) -> Tuple[str, str]:
         digest = str(wanted["digest"])
-        if not digest and slurm_runtimes.source({"image": wanted}, {}).file(str(wanted["runtime"])):
+        found = slurm_runtimes.source({"image": wanted}, {})
+        if not digest and found.file(str(wanted["runtime"])):
             return "", "a file"
+        if not digest and found.pinned and wanted["runtime"] in slurm_runtimes.SANDBOXES:
+            return "", "registry"
         if not digest:
             digest = self._named(wanted)
             wanted = dict(wanted, digest=digest)
@@ -91,13 +94,22 @@ class SharedImages(host_images.Images):
             os.fsync(copy.fileno())
         os.replace(scratch, target)
 
+    def _holder(self, wanted: Wish) -> Optional[ImageEngine]:
+        """The engine of this machine that holds the image; for Apptainer, which makes its own out of the archive, any."""
+        runtime = str(wanted["runtime"])
+        for name in (runtime,) if runtime in slurm_runtimes.ENGINES else slurm_runtimes.ENGINES:
+            try:
+                engine = self._engine(name)
+                if engine.image(str(wanted["digest"])):
+                    return engine
+            except MadError:
+                continue
+        return None
+
     def _saved(self, wanted: Wish) -> bool:
         """Make the archive from this machine's engine, if it has one that holds exactly this image."""
-        try:
-            engine = self._engine(str(wanted["runtime"]))
-            if not engine.image(str(wanted["digest"])):
-                return False
-        except MadError:
+        engine = self._holder(wanted)
+        if engine is None:
             return False
         target = self._target(str(wanted["digest"]))
         scratch = "%s.%d" % (target, os.getpid())
