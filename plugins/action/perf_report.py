@@ -20,6 +20,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "format": {"type": "list", "elements": "str", "default": ["html"], "choices": list(FORMATS)},
     "output": {"type": "path", "default": ""},
     "source": {"type": "path", "default": ""},
+    "history": {"type": "int", "default": 30},
     "optional": {"type": "bool", "default": False},
     "show": {"type": "bool", "default": True},
 }
@@ -63,5 +64,6 @@ def _options(args: t.Mapping[str, t.Any], write: bool) -> Options:
         formats=args["format"],
         output=args["output"],
         source=args["source"],
+        history=args["history"],
         write=write,
     )

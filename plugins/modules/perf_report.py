@@ -25,7 +25,7 @@ options:
   campaigns:
     description:
       - Names of the campaigns to report on, the newest last; V(last) is the newest there is, finished or not.
-      - By default the newest. Several make charts over time.
+      - By default the newest. Of several, all runs are in the report.
     type: list
     elements: str
     default: []
@@ -49,6 +49,12 @@ options:
     description: The CSV file for V(csv-html), the folder of CSV files for V(email).
     type: path
     default: ""
+  history:
+    description:
+      - In a report of one campaign, how many earlier ones of O(results) that ran the same models the charts over time show; 0 none.
+      - They are read from their C(perf.csv).
+    type: int
+    default: 30
   optional:
     description: When the report cannot be written, warn instead of failing. For the end of a play whose rows are worth more.
     type: bool

@@ -97,6 +97,7 @@ OPTIONS: Dict[str, Option] = {
 LATER: Dict[str, Check] = {
     "wait": scalars.to_bool,
     "report": scalars.to_bool,
+    "report_history": _from_zero,
     "live_output": scalars.to_bool,
     "cancel_on_failure": scalars.to_bool,
     "clean_docker_cache": scalars.to_bool,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import zlib
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
@@ -28,6 +29,7 @@ _BUDGET = 12 << 20  # bytes of log in one report, before compression
 _WEIGHT = {"FAILURE": 4, "SUCCESS": 1}  # whose log is read when something is wrong
 _MOST = {"FAILURE": 16 << 10, "SUCCESS": 4 << 10}
 _LONGEST_LINE = 500
+_UNCLEAN = re.compile(rb"[^\t\n\x20-\x7e]")  # what needs a second look
 _HOST_FACTS = ("hostname", "kernel", "os", "python", "cpu", "memory_bytes", "numa_balancing", "gpu", "engines")
 
 
@@ -42,8 +44,18 @@ def packed(found: Sequence[Tuple[Runs, Entry]]) -> Iterator[str]:
     limits = budgets([entry for dummy, entry in found])
     for start in range(0, len(found), CHUNK):
         part = [details(runs, entry, limits.get(entry.status, 0)) for runs, entry in found[start : start + CHUNK]]
-        data = json.dumps(plain(part), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-        yield base64.b64encode(zlib.compress(data, 6)).decode("ascii")
+        yield base64.b64encode(zlib.compress(compact(part).encode("utf-8"), 6)).decode("ascii")
+
+
+def compact(value: Any) -> str:
+    """JSON without blanks. Most values are fit for it as they are, and looking at each of them takes longer than writing it."""
+    form: Dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    try:
+        text = json.dumps(value, **form)
+        text.encode("utf-8")
+        return text
+    except ValueError:  # a NaN in a damaged file, half a character in a name
+        return json.dumps(plain(value), **form)
 
 
 def details(runs: Runs, entry: Entry, limit: int) -> Dict[str, Any]:
@@ -125,7 +137,8 @@ def log_tail(campaign: Campaign, record: Mapping[str, Any], limit: int) -> Tuple
         raw = raw[1:]  # its beginning is cut off
     if raw and not raw[-1]:
         raw.pop()
-    lines = [_shortened(clean(line.rstrip(b"\r").rpartition(b"\r")[2])) for line in raw]
+    unclean = _UNCLEAN.search(data)
+    lines = [_shortened(clean(line.rstrip(b"\r").rpartition(b"\r")[2]) if unclean else line.decode("ascii")) for line in raw]
     return lines, "" if whole else "the last %d lines of %s bytes" % (len(lines), format(size, ",d"))
 
 
@@ -150,8 +163,7 @@ def repeat_command(runs: Runs, entry: Entry) -> str:
     """The command line that makes this run again, in a campaign of its own: the play's own words, for one model and one host."""
     plan, model = runs.plan, str(entry.record["model"])
     words = [str(word) for word in plan.get("command") or ("ansible-playbook", "mad.engine.run")]
-    hosts = {str((run.get("place") or {}).get("host")) for run in plan["runs"]}
-    if len(hosts) > 1:
+    if runs.hosts > 1:
         words += ["--limit", entry.host]
     if not (plan.get("options") or {}).get("manifest"):
         words += ["-e", "mad_tags=" + model + _extras(plan, entry.record)]

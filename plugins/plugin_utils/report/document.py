@@ -8,15 +8,13 @@ Ten thousand runs have to stay fluid, so it is columns: texts stand once in a li
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
-from ansible_collections.mad.engine.plugins.module_utils.results.record import plain
 from ansible_collections.mad.engine.plugins.plugin_utils.summary import resume_command
 
 from . import entries as known
-from .details import CHUNK
+from .details import CHUNK, compact
 from .entries import Entry, Runs
 from .fleet import fleet
 from .series import Past, series
@@ -124,7 +122,7 @@ def _tags(record: Mapping[str, Any]) -> List[Any]:
 
 def embedded(value: Any) -> str:
     """JSON that may stand inside a script element of HTML: nothing in it ends the element or begins a comment."""
-    text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = compact(value)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, "\\u%04x" % ord(character))
     return text

@@ -64,6 +64,7 @@ class Runs(NamedTuple):
     plan: Mapping[str, Any]
     entries: List[Entry]
     notes: List[str]
+    hosts: int  # of the plan
 
 
 def hardware(row: Row) -> str:
@@ -83,7 +84,8 @@ def read(campaign: Campaign, place: int = 0) -> Runs:
         entries.append(_entry(place, run, record, problems.pop(run["id"], "")))
     entries.extend(_entry(place, {}, record, "") for record in records.values())
     notes = ["a run that is not in the plan: " + problem for problem in problems.values()]
-    return Runs(campaign, plan, entries, [*(str(warning) for warning in plan.get("warnings") or ()), *notes])
+    hosts = {str((run.get("place") or {}).get("host")) for run in plan["runs"]}
+    return Runs(campaign, plan, entries, [*(str(warning) for warning in plan.get("warnings") or ()), *notes], len(hosts))
 
 
 def _entry(place: int, run: Mapping[str, Any], record: Optional[Mapping[str, Any]], problem: str) -> Entry:

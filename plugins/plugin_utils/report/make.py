@@ -13,6 +13,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results.campaign import
 from ansible_collections.mad.engine.plugins.plugin_utils.perf_files import write_if_changed
 
 from . import entries, markdown, page, tables
+from .past import past
 
 NEWEST = ("", "last")
 
@@ -25,6 +26,7 @@ class Options(NamedTuple):
     formats: Sequence[str] = ("html",)
     output: str = ""
     source: str = ""
+    history: int = 30
     write: bool = True
 
 
@@ -64,8 +66,10 @@ class _Job:
     # -- formats -----------------------------------------------------------------------------------------------------------------
 
     def html(self) -> Tuple[str, str]:
-        path = self.output(self.found()[-1].report_path)
-        return path, page.render(self.runs(), {}, os.path.dirname(path))
+        path, runs = self.output(self.found()[-1].report_path), self.runs()
+        earlier, notes = past(runs[0], self.options.history) if len(runs) == 1 else ({}, [])
+        runs[-1].notes.extend(notes)
+        return path, page.render(runs, earlier, os.path.dirname(path))
 
     def markdown(self) -> Tuple[str, str]:
         return self.output(self.found()[-1].path("report.md")), markdown.render(self.runs())
