@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.building import manifest
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
-from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
+from ansible_collections.mad.engine.plugins.module_utils.results.rows import baseline_of, rows
 
 from . import ledger as ledgers
 from . import perf_files, summary, table
@@ -59,8 +59,9 @@ def store(campaign: Campaign, options: Options) -> Answer:
 def _store(campaign: Campaign, plan: Mapping[str, Any], hosts: Mapping[str, ledgers.Host], options: Options) -> Answer:
     ledger = ledgers.complete(campaign, plan, hosts, options.wait, options.write)
     problems, warnings = list(ledger.problems), []
-    planned = [row for record in ledger.records.values() for row in rows(record)]
-    entries = planned + [row for record in ledger.others.values() for row in rows(record)]
+    baseline = baseline_of(campaign.comparison())
+    planned = [row for record in ledger.records.values() for row in rows(record, baseline)]
+    entries = planned + [row for record in ledger.others.values() for row in rows(record, baseline)]
     changed = bool(ledger.written)
     try:
         changed |= perf_files.write_campaign(campaign, entries, options.write)

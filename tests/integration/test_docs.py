@@ -19,7 +19,7 @@ from ansible_collections.mad.engine.tests.support.registry import Registry
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ["author", "operator", "report"]
+PAGES = ["author", "operator", "report", "compare", "fleet"]
 
 
 def blocks(page, names=()):

@@ -112,8 +112,9 @@ LATER: Dict[str, Check] = {
 }
 # Read by other steps; the plan only has to know that they are no slips.
 ELSEWHERE: Tuple[str, ...] = tuple(
-    """baseline build_secrets candidate context context_file database_url fail_on host_lock hosts keep_days manifest manifest_output
-    output perf_output pull repo report_format report_output report_source skip summary_output tags work_dir""".split()
+    """baseline better build_secrets candidate context context_file database_url drain drain_host fail_on host_lock hosts keep_days manifest
+    manifest_output output perf_output pull quarantine references release repo report_format report_output report_source rules same_within
+    skip summary_output tags work_dir""".split()
 )
 
 # Refused when set; false and empty are fine.
@@ -124,7 +125,7 @@ REFUSED: Dict[str, str] = {
     "sys_env_details": "the environment report comes in a later release",
     "batch_manifest": "batch manifests come in a later release; give tags, or a build manifest with mad_manifest",
     "use_image": "it comes in a later release; MAD_CONTAINER_IMAGE in mad_context names an image to run",
-    "repeats_max": "adaptive repeats come in a later release; set mad_repeats",
+    "repeats_max": "a run does not compare; set mad_repeats, and mad.engine.compare with mad_repeats_max says how many more are needed",
 }
 
 

@@ -13,6 +13,7 @@
     <results>/<campaign>/runs/<run id>/run.log, artifacts/
     <results>/<campaign>/perf.csv, perf_entry.csv, perf_entry.json, summary.json, report.html
     <results>/<campaign>/.identity                    tells this campaign from another of the same name in another results folder
+    <results>/<campaign>/comparison.json              medians of the baseline that relative_change in perf.csv refers to
     <results>/history.db, last-summary.json
 
 Every write is atomic (temporary file, fsync, rename); a retry adds an attempt and never overwrites one.
@@ -113,6 +114,16 @@ class Campaign:
     @property
     def report_path(self) -> str:
         return self.path("report.html")
+
+    @property
+    def comparison_path(self) -> str:
+        return self.path("comparison.json")
+
+    def comparison(self) -> Dict[str, Any]:
+        """comparison.json, {} where there is none that can be read: then perf.csv has no relative_change."""
+        with contextlib.suppress(MadError):
+            return _read_dict(self.comparison_path, "the comparison") or {}
+        return {}
 
     @property
     def last_summary_path(self) -> str:

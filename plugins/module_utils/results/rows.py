@@ -19,9 +19,10 @@ import io
 import json
 import re
 import time
-from typing import Any, Dict, Iterable, List, Mapping, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from .metrics import NUMBER
+from .hardware import hardware_class
+from .metrics import NUMBER, number
 from .record import is_moment
 from .status import row_status
 
@@ -34,12 +35,16 @@ MADENGINE_COLUMNS = (
 OUR_COLUMNS = (
     *("campaign", "run_id", "attempt", "result", "host", "repeat", "runtime", "failure_class", "reason", "unit", "better", "digest"),
     *("repo_commit", "started", "finished", "queue_duration", "stage_duration", "run_duration", "model_duration", "exit_code"),
-    *("gpu_vendor", "gpu_product", "gpus", "cpus", "extra"),
+    *("gpu_vendor", "gpu_product", "gpus", "cpus", "hardware", "extra"),
 )
 COLUMNS = MADENGINE_COLUMNS + OUR_COLUMNS
 # What makes a row one row, and what makes rows those of one attempt.
 KEY = ("campaign", "run_id", "attempt", "result")
 ATTEMPT_KEY = ("campaign", "run_id", "attempt")
+
+# What a run has in common with those of a baseline, and the baseline's median of each.
+_COMPARED = ("model", "args", "metric", "n_gpus", "host")
+Baseline = Dict[Tuple[str, ...], float]
 
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _ARMED = re.compile("''*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -48,11 +53,14 @@ _DEPLOYMENT = {"k8s": "kubernetes"}
 _PLAIN_LAUNCHERS = ("", "none", "python")  # nothing that madengine would call a launcher
 
 
-def rows(record: Mapping[str, Any]) -> List[Dict[str, str]]:
-    """The rows of one record: one, or one per result of `multiple_results`."""
+def rows(record: Mapping[str, Any], baseline: Optional[Baseline] = None) -> List[Dict[str, str]]:
+    """The rows of one record: one, or one per result of `multiple_results`; relative_change is that to the `baseline`."""
     shared = {**_from_card(record), **_from_image(record), **_from_place(record), **_our_part(record)}
     metrics: Sequence[Mapping[str, Any]] = record.get("metrics") or [{}]
-    return [_row(record, shared, metric, index) for index, metric in enumerate(metrics, 1)]
+    found = [_row(record, shared, metric, index) for index, metric in enumerate(metrics, 1)]
+    for row in found if baseline else ():
+        row["relative_change"] = _relative_change(row, baseline or {})
+    return found
 
 
 def _row(record: Mapping[str, Any], shared: Mapping[str, str], metric: Mapping[str, Any], index: int) -> Dict[str, str]:
@@ -73,6 +81,25 @@ def _row(record: Mapping[str, Any], shared: Mapping[str, str], metric: Mapping[s
     elif row["status"] == "FAILURE" and not row["failure_class"]:
         row["failure_class"], row["reason"] = "no_metric", "no performance"
     return row
+
+
+def baseline_of(comparison: Mapping[str, Any]) -> Baseline:
+    """What a campaign's comparison.json says of its baseline; an entry that cannot be read says nothing."""
+    found: Baseline = {}
+    entries = comparison.get("locations")
+    for entry in entries if isinstance(entries, list) else ():
+        median = entry.get("median") if isinstance(entry, dict) else None
+        if isinstance(median, (int, float)) and not isinstance(median, bool) and median > 0:
+            found[tuple(str(entry.get(name, "")) for name in _COMPARED)] = float(median)
+    return found
+
+
+def _relative_change(row: Mapping[str, str], baseline: Baseline) -> str:
+    """A part: 0.05 is five percent more than the baseline's median on this host, or on all hosts where this one is not in it."""
+    value = number(row["performance"])
+    key = (row["model"], " ".join(row["args"].split()), row["metric"] or "performance", row["n_gpus"])
+    median = baseline.get((*key, row["host"])) or baseline.get((*key, ""))
+    return "" if value is None or median is None or row["status"] != "SUCCESS" else "%.4f" % (value / median - 1.0)
 
 
 def _from_card(record: Mapping[str, Any]) -> Dict[str, str]:
@@ -126,6 +153,7 @@ def _from_place(record: Mapping[str, Any]) -> Dict[str, str]:
         "gpu_product": _text((host.get("gpu") or {}).get("product")),
         "gpus": ",".join(str(index) for index in gpus.get("indexes") or []),
         "cpus": _text(record.get("cpus")),
+        "hardware": hardware_class(host),
     }
 
 
