@@ -27,7 +27,6 @@ NAMED = {
     "region",
     "navigation",
     "search",
-    "group",
     "image",
     "DisclosureTriangle",
     "figure",
@@ -51,9 +50,10 @@ CONTRAST = """
     const element = node.parentElement, style = getComputedStyle(element), box = element.getBoundingClientRect();
     const text = node.textContent.trim();
     if (!text || !box.width || !box.height || ["SCRIPT", "STYLE", "NOSCRIPT", "OPTION"].includes(element.tagName)) continue;
-    const a = light(parse(style.color)), b = light(ground(element)), ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const back = ground(element), share = Number(style.opacity), ink = parse(style.color).slice(0, 3).map((c, i) => c * share + back[i] * (1 - share));
+    const a = light(ink), b = light(back), ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);
-    if (ratio * Number(style.opacity) >= (large ? 3 : 4.5)) continue;
+    if (ratio >= (large ? 3 : 4.5)) continue;
     bad.push(element.tagName + "." + element.className + " " + ratio.toFixed(2) + " " + text.slice(0, 40));
   }
   return [...new Set(bad)];

@@ -68,7 +68,7 @@ function log(index, found) {
   const whole = campaign.logs ? make("a", { href: (campaign.logs === "." ? "" : campaign.logs.split("/").map(encodeURIComponent).join("/") + "/") + file }, file) : make("code", {}, campaign.folder + "/" + file);
   if (!lines.length) return section("Log", make("p", { class: "quiet" }, "There is no log of this run."));
   return section("Log", make("p", { class: "quiet" }, found.log_note ? "These are " + found.log_note + "; the whole log is " : "The whole log; also in ", whole),
-    make("pre", { class: "log", tabindex: "0", role: "region", "aria-label": "Log" }, lines.map((line) => line + "\n")));
+    make("pre", { class: "log", tabindex: "0", role: "region", "aria-label": "Last lines of the log" }, lines.map((line) => line + "\n")));
 }
 
 function environment(found) {

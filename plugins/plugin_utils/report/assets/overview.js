@@ -2,7 +2,7 @@
 // The overview: what came out, what failed and why, and each model in one line.
 function overview() {
   const found = chosen();
-  return [tiles(found), make("div", { class: "columns" }, failureClasses(found), reasons(found)), compared(), modelTable(found), aboutCampaigns()];
+  return [tiles(found), make("div", { class: "columns" }, failureClasses(found), reasons(found)), modelTable(found), aboutCampaigns()];
 }
 
 function counted(found) {
@@ -70,26 +70,6 @@ function reasons(found) {
   });
   const left = sorted.length - items.length;
   return section("Most frequent reasons", make("ol", { class: "reasons" }, items), left > 0 ? make("p", { class: "quiet" }, "and " + plural(left, "rarer reason") + ": see Runs") : null);
-}
-
-// -- against a baseline ---------------------------------------------------------------------------------------------------------------
-
-const VERDICTS = ["regressed", "inconclusive", "improved", "same"];
-
-// What perf_compare says of the last campaign, for the chosen models.
-function compared() {
-  const told = DATA.comparison;
-  if (!told) return null;
-  const wanted = new Set(chosen("campaign", "status", "class", "host").map((index) => run.text("model", index)));
-  const entries = told.entries.filter((entry) => wanted.has(entry.base) && (!state.gpu || entry.hardware === state.gpu));
-  const counts = VERDICTS.map((name) => [entries.filter((entry) => entry.verdict === name).length, name]).filter(([count]) => count);
-  const rows = entries.slice(0, MOST_MODELS).map((entry) => make("tr", {}, make("td", {}, make("span", { class: "badge verdict " + entry.verdict }, entry.verdict)),
-    make("th", { scope: "row" }, make("a", { href: link({ view: "models", model: entry.base, run: null }) }, breakable(entry.model))), make("td", { class: "wide" }, breakable(entry.metric)), make("td", { class: "wide" }, entry.hardware),
-    make("td", { class: "number strong" }, entry.change === null ? "\u2013" : shownShare(entry.change)),
-    make("td", { class: "number" }, entry.low === null ? "" : shownShare(entry.low) + " to " + shownShare(entry.high)), make("td", { class: "wider" }, entry.reason)));
-  const columns = [{ name: "Verdict" }, { name: "Model" }, { name: "Metric", class: "wide" }, { name: "Hardware", class: "wide" }, { name: "Change", class: "number" }, { name: "95 % interval", class: "number" }, { name: "Why", class: "wider" }];
-  return section("Against " + told.baseline, make("p", { class: "quiet" }, (counts.map(([count, name]) => count.toLocaleString("en") + " " + name).join(", ") || "nothing to compare") + ". " + told.candidate + " against " + told.baseline + "; less than " + shownShare(told.margin).replace("+", "") + " counts as the same."),
-    rows.length ? table("Comparison", columns, rows) : null, told.warnings.length ? make("ul", {}, told.warnings.map((text) => make("li", {}, text))) : null);
 }
 
 // -- models ---------------------------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ function runsView() {
   const rows = found.slice((page - 1) * RUNS_PER_PAGE, page * RUNS_PER_PAGE).map((index) => make("tr", {}, RUN_COLUMNS.map((known) =>
     make(known.row ? "th" : "td", { class: known.class, scope: known.row ? "row" : null }, known.cell(index)))));
   return [make("section", { class: "card", "aria-labelledby": "s-runs" }, make("h2", { id: "s-runs" }, "Runs"),
-    table("Runs", RUN_COLUMNS.map(sortable), rows, { class: "runs" }), pager(page, pages, plural(found.length, "run")))];
+    table("Table of runs", RUN_COLUMNS.map(sortable), rows, { class: "runs" }), pager(page, pages, plural(found.length, "run")))];
 }
 
 function sortable(column) {
@@ -44,7 +44,7 @@ function sortable(column) {
 
 function pager(page, pages, what) {
   if (pages < 2) return make("p", { class: "pager" }, what);
-  const step = (target, text) => (target < 1 || target > pages ? make("span", { class: "off" }, text) : make("a", { href: link({ page: target === 1 ? null : target }) }, text));
+  const step = (target, text) => (target < 1 || target > pages ? null : make("a", { href: link({ page: target === 1 ? null : target }) }, text));
   return make("nav", { class: "pager", "aria-label": "Pages" }, step(page - 1, "Previous"), make("span", {}, "Page " + page + " of " + pages + ", " + what), step(page + 1, "Next"));
 }
 
