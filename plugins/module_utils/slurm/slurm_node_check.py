@@ -199,7 +199,7 @@ def ask(slurm: Slurm, options: Options, needs: Needs, idle: Sequence[str], secon
     argv = step_argv(options, needs, idle, name, seconds)
     slurm.calls += 1
     try:
-        step = subprocess.Popen(
+        step = subprocess.Popen(  # pylint: disable=ansible-bad-function  # the core has no AnsibleModule; ended below in every case
             argv, env=slurm.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
     except OSError as error:
