@@ -31,7 +31,12 @@ RUNS, ROUNDS = int(os.environ.get("MAD_SLURM_RUNS") or 50), 3
 PER_RUN, OVERHEAD, SUBMISSIONS = 0.005, 3.0, 3
 MODEL = 'echo "begun $(date +%s.%N)"\necho "performance: 1 things_per_second"\n'
 COUNTED = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun")
-WRAPPER = '#!/bin/sh\necho "{name} $(date +%s.%N)" >>{log}\nexec {program} "$@"\n'
+# A job inherits the PATH, and what its script asks is not the play's; `sbatch --version` submits nothing.
+WRAPPER = """\
+#!/bin/sh
+[ -n "$SLURM_JOB_ID" ] || [ "$1" = --version ] || echo "{name} $(date +%s.%N)" >>{log}
+exec {program} "$@"
+"""
 # Modules run on the login node, which is this machine: their CPU is noted, to be taken off.
 INTERPRETER = """\
 #!{python}
@@ -167,12 +172,12 @@ def main() -> int:
     each = (cpu - statistics.median(small)) / max(1, RUNS - 1)
     extra = statistics.median(ways) - statistics.median(bares)
     print("   %d runs in %.1f s; Slurm's commands: %s" % (RUNS, seconds, ", ".join("%s %d" % pair for pair in sorted(calls.items()))))
-    print("   questions: %d in %d polls (target: 1 each)" % (asked, polls))
+    print("   questions: %d in %d polls (target: 1 each, and 2 before each submission)" % (asked, polls))
     print("   submissions of one shape: %d (target %d)" % (submitted, SUBMISSIONS))
     print("   controller: %.2f s of CPU, %.1f ms for each further run (target %.0f)" % (cpu, each * 1000, PER_RUN * 1000))
     print("   from sbatch to the model's first word: %.2f s, bare %.2f s, beyond it %.2f s (target %.0f)" % (
         statistics.median(ways), statistics.median(bares), extra, OVERHEAD))  # fmt: skip
-    return 0 if asked <= polls and submitted <= SUBMISSIONS and each <= PER_RUN and extra <= OVERHEAD else 1
+    return 0 if asked <= polls + 2 * submitted and submitted <= SUBMISSIONS and each <= PER_RUN and extra <= OVERHEAD else 1
 
 
 if __name__ == "__main__":
