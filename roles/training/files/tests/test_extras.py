@@ -21,7 +21,7 @@ from training_engine.errors import UsageError
 from training_engine.experiments import ExperimentDB
 from training_engine.metrics import AlertRules, MetricsEngine, prediction_confidence
 from training_engine.models import CharLM, TinyViT
-from training_engine.requirements_check import check_agreement, check_folder, check_imports, imports_of
+from training_engine.requirements_check import check_agreement, check_folder, check_imports, check_lock, imports_of
 from training_engine.schedule import schedule
 from training_engine.secrets_scan import PIECE, main, scan
 
@@ -139,6 +139,16 @@ def test_subsets_denied_versions_and_nonsense():
     assert "malware" in check_agreement({"a": "lightning==2.6.2"})[0]
     assert check_agreement({"a": "lightning!=2.6.2\n# note\n-r other.txt\ntorch==2.0 \\\n  --hash=sha256:00"}) == []
     assert "not a requirement" in check_agreement({"a": "what is this"})[0]
+
+
+def test_the_lock_covers_what_is_wanted():
+    good = "numpy==2.0 \\\n    --hash=sha256:" + "0" * 64 + "\n"
+    assert check_lock(good, ["numpy>=1.26", "torch>=2.6"], "lock") == []
+    assert "has numpy==2.0" in check_lock(good, ["numpy>=3"], "lock")[0]
+    assert "no pin" in check_lock(good, ["scipy"], "lock")[0]
+    assert "not an exact version with a sha256" in check_lock("numpy==2.0", [], "lock")[0]
+    assert "not an exact version" in check_lock("numpy>=2.0 --hash=sha256:" + "0" * 64, [], "lock")[0]
+    assert "malware" in check_lock("lightning==2.6.2 --hash=sha256:" + "0" * 64, [], "lock")[0]
 
 
 def test_this_project_is_in_order():

@@ -8,25 +8,16 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 from pathlib import Path
 
 import pytest
-from support.forked import count_operations, run_hash, start_training, train_in_child, wait_child
-
-from training_engine.peers import Place
+from support.forked import count_operations, run_hash, train_in_child, train_ranks
 
 
 def _reference(small, tmp_path: Path, **values) -> str:
     config = small(run_dir=str(tmp_path / "whole"), **values)
     assert train_in_child(config) == 0
     return run_hash(config.run.run_dir)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("windows", [(1, 4, 6, 7, 12), pytest.param(range(1, 13), marks=pytest.mark.slow)])
@@ -103,24 +94,17 @@ def test_images_and_sgd(small, tmp_path):
     assert run_hash(config.run.run_dir) == expected
 
 
-def _train_ranks(config, world: int, *, kill_window: int | None = None) -> list[int]:
-    port = _free_port()
-    children = [start_training(config, place=Place(rank, world, rank), port=port, kill_window=kill_window if rank == world - 1 else None)
-                for rank in range(world)]
-    return [wait_child(child) for child in children]
-
-
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_ranks(small, tmp_path, world):
     """Several gloo ranks: one is killed, the others notice and leave, all start again, and the bytes are the same."""
     values = {"max_steps": 8, "batch_size": 2}
     whole = small(run_dir=str(tmp_path / "whole"), **values)
-    assert _train_ranks(whole, world) == [0] * world
+    assert train_ranks(whole, world) == [0] * world
     config = small(run_dir=str(tmp_path / "killed"), **values)
-    codes = _train_ranks(config, world, kill_window=6)
+    codes = train_ranks(config, world, kill_window=6)
     assert codes[-1] == -signal.SIGKILL
     assert 0 not in codes
-    assert _train_ranks(config, world) == [0] * world
+    assert train_ranks(config, world) == [0] * world
     assert run_hash(config.run.run_dir) == run_hash(whole.run.run_dir)
 
 

@@ -25,7 +25,10 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, tor
 
 @dataclass(frozen=True)
 class AttentionCase:
-    """A shape to check. kind: encoder (no mask), decoder (causal), padding (a key mask), sliding (a causal window)."""
+    """A shape to check. kind: encoder (no mask), decoder (causal), padding (a key mask), sliding (a causal window), masked (given_mask).
+
+    key_length: where it is not `length`; scale: where it is not 1 / sqrt(width); given_mask: a mask of a model's own.
+    """
 
     kind: str = "decoder"
     batch: int = 2
@@ -35,9 +38,14 @@ class AttentionCase:
     window: int = 8
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
+    key_length: int = 0
+    scale: float | None = None
+    given_mask: torch.Tensor | None = None
 
     def mask(self) -> torch.Tensor | None:
-        """(B, 1, T, T) or (T, T), True where a query may look; None where there is none or it is causal."""
+        """(B, 1, T, T) or (T, T), True (or 0, where it is added) where a query may look; None where there is none or it is causal."""
+        if self.kind == "masked":
+            return self.given_mask
         place = torch.arange(self.length, device=self.device)
         if self.kind == "sliding":
             distance = place[:, None] - place[None, :]
@@ -50,33 +58,41 @@ class AttentionCase:
 
 @dataclass(frozen=True)
 class BackendReport:
-    """usable: whether results agree; reason: why not; forward_error, gradient_error: relative to the largest reference value."""
+    """usable: whether results agree; reason: why not; forward_error, gradient_error: relative to the largest reference value.
+
+    ran: whether it ran at all; a backend that is not available is not usable either, and torch never takes it by itself.
+    """
 
     backend: str
     usable: bool
     reason: str = ""
     forward_error: float = math.nan
     gradient_error: float = math.nan
+    ran: bool = True
 
 
-def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, *, causal: bool) -> torch.Tensor:
+def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, *, causal: bool,
+                    scale: float | None = None) -> torch.Tensor:
     """softmax(q k^T / sqrt(D)) v, written out; all (B, H, T, D)."""
-    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    scores = q @ k.transpose(-1, -2) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     if causal:
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    out: torch.Tensor = scores.softmax(-1) @ v
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype is torch.bool else scores + mask
+    # A query that may look nowhere gets zeros, as every backend gives.
+    out: torch.Tensor = scores.softmax(-1).nan_to_num(0.0) @ v
     return out
 
 
 def check_attention(case: AttentionCase, backends: Sequence[str] = tuple(BACKENDS)) -> list[BackendReport]:
     """Compare each backend with plain attention in fp64, forward and gradient, for one case."""
     draw = torch.Generator().manual_seed(0)
-    exact = [torch.randn(case.batch, case.heads, case.length, case.width, generator=draw, dtype=torch.float64) for dummy in range(4)]
+    lengths = (case.length, case.key_length or case.length, case.key_length or case.length, case.length)
+    exact = [torch.randn(case.batch, case.heads, length, case.width, generator=draw, dtype=torch.float64) for length in lengths]
     inputs = [tensor.to(case.dtype).to(case.device) for tensor in exact]
     mask, causal = case.mask(), case.kind == "decoder"
-    expected = _with_gradients([tensor.double() for tensor in inputs], lambda q, k, v: plain_attention(q, k, v, mask, causal=causal))
+    expected = _with_gradients([tensor.double() for tensor in inputs], lambda q, k, v: plain_attention(
+        q, k, v, mask, causal=causal, scale=case.scale))
     return [_try_backend(name, case, inputs, mask, expected) for name in backends]
 
 
@@ -94,9 +110,10 @@ def _try_backend(name: str, case: AttentionCase, inputs: Sequence[torch.Tensor],
     causal = case.kind == "decoder"
     try:
         with sdpa_kernel(BACKENDS[name]):
-            found = _with_gradients(inputs, lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal))
+            found = _with_gradients(inputs, lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal,
+                                                                                                  scale=case.scale))
     except RuntimeError as error:
-        return BackendReport(name, False, "not available here: " + str(error).splitlines()[0])
+        return BackendReport(name, False, "not available here: " + str(error).splitlines()[0], ran=False)
     errors = [float((mine.double() - theirs).abs().max() / theirs.abs().max()) for mine, theirs in zip(found, expected, strict=True)]
     forward, gradient = errors[0], max(errors[1:])
     limit = TOLERANCE[case.dtype]

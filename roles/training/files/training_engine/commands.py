@@ -32,6 +32,7 @@ from .status import StatusFile
 from .step import Outcome, input_names, is_out_of_memory
 from .stopping import StopFlag
 from .tasks import tasks
+from .torchmetrics_bridge import make_extra
 from .trainer import Trainer, TrainResult
 from .visualization import dashboard
 
@@ -171,7 +172,7 @@ def evaluate_run(config: TrainingConfig, *, best: bool) -> int:
     model = make_model(config, data).to(device)
     load_model(model, checkpoint)
     values = evaluate(model, MapDataModule(data, config.data).val_dataloader(), losses.get(spec.task_type)(), device=device,
-                      precision=config.optim.precision, names=spec.metrics)
+                      precision=config.optim.precision, names=spec.metrics, extra=make_extra(config.evaluation.extra_metrics))
     print(f"checkpoint: {checkpoint.path}")
     for name, value in values.items():
         print(f"{name}: {value:.6g}")

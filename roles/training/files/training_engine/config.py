@@ -82,6 +82,11 @@ class OptimSection:
     precision: str = _f("fp32", "arithmetic of the forward pass", choices=("fp32", "bf16", "fp16"))
     compile_mode: str | None = _f(None, "torch.compile mode (empty: no compilation)",
                                   choices=("default", "reduce-overhead", "max-autotune"))
+    parallel: str = _f("ddp",
+                       "how ranks share the work: ddp keeps the whole model on each, fsdp (FSDP2) spreads weights and optimizer",
+                       choices=("ddp", "fsdp"))
+    attention_check: bool = _f(True, "before the first update, compare the attention backends with plain attention; use those that agree",
+                               trajectory=False)
     threads: int = _f(0, "CPU threads of torch (0: as torch finds it at the first start, and the same at every resume)", low=0)
     device: str = _f("auto", "auto, cpu, cuda or cuda:N", trajectory=False)
 
@@ -110,6 +115,11 @@ class EvalSection:
     eval_batches: int = _f(0, "batches of one evaluation (0: all)", low=0)
     early_stopping_patience: int = _f(0, "evaluations without an improvement before the run ends (0: never)", low=0)
     early_stopping_min_delta: float = _f(0.0, "the smallest change that counts as an improvement", low=0.0)
+    extra_metrics: str | None = _f(None, "more metrics (torchmetrics), with commas: f1, precision, recall, auroc, matthews")
+    drift_every: int = _f(0, "steps between two comparisons of training and validation samples (0: never)", low=0)
+    drift_method: str = _f("js", "the measure of drift", choices=("js", "psi", "ks", "wasserstein"))
+    drift_alpha: float = _f(0.01, "share of comparisons without drift that may raise the alarm", above=0.0, high=0.5)
+    drift_batches: int = _f(16, "batches of each side in a comparison", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +130,7 @@ class HealthSection:
     vanishing_threshold: float = _f(1e-7, "total norms below this are reported as vanishing", low=0.0)
     explosion_threshold: float = _f(10.0, "total norms above this are reported as exploding", above=0.0)
     relative_limit: float = _f(100.0, "a layer further than this factor from its own running median is reported (0: off)", low=0.0)
+    histogram_every: int = _f(0, "steps between two histograms of the gradients for the trackers (0: never)", low=0, trajectory=False)
     health_every: int = _f(1, "steps between two looks at single layers (non-finite gradients are seen at every step)", low=1)
 
 
@@ -365,6 +376,12 @@ def _across(values: Mapping[str, Value]) -> list[str]:
         out.append("early_stopping_patience needs eval_every: nothing would ever be evaluated")
     if values["eval_every"] and values["val_fraction"] == 0.0:
         out.append("eval_every needs val_fraction above 0: there would be nothing to evaluate on")
+    if values["drift_every"] and values["val_fraction"] == 0.0:
+        out.append("drift_every needs val_fraction above 0: there would be nothing to compare with")
+    if values["histogram_every"] and not values["trackers"]:
+        out.append("histogram_every needs trackers: nobody would see the histograms")
+    if values["parallel"] == "fsdp" and values["compile_mode"]:
+        out.append("parallel 'fsdp' does not go with compile_mode yet; leave one of them")
     if values["vanishing_threshold"] >= values["explosion_threshold"]:
         out.append("vanishing_threshold must be below explosion_threshold")
     if values["warmup_steps"] and values["schedule_steps"] and values["warmup_steps"] > values["schedule_steps"]:

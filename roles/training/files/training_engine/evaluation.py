@@ -6,48 +6,107 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from .checkpoint.manager import unwrap
+from .checkpoint.manager import is_sharded_model, unwrap
 from .data.collate import Batch
 from .loss import LossStrategy
 from .metrics import EvalSums
-from .output import adapter_for
+from .output import ModelOutput, adapter_for
 from .peers import Peers
 from .step import PRECISION, input_names
+from .torchmetrics_bridge import ExtraMetrics
 
 
-def evaluate(model: nn.Module, batches: Iterable[Batch], loss: LossStrategy, *, device: torch.device, peers: Peers | None = None,
-             precision: str = "fp32", names: tuple[str, ...] | None = None) -> dict[str, float]:
-    """Metrics over `batches` (of this rank), summed over all ranks, each named val_<metric>. The model's mode is put back.
+class Prediction(NamedTuple):
+    """One batch and what the model made of it. targets: aligned with the logits."""
 
-    names: the metrics to report (None: all).
-    """
+    batch: Batch
+    output: ModelOutput
+    total: torch.Tensor
+    weight: torch.Tensor
+    targets: torch.Tensor
+
+
+@dataclass
+class Evaluator:
+    """How a model is looked at. spare: any batch, for ranks with fewer than others (a sharded model's forward pass needs all ranks)."""
+
+    model: nn.Module
+    loss: LossStrategy
+    device: torch.device
+    peers: Peers | None = None
+    precision: str = "fp32"
+    spare: Iterable[Batch] = ()
+    confidence: list[float] = field(default_factory=list)
+
+    def predictions(self, batches: Iterable[Batch]) -> Iterator[Prediction]:
+        """The model's view of every batch. Call it within `evaluating`."""
+        inner = unwrap(self.model)
+        names = input_names(inner)
+        for own, batch in self._together(batches, inner):
+            moved = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            with self._autocast():
+                raw = inner(**names(moved))
+                output = adapter_for(raw)(raw)
+                total, weight = self.loss.compute_loss(moved, output)
+            if own:
+                yield Prediction(moved, output, total, weight, getattr(self.loss, "targets", lambda values: values["labels"])(moved))
+
+    def _together(self, batches: Iterable[Batch], inner: nn.Module) -> Iterator[tuple[bool, Batch]]:
+        """(whether it is this rank's own, batch); with a sharded model as many on every rank."""
+        if self.peers is None or not is_sharded_model(inner):
+            yield from ((True, batch) for batch in batches)
+            return
+        own, last = iter(batches), next(iter(self.spare), None)
+        while True:
+            batch = next(own, None)
+            if self.peers.sum([float(batch is not None)])[0] == 0.0:
+                return
+            last = last if batch is None else batch
+            assert last is not None  # the spare batch is there wherever any rank has one
+            yield batch is not None, last
+
+    def _autocast(self) -> Any:
+        dtype = PRECISION.get(self.precision)
+        return torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+
+    def evaluate(self, batches: Iterable[Batch], names: tuple[str, ...] | None = None,
+                 extra: ExtraMetrics | None = None) -> dict[str, float]:
+        """Metrics over `batches` (of this rank), summed over all ranks, each named val_<metric>; afterwards `confidence` holds how many
+        predictions fell into each of equal bins of confidence."""
+        sums = EvalSums(self.device)
+        with evaluating(self.model):
+            for seen in self.predictions(batches):
+                sums.add(seen.total, seen.weight, seen.output.logits, seen.targets)
+                if extra and seen.output.logits is not None:
+                    extra.add(seen.output.logits, seen.targets)
+        values = sums.values.tolist()
+        values = self.peers.sum(values) if self.peers else values
+        self.confidence = sums.confidence_counts(values)
+        result = {name: value for name, value in sums.result(values).items() if names is None or name in names}
+        return {f"val_{name}": value for name, value in {**result, **(extra.result() if extra else {})}.items()}
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, without gradients; its mode is put back."""
     inner = unwrap(model)
-    sums = EvalSums(device)
     was_training = inner.training
     inner.eval()
     try:
         with torch.no_grad():
-            for batch in batches:
-                _add_batch(sums, inner, {name: tensor.to(device) for name, tensor in batch.items()}, loss, precision)
+            yield
     finally:
         inner.train(was_training)
-    values = sums.values.tolist()
-    result = sums.result(peers.sum(values) if peers else values)
-    return {f"val_{name}": value for name, value in result.items() if names is None or name in names}
 
 
-def _add_batch(sums: EvalSums, model: nn.Module, batch: Batch, loss: LossStrategy, precision: str) -> None:
-    dtype = PRECISION.get(precision)
-    context: Any = torch.autocast(batch["labels"].device.type, dtype) if dtype else contextlib.nullcontext()
-    with context:
-        raw = model(**input_names(model)(batch))
-        output = adapter_for(raw)(raw)
-        total, weight = loss.compute_loss(batch, output)
-    targets = getattr(loss, "targets", lambda values: values["labels"])(batch)
-    sums.add(total, weight, output.logits, targets)
+def evaluate(model: nn.Module, batches: Iterable[Batch], loss: LossStrategy, *, device: torch.device, peers: Peers | None = None,
+             precision: str = "fp32", names: tuple[str, ...] | None = None, extra: ExtraMetrics | None = None) -> dict[str, float]:
+    """`Evaluator.evaluate` in one call. names: the metrics to report (None: all)."""
+    return Evaluator(model, loss, device, peers, precision).evaluate(batches, names, extra)

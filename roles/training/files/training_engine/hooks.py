@@ -27,5 +27,8 @@ class Hook:
     def on_validation_end(self, trainer: Trainer, state: TrainState, metrics: Mapping[str, float]) -> None:
         """After each evaluation."""
 
+    def on_drift(self, trainer: Trainer, state: TrainState, found: Mapping[str, float]) -> None:
+        """After each comparison of training and validation samples."""
+
     def on_train_end(self, trainer: Trainer) -> None:
         """At the end of train(), however it ends: the last chance to write something out."""

@@ -31,6 +31,11 @@ class EvalSums:
         if logits is not None:
             self.values[2:] += _prediction_sums(logits.flatten(0, -2), targets.flatten())
 
+    @staticmethod
+    def confidence_counts(values: list[float]) -> list[float]:
+        """Out of the sums of all ranks: how many predictions fell into each of BINS equal bins of confidence."""
+        return values[len(_SUMS):len(_SUMS) + BINS]
+
     def result(self, values: list[float]) -> dict[str, float]:
         """The metrics out of the sums of all ranks."""
         sums = dict(zip(_SUMS, values, strict=False))

@@ -14,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -25,6 +26,11 @@ DENIED: Mapping[str, tuple[str, str]] = {
     "lightning": ("==2.6.2,==2.6.3", "these releases carried malware"),
     "torchserve": (">=0", "archived without security fixes since 2025-08; use the FastAPI server"),
 }
+LOCK = "requirements.lock"
+# Extras that only those who change the project install.
+DEVELOPERS = ("test", "notebook", "interop", "models")
+# torch comes with the image or from the index of its build: no one hash fits all.
+UNLOCKED = ("torch",)
 # Import name -> distribution, where they differ.
 DISTRIBUTION: Mapping[str, str] = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow", "cv2": "opencv-python",
                                    "mlflow": "mlflow-skinny"}
@@ -127,6 +133,32 @@ def check_imports(sources: Mapping[str, str], declared: Iterable[str], *, own: I
     return out
 
 
+def _locked_groups(project: Mapping[str, Any]) -> list[str]:
+    """The requirements that a lock has to cover: all but those of the extras for developers."""
+    extras = project.get("optional-dependencies", {})
+    return [*project.get("dependencies", []), *(line for name, lines in extras.items() if name not in DEVELOPERS for line in lines)]
+
+
+def check_lock(text: str, wanted: Iterable[str], origin: str) -> list[str]:
+    """A lock pins each wanted distribution (but UNLOCKED) to a version that is allowed, and every pin has a sha256."""
+    problems: list[str] = []
+    pins: dict[str, list[Requirement]] = {}
+    for entry in re.sub(r"\\\n", " ", text).splitlines():
+        plain = re.sub(r"(?:^|\s)#.*", "", entry).strip()
+        for requirement in parse_lines(plain, origin, problems).values():
+            pins.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+            if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", plain) or {spec.operator for spec in requirement.specifier} != {"=="}:
+                problems.append(f"{origin}: {requirement} is not an exact version with a sha256. Fix: make the lock anew")
+    problems += check_denied([pin for found in pins.values() for pin in found], origin)
+    for line in wanted:
+        requirement = Requirement(line)
+        found = pins.get(canonicalize_name(requirement.name), [])
+        wrong = [str(pin) for pin in found if not all(requirement.specifier.contains(spec.version) for spec in pin.specifier)]
+        if requirement.name not in UNLOCKED and (wrong or not found):
+            problems.append(f"{origin}: {requirement} has {wrong[0] if wrong else 'no pin'}. Fix: make the lock anew")
+    return problems
+
+
 def check_folder(folder: Path) -> list[str]:
     """All checks on a project: its pyproject.toml, its packages, its requirements*.txt."""
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -140,6 +172,8 @@ def check_folder(folder: Path) -> list[str]:
     sources = {str(path.relative_to(folder)): path.read_text(encoding="utf-8")
                for package in packages for path in sorted(package.rglob("*.py"))}
     problems += check_agreement(texts)
+    if (folder / LOCK).is_file():
+        problems += check_lock((folder / LOCK).read_text(encoding="utf-8"), _locked_groups(project), LOCK)
     return problems + check_imports(sources, declared, own=[package.name for package in packages])
 
 

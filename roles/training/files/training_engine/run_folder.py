@@ -159,6 +159,10 @@ class RunFolder:
         if self._status is not None:
             self._status.end(code, reason, step)
 
+    def give_up(self) -> None:
+        """The run ends badly: a save that waits for other ranks waits no longer."""
+        self.manager.give_up()
+
     def close(self) -> None:
         """Finish what runs in the background and let the lock go. Errors of the writer come out of wait(), not of here."""
         try:

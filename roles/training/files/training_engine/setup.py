@@ -40,11 +40,29 @@ def make_optimizer(model: nn.Module, config: OptimSection) -> torch.optim.Optimi
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
+def shard_model(model: nn.Module, config: OptimSection, peers: Peers, device: torch.device) -> nn.Module:
+    """With parallel=fsdp and several ranks: the same module with its parameters spread over them, unit by unit.
+
+    The entries of every ModuleList (the blocks) are units that are gathered one after the other; what is left is the last unit.
+    """
+    if config.parallel != "fsdp" or peers.world == 1:
+        return model
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (peers.world,))
+    for holder in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
+        for unit in holder:
+            fully_shard(unit, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
 def wrap_model(model: nn.Module, config: OptimSection, peers: Peers, device: torch.device) -> nn.Module:
     """The model compiled and shared between ranks, as far as that is asked for."""
     if config.compile_mode:
         model = torch.compile(model, mode=config.compile_mode)  # type: ignore[assignment]  # a callable module
-    if peers.world == 1:
+    if peers.world == 1 or config.parallel == "fsdp":
         return model
     # The order in which gradients are summed must be the same before and after a resume. One bucket is not enough for more than two
     # ranks: after the first backward pass it is laid out anew, in the order in which gradients came, and with the layout changes which

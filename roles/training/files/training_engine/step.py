@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ import torch
 from torch import nn
 
 from . import rng
-from .checkpoint.manager import unwrap
+from .attention_guard import AttentionGuard
+from .checkpoint.manager import is_sharded_model, unwrap
 from .config import TrainingConfig
 from .data.collate import Batch
 from .data.loader import Window
@@ -27,6 +29,7 @@ from .health import GradientMonitor, layer_norms, scale_gradients, total_norm
 from .loss import LossStrategy
 from .output import Adapter, adapter_for
 from .peers import Peers
+from .tree import is_sharded
 
 UPDATED, EMPTY, UNHEALTHY, RESCALED = "updated", "empty", "unhealthy", "rescaled"
 PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -58,6 +61,11 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
     return [dict(zip(batch, row, strict=True)) for row in zip(*(torch.split(tensor, size) for tensor in batch.values()), strict=True)]
 
 
+def local_parts(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What this rank holds of sharded tensors."""
+    return [tensor.to_local() if is_sharded(tensor) else tensor for tensor in tensors]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on a device or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
@@ -76,7 +84,10 @@ class TrainStep:
         named = [(name, parameter) for name, parameter in inner.named_parameters() if parameter.requires_grad]
         self._names, self._parameters = [name for name, dummy in named], [parameter for dummy, parameter in named]
         self._inputs = input_names(inner)
+        self.sharded = is_sharded_model(inner)
         self._adapter: Adapter | None = None
+        self.attention = AttentionGuard(on_event)
+        self._unchecked = config.optim.attention_check
         dtype = PRECISION.get(config.optim.precision)
         self._autocast: Callable[[], Any] = (lambda: torch.autocast(device.type, dtype)) if dtype else contextlib.nullcontext
         self.scaler = torch.amp.GradScaler(device.type) if dtype is torch.float16 else None
@@ -95,13 +106,26 @@ class TrainStep:
         rate = self._rate(step)
         if weight == 0.0:
             return Outcome(EMPTY, 0.0, 0.0, 0.0, rate)
+        if self._unchecked:
+            self._check_attention(window)
         total = self._accumulate_in_memory(window, weight)
         kind, loss, norm = self._update(total, rate)
-        if self.peers.world > 1:
+        if self.peers.world > 1 and not self.sharded:
             loss, = self.peers.sum([loss])
         if kind == UNHEALTHY:
             self._event("unhealthy", window=window.shape.index, epoch=window.shape.epoch, loss=loss / weight, grad_norm=norm)
         return Outcome(kind, loss / weight, weight, norm, rate)
+
+    def _check_attention(self, window: Window) -> None:
+        """Once, before the first update of a process. What the forward pass draws does not matter: every window is seeded anew."""
+        self._unchecked = False
+        batch = {name: tensor.to(self.device) for name, tensor in window.batches[0].items()}
+        inner = unwrap(self.model)
+        mode = inner.training
+        inner.eval()  # running statistics of a norm must not see the batch twice
+        with self._autocast():
+            self.attention.check(inner, lambda: inner(**self._inputs(batch)))
+        inner.train(mode)
 
     def _accumulate_in_memory(self, window: Window, weight: float) -> torch.Tensor:
         """Accumulate; when memory runs out, start the window again with micro-batches half as large. The sums, and so the gradient, are the
@@ -131,7 +155,13 @@ class TrainStep:
 
     def _accumulate(self, window: Window, weight: float) -> torch.Tensor:
         self._drop_gradients()
-        factor = self.peers.world / weight  # DistributedDataParallel averages over the ranks; the mean is over all of them
+        if self.attention.restricted:
+            with self.attention.context():
+                return self._accumulate_all(window, weight)
+        return self._accumulate_all(window, weight)
+
+    def _accumulate_all(self, window: Window, weight: float) -> torch.Tensor:
+        factor = self.peers.world / weight  # DDP and FSDP average over the ranks; the mean is over all of them
         totals = []
         pieces = [(piece, blank) for batch, blank in zip(window.batches, window.blank, strict=True)
                   for piece in (split_batch(batch, self.split) if self.split > 1 else [batch])]
@@ -146,6 +176,8 @@ class TrainStep:
 
     def _without_sync(self, inner: bool) -> Any:
         """Only the last backward pass of a window sends gradients to the other ranks."""
+        if self.sharded:
+            self.model.set_requires_gradient_sync(not inner)  # type: ignore[operator]  # a method of FSDPModule
         return self.model.no_sync() if inner and isinstance(self.model, nn.parallel.DistributedDataParallel) else contextlib.nullcontext()
 
     def _forward_backward(self, batch: Batch, factor: float, blank: bool) -> torch.Tensor:
@@ -172,7 +204,7 @@ class TrainStep:
             raise NoRetryError("no parameter has a gradient after the backward pass; the logits do not depend on the trainable parameters")
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
-        loss, *norms = layer_norms(gradients, total)
+        loss, *norms = self._norms(gradients, total)
         norm = total_norm(norms)
         if self.scaler and norm - norm != 0.0 and self.scaler.get_scale() > 1.0:
             self.scaler.update(self.scaler.get_scale() * 0.5)
@@ -180,7 +212,7 @@ class TrainStep:
         if not self.monitor.observe(norms, norm, self._named(gradients)):
             return UNHEALTHY, loss, norm
         if self._clip and norm > self._clip:
-            scale_gradients(gradients, self._clip / (norm + 1e-6))
+            scale_gradients(local_parts(gradients) if self.sharded else gradients, self._clip / (norm + 1e-6))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if self.scaler:
@@ -189,6 +221,14 @@ class TrainStep:
         else:
             self.optimizer.step()
         return UPDATED, loss, norm
+
+    def _norms(self, gradients: list[torch.Tensor], total: torch.Tensor) -> list[float]:
+        """The summed loss and the norm of each gradient; over all ranks where each of them holds a part of every gradient."""
+        if not self.sharded:
+            return layer_norms(gradients, total)
+        loss, *norms = layer_norms(local_parts(gradients), total)
+        loss, *squares = self.peers.sum([loss, *(norm * norm for norm in norms)])
+        return [loss, *(math.sqrt(square) if square >= 0 else square for square in squares)]
 
     def _named(self, gradients: list[torch.Tensor]) -> list[str]:
         if len(gradients) == len(self._names):

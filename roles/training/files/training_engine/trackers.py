@@ -8,17 +8,24 @@ metrics.jsonl is the record of a run; a tracker gets a copy. When its queue is f
 
 from __future__ import annotations
 
+import itertools
+import math
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
+
+from .checkpoint.manager import unwrap
 from .errors import UsageError
 from .hooks import Hook
 from .registry import Registry
 from .state import TrainState
 from .step import UPDATED, Outcome
+from .tree import is_sharded
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -36,8 +43,37 @@ class Tracker(Protocol):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Take in numbers of one step."""
 
+    def histogram(self, step: int, name: str, histogram: Histogram) -> None:
+        """Take in a distribution of one step."""
+
     def finish(self) -> None:
         """Write what is buffered."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many values lie between each two neighbouring edges (one edge more than counts)."""
+
+    counts: tuple[float, ...]
+    edges: tuple[float, ...]
+
+    def quantile(self, share: float) -> float:
+        """The edge below which about this share of the values lies."""
+        wanted, seen = share * sum(self.counts), 0.0
+        for count, edge in zip(self.counts, self.edges[1:], strict=True):
+            seen += count
+            if seen >= wanted:
+                return edge
+        return self.edges[-1]
+
+
+def histogram_of(values: torch.Tensor, bins: int = 32) -> Histogram:
+    """The histogram of a tensor between its smallest and largest value."""
+    flat = values.detach().float().flatten()
+    low, high = (float(edge) for edge in flat.aminmax()) if flat.numel() else (0.0, 0.0)
+    high = high if high > low else low + 1e-12 + abs(low) * 1e-6
+    counts = torch.histc(flat, bins, low, high) if math.isfinite(high - low) else torch.zeros(bins)
+    return Histogram(tuple(counts.tolist()), tuple(low + (high - low) * edge / bins for edge in range(bins + 1)))
 
 
 trackers: Registry[Callable[[], Tracker]] = Registry("tracker")
@@ -63,6 +99,13 @@ class TensorBoardTracker:
         """See Tracker."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
+
+    def histogram(self, step: int, name: str, histogram: Histogram) -> None:
+        """See Tracker."""
+        middles = [(low + high) / 2 for low, high in itertools.pairwise(histogram.edges)]
+        sums = [sum(count * middle**power for count, middle in zip(histogram.counts, middles, strict=True)) for power in (1, 2)]
+        self._writer.add_histogram_raw(name, histogram.edges[0], histogram.edges[-1], int(sum(histogram.counts)), sums[0], sums[1],
+                                       list(histogram.edges[1:]), list(histogram.counts), step)
 
     def finish(self) -> None:
         """See Tracker."""
@@ -101,6 +144,10 @@ class MLflowTracker:
 
         self._client.log_batch(self._run, metrics=[Metric(name, value, step, step) for name, value in values.items()])
 
+    def histogram(self, step: int, name: str, histogram: Histogram) -> None:
+        """See Tracker. MLflow knows no histograms: three quantiles stand for one."""
+        self.log(step, {f"{name}.p{round(100 * share):02d}": histogram.quantile(share) for share in (0.05, 0.5, 0.95)})
+
     def finish(self) -> None:
         """See Tracker."""
         self._client.set_terminated(self._run)
@@ -129,6 +176,10 @@ class WandbTracker:
         """See Tracker."""
         self._run.log(dict(values), step=step)
 
+    def histogram(self, step: int, name: str, histogram: Histogram) -> None:
+        """See Tracker."""
+        self._run.log({name: self._wandb.Histogram(np_histogram=(list(histogram.counts), list(histogram.edges)))}, step=step)
+
     def finish(self) -> None:
         """See Tracker."""
         self._run.finish()
@@ -143,7 +194,7 @@ class Tracking(Hook):
 
     def __init__(self, names: Sequence[str], *, capacity: int = QUEUE) -> None:
         self._trackers = {name: trackers.get(name)() for name in names}
-        self._lines: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(capacity)
+        self._lines: queue.Queue[Callable[[Tracker], None] | None] = queue.Queue(capacity)
         self._thread: threading.Thread | None = None
         self._event: Callable[..., None] = _silent
         self.dropped = 0
@@ -160,10 +211,27 @@ class Tracking(Hook):
         """See Hook."""
         if outcome.kind == UPDATED and state.step % trainer.config.run.log_every == 0:
             self._put(state.step, {"loss": outcome.loss, "lr": outcome.learning_rate, "grad_norm": outcome.grad_norm})
+        every = trainer.config.health.histogram_every
+        if every and outcome.kind == UPDATED and state.step % every == 0 and self._thread is not None:
+            self._put_gradients(trainer, state.step)
+
+    def _put_gradients(self, trainer: Trainer, step: int) -> None:
+        """The gradients of the update just made, as it used them (after clipping); of a sharded model this rank's part."""
+        for name, parameter in unwrap(trainer.model).named_parameters():
+            if parameter.grad is not None:
+                grad = parameter.grad
+                self._put_histogram(step, f"gradients/{name}", histogram_of(grad.to_local() if is_sharded(grad) else grad))
+
+    def _put_histogram(self, step: int, name: str, found: Histogram) -> None:
+        self._queue(lambda tracker: tracker.histogram(step, name, found))
 
     def on_validation_end(self, trainer: Trainer, state: TrainState, metrics: Mapping[str, float]) -> None:
         """See Hook."""
         self._put(state.step, dict(metrics))
+        counts = trainer.evaluator.confidence
+        if sum(counts):
+            self._put_histogram(state.step, "val_confidence_histogram",
+                                Histogram(tuple(counts), tuple(edge / len(counts) for edge in range(len(counts) + 1))))
 
     def on_train_end(self, trainer: Trainer) -> None:
         """See Hook: wait for what is queued, but not for long."""
@@ -180,18 +248,20 @@ class Tracking(Hook):
             self._event("tracker_failed", reason=f"not finished {PATIENCE:g} s after the end of the run; given up")
 
     def _put(self, step: int, values: dict[str, float]) -> None:
+        self._queue(lambda tracker: tracker.log(step, values))
+
+    def _queue(self, line: Callable[[Tracker], None]) -> None:
         if self._thread is None:
             return
         try:
-            self._lines.put_nowait((step, values))
+            self._lines.put_nowait(line)
         except queue.Full:
             self.dropped += 1
 
     def _work(self, run_id: str, folder: Path, config: Mapping[str, Any]) -> None:
         self._each(lambda tracker: tracker.start(run_id, folder, config))
         while (line := self._lines.get()) is not None:
-            step, values = line
-            self._each(lambda tracker, step=step, values=values: tracker.log(step, values))  # type: ignore[misc]  # bound now
+            self._each(line)
         self._each(lambda tracker: tracker.finish())
 
     def _each(self, call: Callable[[Tracker], None]) -> None:

@@ -18,13 +18,14 @@ from torch import nn
 
 from . import rng
 from .checkpoint import layout
-from .checkpoint.manager import load_model, unwrap
+from .checkpoint.manager import load_model, materialise, unwrap
 from .checkpoint.store import Checkpoint
 from .config import TrainingConfig
 from .data.loader import DataModule, Window
 from .data.plan import WindowPlan
-from .errors import DataError, NoRetryError
-from .evaluation import evaluate
+from .drift_watch import DriftWatch
+from .errors import DataError, NoRetryError, UsageError
+from .evaluation import Evaluator
 from .exitcodes import ExitCode
 from .health import GradientMonitor
 from .hooks import Hook
@@ -34,10 +35,11 @@ from .metrics import MetricsEngine
 from .peers import Peers, Place
 from .run_folder import RunFolder
 from .schedule import schedule
-from .setup import make_optimizer, pick_device, wrap_model
+from .setup import make_optimizer, pick_device, shard_model, wrap_model
 from .state import Stateful, TrainState
 from .step import UPDATED, Outcome, TrainStep
 from .stopping import Deadline, StopFlag
+from .torchmetrics_bridge import make_extra
 from .tree import flatten, serialize
 
 GC_EVERY = 100  # steps between collections; automatic ones would hit the ranks at different times
@@ -76,6 +78,7 @@ class Trainer:
         self.state = TrainState(horizon=config.optim.schedule_steps or config.run.max_steps)
         self.metrics = MetricsEngine(self.folder.event)
         self._names = metric_names
+        self._extra = make_extra(config.evaluation.extra_metrics)
         self._stateful = dict(stateful or {})
         self._model, self._optimizer = model, optimizer
         self._last_eval: dict[str, float] = {}
@@ -92,6 +95,9 @@ class Trainer:
                 self._check_resumable(checkpoint)
             self._build(checkpoint)
             return self._finished_before(checkpoint) or self._train()
+        except BaseException:
+            self.folder.give_up()
+            raise
         finally:
             self._call("on_train_end")
             self.folder.close()
@@ -100,12 +106,13 @@ class Trainer:
         config, threads = self.config, self.config.optim.threads
         recorded = checkpoint.manifest["num_threads"] if checkpoint else 0
         torch.set_num_threads(threads or recorded or torch.get_num_threads())
-        if checkpoint is None:
-            self._model.to(self.device)
-        else:
-            load_model(self._model.to(self.device), checkpoint)
-            self.state = TrainState.from_dict(checkpoint.state()["train"])
         check_trainable(self._model)
+        if self._optimizer is not None and config.optim.parallel == "fsdp":
+            raise UsageError("an optimizer of one's own holds the whole parameters, which parallel 'fsdp' replaces; leave it to the engine")
+        shard_model(self._model.to(self.device), config.optim, self.peers, self.device)
+        if checkpoint is not None:
+            load_model(self._model, checkpoint)
+            self.state = TrainState.from_dict(checkpoint.state()["train"])
         self.optimizer = self._optimizer or make_optimizer(self._model, config.optim)
         self.monitor = GradientMonitor(config.health.vanishing_threshold, config.health.explosion_threshold,
                                        config.health.max_consecutive_failures, check_interval=config.health.health_every,
@@ -114,6 +121,8 @@ class Trainer:
         self.model = wrap_model(self._model, config.optim, self.peers, self.device)
         self.step = TrainStep(self.model, self.optimizer, self.loss, config, rate=schedule(config.optim, self.state.horizon),
                               monitor=self.monitor, peers=self.peers, device=self.device, on_event=self.folder.event)
+        self.evaluator = Evaluator(self.model, self.loss, self.device, self.peers, config.optim.precision,
+                                   self.data.val_dataloader(limit=1))
         self.plan = WindowPlan(self.data.train_size, batch_size=config.data.batch_size,
                                accumulation=config.optim.gradient_accumulation_steps, world=self.peers.world, rank=self.peers.rank,
                                seed=config.run.seed, shuffle=config.data.shuffle, drop_last=config.data.drop_last)
@@ -169,6 +178,8 @@ class Trainer:
         every = config.evaluation.eval_every
         if every and state.step % every == 0:
             self._evaluate()
+        if config.evaluation.drift_every and state.step % config.evaluation.drift_every == 0:
+            self._compare()
         if config.checkpoint.checkpoint_every and state.step % config.checkpoint.checkpoint_every == 0:
             # The last window of an epoch is not over before the epoch's sums are closed; _epoch_end saves for it.
             self._save_due = window.shape.last_of_epoch
@@ -190,8 +201,8 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         evaluation, state = self.config.evaluation, self.state
         batches = self.data.val_dataloader(limit=evaluation.eval_batches, rank=self.peers.rank, world=self.peers.world)
-        values = evaluate(self.model, batches, self.loss, device=self.device, peers=self.peers, names=self._names,
-                          precision=self.config.optim.precision)
+        with self.step.attention.context():
+            values = self.evaluator.evaluate(batches, self._names, self._extra)
         self._last_eval = values if not math.isnan(values["val_loss"]) else {}
         state.eval_step = state.step
         if self._last_eval:
@@ -200,6 +211,16 @@ class Trainer:
             self._judge(values)
             self._call("on_validation_end", state, values)
         return self._last_eval
+
+    def _compare(self) -> None:
+        """Training against validation samples; what is found goes into the log, what drifted becomes an event."""
+        section, place = self.config.evaluation, {"rank": self.peers.rank, "world": self.peers.world}
+        sides = (self.data.sample_dataloader(limit=section.drift_batches, seed=rng.mix(self.config.run.seed, self.state.step), **place),
+                 self.data.val_dataloader(limit=section.drift_batches, **place))
+        with self.step.attention.context():
+            found = DriftWatch(section, self.folder.event, self.peers).compare(self.evaluator, *sides, self.state.step)
+        self.folder.log({"step": self.state.step, **found})
+        self._call("on_drift", self.state, found)
 
     def _judge(self, values: Mapping[str, float]) -> None:
         """Keep the best monitored value, and count the evaluations since."""
@@ -230,18 +251,22 @@ class Trainer:
         if self.peers.first:
             self.state.log_bytes = self.folder.log_bytes()
         ranks = self.peers.gather(b"".join(bytes(part) for part in serialize(flatten({"rng": rng.capture()}))))
-        if not self.peers.first:
+        if not self.peers.first and not self.step.sharded:
             return
-        model = unwrap(self.model).state_dict()
-        optim = {"optimizer": self.optimizer.state_dict(), "scaler": self.step.scaler.state_dict() if self.step.scaler else None,
-                 "monitor": self.monitor.state_dict(), "stateful": {name: item.state_dict() for name, item in self._stateful.items()}}
         state = {"train": self.state.to_dict(), "plan": self.plan.state_dict(), "metrics": self.metrics.state_dict(),
                  "split": self.step.split, "data": self.data.fingerprint()}
         facts = {"epoch": self.state.window // self.plan.windows_per_epoch, "metrics": self._current_metrics(),
                  "world_size": self.peers.world, "run_id": self.folder.run_id, "config_sha256": self.config.fingerprint(),
                  "trajectory": self.config.trajectory()}
-        stall = self.folder.save(self.state.step, {layout.MODEL: model, layout.OPTIM: optim}, ranks, state, facts, blocking=blocking)
+        parts = {layout.MODEL: unwrap(self.model).state_dict(), layout.OPTIM: self._optim_state()}
+        stall = self.folder.save(self.state.step, parts, ranks, state, facts, blocking=blocking)
+        if blocking and self.step.sharded:
+            self.peers.barrier()
         self.deadline.saw_save(stall if blocking else 2 * stall)
+
+    def _optim_state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.step.scaler.state_dict() if self.step.scaler else None,
+                "monitor": self.monitor.state_dict(), "stateful": {name: item.state_dict() for name, item in self._stateful.items()}}
 
     def _current_metrics(self) -> dict[str, float]:
         """The evaluation of this very step: an older one must not rank a newer checkpoint."""
@@ -261,7 +286,11 @@ class Trainer:
             raise DataError(f"the data is not that of {checkpoint.path} (its hash differs); restore it, or start a new run folder")
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        state, optim = checkpoint.state(), checkpoint.optim()
+        into = None
+        if self.step.sharded:
+            materialise(self.optimizer)
+            into = flatten(self._optim_state()).tensors
+        state, optim = checkpoint.state(), checkpoint.optim(into)
         self.plan.check(state["plan"])
         self.optimizer.load_state_dict(optim["optimizer"])
         if self.step.scaler:

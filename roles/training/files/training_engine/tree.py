@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from safetensors import safe_open
 
 from .durable import Buffer
 from .errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
           torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
@@ -37,6 +40,11 @@ class Flat:
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+def is_sharded(tensor: torch.Tensor) -> TypeGuard[DTensor]:
+    """Whether a tensor is spread over ranks. Told by its name: the class is imported by those who make such tensors only."""
+    return type(tensor).__name__ == "DTensor"
 
 
 def flatten(value: Any) -> Flat:
@@ -85,8 +93,9 @@ def _pack_container(value: Any, path: str, tensors: dict[str, torch.Tensor], see
 def _add_tensor(tensor: torch.Tensor, path: str, tensors: dict[str, torch.Tensor], seen: dict[tuple[Any, ...], str]) -> str:
     if tensor.dtype not in DTYPES:
         raise CheckpointError(f"the tensor {path!r} has the type {tensor.dtype}, which the format does not hold")
-    identity = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-    if tensor.numel() and identity in seen:
+    own = tensor.to_local() if is_sharded(tensor) else tensor
+    identity = (own.untyped_storage().data_ptr(), own.storage_offset(), tuple(tensor.shape), own.stride(), tensor.dtype)
+    if own.numel() and identity in seen:
         return seen[identity]
     name = path
     while name in tensors or name == "__metadata__":
@@ -135,13 +144,17 @@ def serialize(flat: Flat, extra: Mapping[str, str] | None = None) -> Iterator[Bu
             yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def load(path: Path) -> Any:
-    """Read a file written with `serialize`. Raises CheckpointError naming the file when it cannot be read."""
+def load(path: Path, elsewhere: Mapping[str, torch.Tensor] | None = None) -> Any:
+    """Read a file written with `serialize`; tensors that are not in it come from `elsewhere`.
+
+    Raises CheckpointError naming the file when it cannot be read.
+    """
     try:
         with safe_open(path, framework="pt") as archive:
             skeleton = (archive.metadata() or {})["skeleton"]
             # Copies: what the library returns may be a mapping of the file, with another alignment than torch's own memory, and the
             # last bit of a matrix product can depend on the alignment.
-            return unflatten(skeleton, {name: archive.get_tensor(name).clone() for name in archive.keys()})  # noqa: SIM118  # not a dict
+            tensors = {name: archive.get_tensor(name).clone() for name in archive.keys()}  # noqa: SIM118  # not a dict
+            return unflatten(skeleton, {**(elsewhere or {}), **tensors})
     except Exception as error:  # the library raises its own type, OSError, KeyError and ValueError, all of which mean the same here
         raise CheckpointError(f"{path} is not a state file of the engine, or is damaged: {type(error).__name__}: {error}") from error

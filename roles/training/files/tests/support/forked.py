@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -97,6 +98,21 @@ def start_training(config: TrainingConfig, *, kill_window: int | None = None, ki
         return int(make_trainer(config, hooks=hooks, place=place).train().exit_code)
 
     return start_child(work)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def train_ranks(config: TrainingConfig, world: int, **last: int) -> list[int]:
+    """Train with several gloo ranks; their exit codes. `last` (kill_window, kill_operation) is for the last of them."""
+    port = free_port()
+    children = [start_training(config, place=Place(rank, world, rank), port=port, **(last if rank == world - 1 else {}))
+                for rank in range(world)]
+    return [wait_child(child) for child in children]
 
 
 def count_operations(config: TrainingConfig) -> int:

@@ -4,6 +4,7 @@
 """The layout of a checkpoint, as pure functions: names, the manifest, and which checkpoints a retention rule gives up.
 
     step-00000420/  model.safetensors  optim.safetensors  rank0.safetensors ...  state.json  manifest.json
+                    shards.json  shard0.safetensors ...   (only where tensors are sharded over ranks)
 
 The manifest is written last and holds the sha256 of every file; its presence with matching hashes is the definition of "whole".
 """
@@ -23,6 +24,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 SEAL = "sha256_of_the_rest"
 MODEL, OPTIM, STATE = "model.safetensors", "optim.safetensors", "state.json"
+SHARDS = "shards.json"
 LATEST = "LATEST"
 TEMPORARY, BAD, DELETED, RETIRED = ".tmp-", ".bad-", ".del-", ".old-"
 _NAME = re.compile(r"step-(\d{8,})")
@@ -42,6 +44,11 @@ def step_of(name: str) -> int | None:
 def rank_file(rank: int) -> str:
     """The file with what belongs to one rank alone."""
     return f"rank{rank}.safetensors"
+
+
+def shard_file(rank: int) -> str:
+    """The file with one rank's chunks of sharded tensors."""
+    return f"shard{rank}.safetensors"
 
 
 def is_plain_name(name: str) -> bool:

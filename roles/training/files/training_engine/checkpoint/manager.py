@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +25,8 @@ from torch import nn
 from .. import __version__, rng
 from ..durable import Buffer
 from ..errors import CheckpointError, DataError, SaveError, UsageError
-from ..tree import Flat, flatten, serialize
-from . import layout
+from ..tree import Flat, flatten, is_sharded, serialize
+from . import layout, shards
 from .mirror import open_mirror
 from .store import Checkpoint, CheckpointStore
 from .writer import BackgroundTask, Staging
@@ -65,6 +69,7 @@ class CheckpointManager:
         self._store = CheckpointStore(self.checkpoint_dir, self._event)
         self._mirror = open_mirror(mirror) if mirror else None
         self._staging, self._task = Staging(), BackgroundTask()
+        self._given_up = threading.Event()
 
     # -- saving
 
@@ -88,19 +93,33 @@ class CheckpointManager:
 
         Returns the seconds that training was held up. With blocking=False the values are copied and written by a thread; its errors
         are raised by the next call or by `wait`.
+
+        Where a value holds sharded tensors (DTensor), all ranks call this together: each writes its shard, rank 0 the rest.
         """
         begin = time.perf_counter()
         self.wait()
-        flats = {name: flatten(value) for name, value in parts.items()}
-        text = json.dumps(state, indent=1, sort_keys=True, allow_nan=False).encode()
+        flats, sharded = shards.split({name: flatten(value) for name, value in parts.items()})
+        texts: dict[str, Any] = {layout.STATE: state}
+        shared = None
+        if sharded:
+            shared = shards.plan_save(sharded, self._given_up)
+            flats = {**(flats if shared.rank == 0 else {}), layout.shard_file(shared.rank): Flat(shared.chunks, "null")}
+            texts[layout.SHARDS] = shared.index
+        files: dict[str, list[Buffer]] = {name: [json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode()]
+                                          for name, value in texts.items()}
         everything = {**_environment(), **facts}
         if blocking:
-            self._write(step, flats, text, everything, begin)
-            self._check_written(step)
+            self._write(step, flats, files, everything, begin, shared)
+            if shared is None or shared.rank == 0:
+                self._check_written(step)
         else:
             copies = self._staging.copy(flats)
-            self._task.start(lambda: self._write(step, copies, text, everything, begin))
+            self._task.start(lambda: self._write(step, copies, files, everything, begin, shared))
         return time.perf_counter() - begin
+
+    def give_up(self) -> None:
+        """Another rank is gone: no longer wait for its shard. The save in hand fails."""
+        self._given_up.set()
 
     def wait(self) -> None:
         """Wait for a save in the background. Raises SaveError when it failed."""
@@ -109,11 +128,14 @@ class CheckpointManager:
         except OSError as error:
             raise SaveError(f"the checkpoint could not be written to {self.checkpoint_dir}: {error}") from error
 
-    def _write(self, step: int, flats: Mapping[str, Flat], state: bytes, facts: Mapping[str, Any], begin: float) -> None:
+    def _write(self, step: int, flats: Mapping[str, Flat], texts: Mapping[str, list[Buffer]], facts: Mapping[str, Any], begin: float,
+               shared: shards.SharedSave | None) -> None:
         files: dict[str, Any] = {name: serialize(flat) for name, flat in flats.items()}
-        parts: list[Buffer] = [state]
         try:
-            path = self._store.write(step, {**files, layout.STATE: parts}, facts)
+            if shared is not None and shared.rank:
+                self._store.add(step, files, shared)
+                return
+            path = self._store.write(step, {**files, **texts}, facts, shared)
         except OSError as error:
             raise SaveError(f"the checkpoint of step {step} could not be written to {self.checkpoint_dir}: {error}") from error
         if self._on_saved:
@@ -226,7 +248,11 @@ class CheckpointManager:
                 scheduler: Any = None) -> dict[str, Any]:
         """Put a checkpoint made by `save` back; returns its custom state. Raises CheckpointError where it does not fit the model."""
         load_model(model, checkpoint)
-        optim = checkpoint.optim()
+        live = None
+        if optimizer is not None and is_sharded_model(model):
+            materialise(optimizer)
+            live = flatten({"optimizer": optimizer.state_dict()}).tensors
+        optim = checkpoint.optim(live)
         for target, name in ((optimizer, "optimizer"), (scheduler, "scheduler")):
             if target is not None:
                 if optim[name] is None:
@@ -237,16 +263,50 @@ class CheckpointManager:
         return dict(custom)
 
 
+def is_sharded_model(model: nn.Module) -> bool:
+    """Whether parameters of a model are spread over ranks."""
+    return any(is_sharded(parameter) for parameter in unwrap(model).parameters())
+
+
+def materialise(optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimizer its state before its first update (by one with rate and gradients 0), so that shards can be read into it."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+
+
 def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Load the weights strictly. Raises CheckpointError with the names that do not fit."""
+    """Load the weights strictly; all ranks together where the model is sharded. Raises CheckpointError with the names that do not fit."""
+    inner = unwrap(model)
+    if is_sharded_model(inner) and not checkpoint.sharded:
+        raise CheckpointError(f"{checkpoint.path} is not sharded: load it before the model is spread over ranks")
     try:
-        unwrap(model).load_state_dict(checkpoint.model())
+        inner.load_state_dict(checkpoint.model(flatten(inner.state_dict()).tensors if is_sharded_model(inner) else None))
     except RuntimeError as error:
         raise CheckpointError(f"{checkpoint.path} does not fit the model: {error}") from error
 
 
+@cache
+def git_commit() -> str | None:
+    """The commit of the code that trains: TRAINING_GIT_COMMIT (for images, which hold no repository), else that of the working folder."""
+    named = os.environ.get("TRAINING_GIT_COMMIT", "").strip().lower()
+    if not named:
+        try:
+            named = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return named if re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", named) else None
+
+
 def _environment() -> dict[str, Any]:
     """The facts of the process that decide whether a resume can be exact. An allow-list: no environment, no arguments."""
-    return {"timestamp": round(time.time(), 3), "num_threads": torch.get_num_threads(),
+    return {"timestamp": round(time.time(), 3), "num_threads": torch.get_num_threads(), "git_commit": git_commit(),
             "versions": {"engine": __version__, "torch": str(torch.__version__), "numpy": np.__version__,
                          "python": platform.python_version()}, "machine": platform.machine()}

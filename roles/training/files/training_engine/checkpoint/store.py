@@ -19,7 +19,7 @@ from typing import Any
 from .. import tree
 from ..durable import Buffer, fsync_folder, read_json, rename, replace_text, sha256_file, write_file
 from ..errors import CheckpointError
-from . import layout
+from . import layout, shards
 
 Event = Callable[..., None]
 Files = Mapping[str, Iterable[Buffer]]
@@ -37,13 +37,18 @@ class Checkpoint:
         """The folder."""
         return self.metadata.path
 
-    def model(self) -> dict[str, Any]:
-        """The model's state dict."""
-        return self._mapping(layout.MODEL)
+    @property
+    def sharded(self) -> bool:
+        """Whether tensors of it are spread over files of several ranks."""
+        return layout.SHARDS in self.manifest["files"]
 
-    def optim(self) -> dict[str, Any]:
-        """State of optimizer, scheduler and scaler."""
-        return self._mapping(layout.OPTIM)
+    def model(self, into: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The model's state dict. Shards are read into the sharded tensors of `into` (by name, all ranks together), else put together."""
+        return self._mapping(layout.MODEL, into)
+
+    def optim(self, into: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """State of optimizer, scheduler and scaler; `into` as for `model`."""
+        return self._mapping(layout.OPTIM, into)
 
     def rank(self, rank: int) -> dict[str, Any]:
         """What belongs to one rank: its random generators. Raises CheckpointError when the checkpoint has no such rank."""
@@ -56,11 +61,28 @@ class Checkpoint:
             raise CheckpointError(f"{self.path / layout.STATE} is not a JSON object")
         return value
 
-    def _mapping(self, name: str) -> dict[str, Any]:
-        value = tree.load(self.path / name)
+    def _mapping(self, name: str, into: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        value = tree.load(self.path / name, self._shards(name, into) if self.sharded else None)
         if not isinstance(value, dict):
             raise CheckpointError(f"{self.path / name} does not hold a dict")
         return value
+
+
+    def _shards(self, file: str, into: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The sharded tensors of a file, by their name in it."""
+        index = {name: facts for name, facts in shards.read_index(self.path).items() if name.startswith(f"{file}:")}
+        names = {name: name.removeprefix(f"{file}:") for name in index}
+        if not index:
+            return {}
+        if into is None:
+            targets = {name: shards.empty_like(facts) for name, facts in index.items()}
+        else:
+            mine = {name for name, tensor in into.items() if tree.is_sharded(tensor)}
+            if odd := sorted(mine ^ set(names.values())):
+                raise CheckpointError(f"{self.path} does not fit: {', '.join(odd[:5])} is sharded here or there, and not on the other side")
+            targets = {name: into[short] for name, short in names.items()}
+        shards.read_into(self.path, targets)
+        return {names[name]: tensor for name, tensor in targets.items()}
 
 
 class CheckpointStore:
@@ -83,17 +105,17 @@ class CheckpointStore:
             target = self.folder / entry.name.removeprefix(layout.RETIRED).split(".")[0]
             shutil.rmtree(entry) if target.exists() else os.rename(entry, target)
 
-    def write(self, step: int, files: Files, facts: Mapping[str, Any]) -> Path:
-        """Write the files and their manifest, fsync all, rename. Returns the folder.
+    def write(self, step: int, files: Files, facts: Mapping[str, Any], shared: shards.SharedSave | None = None) -> Path:
+        """Write the files and their manifest, fsync all, rename. Returns the folder. With `shared` the other ranks add theirs by `add`.
 
         Whatever happens on the way (a kill, a full disk), the older checkpoints stay as they are.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / layout.folder_name(step)
-        temporary = self.folder / f"{layout.TEMPORARY}{step:08d}.{uuid.uuid4().hex[:8]}"
-        temporary.mkdir()
+        temporary = self._temporary(step, shared)
         try:
             written = {name: write_file(temporary / name, parts) for name, parts in files.items()}
+            if shared is not None:
+                written.update(shared.collect(temporary))
             manifest = {**facts, "format": layout.FORMAT, "step": step,
                         "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in written.items()}}
             write_file(temporary / layout.MANIFEST, [layout.sealed(manifest)])
@@ -105,6 +127,21 @@ class CheckpointStore:
             raise
         replace_text(self.folder / layout.LATEST, target.name + "\n")
         return target
+
+    def add(self, step: int, files: Files, shared: shards.SharedSave) -> None:
+        """On the other ranks: write one's own files into the folder of rank 0, which finishes it."""
+        temporary = self._temporary(step, shared)
+        try:
+            shared.done(temporary, {name: write_file(temporary / name, parts) for name, parts in files.items()})
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                shared.failed(temporary, error)
+            raise
+
+    def _temporary(self, step: int, shared: shards.SharedSave | None) -> Path:
+        path = self.folder / f"{layout.TEMPORARY}{step:08d}.{shared.token if shared else uuid.uuid4().hex[:8]}"
+        path.mkdir(parents=True, exist_ok=shared is not None)
+        return path
 
     @staticmethod
     def _replace(temporary: Path, target: Path) -> None:

@@ -47,6 +47,9 @@ class DataModule(Protocol):
     def val_dataloader(self, *, limit: int = 0, rank: int = 0, world: int = 1) -> Iterable[Batch]:
         """The batches of this rank for one evaluation, in a fixed order; at most `limit` over all ranks (0: all)."""
 
+    def sample_dataloader(self, *, limit: int, rank: int = 0, world: int = 1, seed: int = 0) -> Iterable[Batch]:
+        """At most `limit` batches over all ranks out of the training samples, in an order drawn from `seed`: for comparisons."""
+
     def fingerprint(self) -> str:
         """A hash that differs when the data differs."""
 
@@ -141,11 +144,18 @@ class MapDataModule:
 
     def val_dataloader(self, *, limit: int = 0, rank: int = 0, world: int = 1) -> Iterable[Batch]:
         """See DataModule. Evaluation needs no workers: it is short and must not touch any random state."""
-        source = self.data.val
+        return self._pass(self.data.val, None, limit, rank, world)
+
+    def sample_dataloader(self, *, limit: int, rank: int = 0, world: int = 1, seed: int = 0) -> Iterable[Batch]:
+        """See DataModule."""
+        return self._pass(self.data.train, seed, limit, rank, world)
+
+    def _pass(self, source: Source | None, seed: int | None, limit: int, rank: int, world: int) -> Iterable[Batch]:
+        """Batches of a source in its order, or with a seed in a random one."""
         if source is None:
             return
         fetch = _Fetcher(source, self.collator)
-        plan = WindowPlan(len(source), batch_size=self.config.batch_size, shuffle=False)
+        plan = WindowPlan(len(source), batch_size=self.config.batch_size, seed=seed or 0, shuffle=seed is not None)
         for number in range(rank, min(plan.windows_per_epoch, limit or plan.windows_per_epoch), world):
             yield fetch(0, plan.micro_batches(number)[0])
 

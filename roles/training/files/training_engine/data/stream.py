@@ -90,6 +90,10 @@ class StreamDataModule:
             if number % world == rank:
                 yield batch
 
+    def sample_dataloader(self, *, limit: int, rank: int = 0, world: int = 1, seed: int = 0) -> Iterable[Batch]:
+        """See DataModule. Raises DataError: what is read from a stream for a comparison would be lost for the training."""
+        raise DataError(f"the stream {self.name!r} cannot be sampled for a comparison; set drift_every to 0")
+
     def state_dict(self) -> dict[str, Any]:
         """The positions after the last two windows that were fetched."""
         return {"positions": dict(self._positions)}
