@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from .attention import BACKENDS, AttentionCase, BackendReport, architecture_of, check_attention
 
-MOST_ROWS = 2  # samples of a batch that are compared; shapes, types and masks are the model's own
-MOST_LENGTH = 4096  # positions: plain attention in fp64 needs their square
+MOST_ROWS, MOST_HEADS = 2, 4  # of a batch that are compared; lengths, widths, types and masks are the model's own
+MOST_LENGTH = 2048  # positions: plain attention in fp64 needs their square
 
 
 class _Watch(TorchFunctionMode):
@@ -38,8 +38,10 @@ class _Watch(TorchFunctionMode):
         if query.dim() != 4 or query.shape[-2] > MOST_LENGTH or key.shape[:-2] != query.shape[:-2]:
             return
         kind = "decoder" if is_causal else "encoder" if attn_mask is None else "masked"
-        mask = attn_mask[:MOST_ROWS].detach() if attn_mask is not None and attn_mask.dim() == 4 and len(attn_mask) > 1 else attn_mask
-        case = AttentionCase(kind=kind, batch=min(MOST_ROWS, len(query)), heads=query.shape[1], length=query.shape[2], width=query.shape[3],
+        mask = attn_mask
+        if mask is not None:  # its leading dimensions are those of query, or 1
+            mask = mask.detach()[(..., *(slice(most) for most in (MOST_ROWS, MOST_HEADS)[4 - mask.dim():]), slice(None), slice(None))]
+        case = AttentionCase(kind=kind, batch=min(MOST_ROWS, len(query)), heads=min(MOST_HEADS, query.shape[1]), length=query.shape[2], width=query.shape[3],
                              key_length=key.shape[2], given_mask=mask, scale=scale, dtype=query.dtype, device=str(query.device))
         self.cases.setdefault(f"{kind} {tuple(query.shape[1:])} {key.shape[2]} {query.dtype}", case)
 

@@ -233,6 +233,10 @@ class Tracking(Hook):
             self._put_histogram(state.step, "val_confidence_histogram",
                                 Histogram(tuple(counts), tuple(edge / len(counts) for edge in range(len(counts) + 1))))
 
+    def on_drift(self, trainer: Trainer, state: TrainState, found: Mapping[str, float]) -> None:
+        """See Hook."""
+        self._put(state.step, dict(found))
+
     def on_train_end(self, trainer: Trainer) -> None:
         """See Hook: wait for what is queued, but not for long."""
         if self._thread is None:
