@@ -42,7 +42,8 @@ class _Watch(TorchFunctionMode):
         if mask is not None:  # its leading dimensions are those of query, or 1
             mask = mask.detach()[(..., *(slice(most) for most in (MOST_ROWS, MOST_HEADS)[4 - mask.dim():]), slice(None), slice(None))]
         case = AttentionCase(kind=kind, batch=min(MOST_ROWS, len(query)), heads=min(MOST_HEADS, query.shape[1]),
-                             length=query.shape[2], width=query.shape[3], key_length=key.shape[2], given_mask=mask, scale=scale, dtype=query.dtype, device=str(query.device))
+                             length=query.shape[2], width=query.shape[3], key_length=key.shape[2],
+                             given_mask=mask, scale=scale, dtype=query.dtype, device=str(query.device))
         self.cases.setdefault(f"{kind} {tuple(query.shape[1:])} {key.shape[2]} {query.dtype}", case)
 
 
