@@ -40,7 +40,9 @@ class _Watch(TorchFunctionMode):
         kind = "decoder" if is_causal else "encoder" if attn_mask is None else "masked"
         mask = attn_mask
         if mask is not None:  # its leading dimensions are those of query, or 1
-            mask = mask.detach()[(..., *(slice(most) for most in (MOST_ROWS, MOST_HEADS)[4 - mask.dim():]), slice(None), slice(None))]
+            whole = slice(None)
+            place: tuple[Any, ...] = (..., *(slice(most) for most in (MOST_ROWS, MOST_HEADS)[4 - mask.dim():]), whole, whole)
+            mask = mask.detach()[place]
         case = AttentionCase(kind=kind, batch=min(MOST_ROWS, len(query)), heads=min(MOST_HEADS, query.shape[1]),
                              length=query.shape[2], width=query.shape[3], key_length=key.shape[2],
                              given_mask=mask, scale=scale, dtype=query.dtype, device=str(query.device))

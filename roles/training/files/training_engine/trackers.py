@@ -223,7 +223,11 @@ class Tracking(Hook):
                 self._put_histogram(step, f"gradients/{name}", histogram_of(grad.to_local() if is_sharded(grad) else grad))
 
     def _put_histogram(self, step: int, name: str, found: Histogram) -> None:
-        self._queue(lambda tracker: tracker.histogram(step, name, found))
+        def tell(tracker: Tracker) -> None:
+            if hasattr(tracker, "histogram"):  # a tracker of one's own may do without
+                tracker.histogram(step, name, found)
+
+        self._queue(tell)
 
     def on_validation_end(self, trainer: Trainer, state: TrainState, metrics: Mapping[str, float]) -> None:
         """See Hook."""
