@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from . import rng
-from .attention_guard import AttentionGuard
+from .attention_guard import MOST_ROWS, AttentionGuard
 from .checkpoint.manager import is_sharded_model, unwrap
 from .config import TrainingConfig
 from .data.collate import Batch
@@ -119,13 +119,19 @@ class TrainStep:
     def _check_attention(self, window: Window) -> None:
         """Once, before the first update of a process. What the forward pass draws does not matter: every window is seeded anew."""
         self._unchecked = False
-        batch = {name: tensor.to(self.device) for name, tensor in window.batches[0].items()}
+        batch = {name: tensor[:MOST_ROWS].to(self.device) for name, tensor in window.batches[0].items()}
         inner = unwrap(self.model)
         mode = inner.training
         inner.eval()  # running statistics of a norm must not see the batch twice
-        with self._autocast():
-            self.attention.check(inner, lambda: inner(**self._inputs(batch)))
-        inner.train(mode)
+        try:
+            with self._autocast():
+                self.attention.check(inner, lambda: inner(**self._inputs(batch)))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self._event("attention_unchecked", reason=f"out of memory: {error}")
+        finally:
+            inner.train(mode)
 
     def _accumulate_in_memory(self, window: Window, weight: float) -> torch.Tensor:
         """Accumulate; when memory runs out, start the window again with micro-batches half as large. The sums, and so the gradient, are the
