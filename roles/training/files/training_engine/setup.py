@@ -11,6 +11,7 @@ from torch import nn
 from .config import OptimSection
 from .errors import UsageError
 from .peers import Peers, Place
+from .tree import is_sharded
 
 
 def pick_device(name: str, place: Place) -> torch.device:
@@ -36,7 +37,9 @@ def make_optimizer(model: nn.Module, config: OptimSection) -> torch.optim.Optimi
               {"params": [item for item in trainable if item.dim() < 2], "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=True)
+        # torch has no fused SGD for tensors that are spread over ranks.
+        fused = not any(is_sharded(parameter) for parameter in trainable)
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=fused)
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
