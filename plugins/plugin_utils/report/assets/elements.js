@@ -49,7 +49,7 @@ function copyable(label, text) {
   const box = make("code", {}, text);
   const button = make("button", { type: "button", class: "small", onclick: () => copy(text, box, button) }, "Copy");
   button.setAttribute("aria-label", "Copy: " + label);
-  return make("div", { class: "command" }, make("div", { class: "command-head" }, make("span", {}, label), button), make("pre", { tabindex: "0" }, box));
+  return make("div", { class: "command" }, make("div", { class: "command-head" }, make("span", {}, label), button), make("pre", {}, box));
 }
 
 async function copy(text, box, button) {
