@@ -28,7 +28,7 @@ def make(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
     yield lambda **options: SlurmCampaign(slurm, tmp_path, Options(**{"exclusive": False, **options}))
     slurm.call("scancel", "--me")
-    slurm.wait_for_jobs()
+    slurm.wait_for_none()
 
 
 @pytest.fixture()
@@ -72,7 +72,7 @@ def test_what_models_do(make: Make) -> None:
     good = campaign.results["%016x" % 1]
     assert good["target"]["job"] and good["target"]["nodes"][0] in campaign.cluster.nodes and good["host"]["hostname"] in campaign.cluster.nodes
     assert 0 <= good["timings"]["run"] < 60 and good["timings"]["queue"] >= 0 and abs(good["timings"]["started"] - time.time()) < 600
-    assert campaign.cluster.queue() == []
+    campaign.cluster.wait_for_none()
     # The lock, an array, and two that ask for something else: another time limit, to be requeued.
     assert len(os.listdir(campaign.folder.file("submissions"))) == 4
     assert slurm_steps.absent(campaign.job(keep_days=None))["removed"]
@@ -109,7 +109,7 @@ def test_cancelled_by_somebody_and_by_us(make: Make) -> None:
     campaign._keep(answer)
     assert campaign.classes() == dict.fromkeys(("m1", "m2", "m3"), ("FAILURE", "cancelled"))
     assert {campaign.results["%016x" % number]["reason"] for number in (2, 3)} == {"enough"}
-    campaign.cluster.wait_for_jobs()
+    campaign.cluster.wait_for_none()
 
 
 def test_no_more_is_started_after_a_stop(make: Make) -> None:
@@ -119,20 +119,25 @@ def test_no_more_is_started_after_a_stop(make: Make) -> None:
     campaign.stage()
     campaign.start()
     campaign.wait(lambda: campaign.begun(1))
-    assert len(campaign.cluster.queue()) == 1, "slurm.max_jobs bounds what waits or runs"
+    assert len(campaign.cluster.queue("PENDING", "RUNNING")) == 1, "slurm.max_jobs bounds what waits or runs"
     campaign.poll(stop="stopped: enough failed")
     campaign.finish()
     assert campaign.classes() == {"m1": ("SUCCESS", ""), "m2": ("SKIPPED", ""), "m3": ("SKIPPED", "")}
 
 
 def test_several_nodes_make_one_result(make: Make) -> None:
-    campaign = make()
+    campaign = make(node_check=True)
     for number, unit in ((1, "tokens_per_second"), (3, "strange")):
         campaign.add(number, "echo performance: $((NODE_RANK + 1)) %s\n" % unit, nodes=3, launcher="torchrun", processes=1)
     last = "echo node $NODE_RANK; [ $NODE_RANK = 1 ] && exit 3; " + GOOD
     campaign.add(2, last, nodes=2, launcher="torchrun", processes=1)
-    campaign.stage()
-    campaign.start()
+    campaign.cluster.call("scontrol", "update", "nodename=n8", "state=drain", "reason=broken fan")
+    try:
+        campaign.stage()
+        campaign.start()
+    finally:
+        campaign.cluster.call("scontrol", "update", "nodename=n8", "state=resume")
+    assert any("n8" in warning and "broken fan" in warning for warning in campaign.warnings), "the node check says what it found"
     campaign.finish()
     found, strange = campaign.results["%016x" % 1], campaign.results["%016x" % 3]
     assert [(metric["name"], metric["value"]) for metric in found["metrics"]] == [("tokens_per_second", 6.0)]
@@ -188,4 +193,4 @@ def test_a_scheduler_that_is_away_is_asked_again(own: Cluster, tmp_path: Path, m
     own.start_controller()
     campaign._keep(slurm_steps.cancelled(campaign.job(reason="done")))
     assert campaign.classes()["m2"] == ("FAILURE", "cancelled")
-    own.wait_for_jobs()
+    own.wait_for_none()

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.mad.engine.tests.support.campaigns import Playing
-from ansible_collections.mad.engine.tests.support.mad_repo import MadRepo
+from ansible_collections.mad.engine.tests.support.mad_repo import MadRepo, mad_repo
 from ansible_collections.mad.engine.tests.support.play import Played, command, play
 from ansible_collections.mad.engine.tests.support.slurm import Cluster
+
+__all__ = ["mad_repo"]  # a fixture
 
 QUICK = 'echo "performance: 12.5 things_per_second"\n'
 SLOW = "echo begun; sleep 300 & wait\n"
@@ -59,14 +61,14 @@ class Site:
 def site(slurm: Cluster, tmp_path: Path) -> Iterator[Site]:
     yield Site(slurm, tmp_path)
     slurm.call("scancel", "--me")
-    slurm.wait_for_jobs()
+    slurm.wait_for_none()
 
 
 def test_submit_and_leave_then_killed_then_cancelled(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.model("quick", QUICK)
     site.model("dir/it's \"slow\" $(x)", SLOW)
     checked = site.play("run", arguments=("--check", "--diff"))
-    assert checked.status == 0 and site.cluster.queue() == [] and not (site.home / "shared").exists(), checked.output
+    assert checked.status == 0 and site.cluster.queue("PENDING", "RUNNING") == [] and not (site.home / "shared").exists(), checked.output
     left = site.play("run", mad_wait=False)
     assert left.status == 0, left.output
     assert len(site.cluster.call("squeue", "-h", "-r", "-t", "all", "-o", "%i").split()) >= 2
@@ -76,12 +78,12 @@ def test_submit_and_leave_then_killed_then_cancelled(site: Site, monkeypatch: py
     playing = Playing(argv, site.home, site.home / "second.log")
     site.cluster.wait_for(lambda: "begun" in playing.output(), "live output", 600)
     playing.kill()  # the controller's machine loses its power while it waits
-    assert set(site.cluster.queue()) <= numbers, "a play that goes on submits nothing again"
+    assert set(site.cluster.queue("PENDING", "RUNNING")) <= numbers, "a play that goes on submits nothing again"
     cancelled = site.play("cancel")
     assert site.rows() == {"quick": ("SUCCESS", ""), "dir/it's \"slow\" $(x)": ("FAILURE", "cancelled")}, cancelled.output
-    site.cluster.wait_for_jobs()
+    site.cluster.wait_for_none()
     again = site.play("run")
-    assert again.status != 0 and site.cluster.queue() == [], "a cancelled run stays cancelled"
+    assert again.status != 0 and site.cluster.queue("PENDING", "RUNNING") == [], "a cancelled run stays cancelled"
     assert "begun" in "".join(path.read_text("utf-8") for path in (site.results / "c" / "runs").glob("*/run.log")), "logs came home all the same"
 
 

@@ -202,6 +202,10 @@ class Cluster:
                 raise RuntimeError("the test cluster: no %s after %s s; %s" % (what, seconds, self._last_words()))
             time.sleep(0.1)
 
+    def wait_for_none(self, seconds: float = 240) -> None:
+        """Wait until no job waits or runs; what is completing belongs to Slurm alone, and a busy machine may take it minutes."""
+        self.wait_for(lambda: not self.queue("PENDING", "RUNNING"), "job that waits or runs any more", seconds)
+
     def wait_for_jobs(self, seconds: float = 60) -> None:
         """Wait until no job waits or runs."""
         self.wait_for(lambda: not self.queue(), "empty queue", seconds)

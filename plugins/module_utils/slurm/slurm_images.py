@@ -36,7 +36,7 @@ def archive_path(work_dir: str, digest: str) -> str:
 
 
 class SharedImages(host_images.Images):
-    """The images of one staging, made available to nodes by their ids."""
+    """The images of one staging, made available to nodes by their ids; one that is only named has none yet."""
 
     def __init__(self, work_dir: str, archives: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__(host_images.private_folder(work_dir), {}, archives)
@@ -44,14 +44,8 @@ class SharedImages(host_images.Images):
 
     def _ensure(self, wanted: Wish) -> Tuple[str, str]:
         digest = str(wanted["digest"])
-        found = slurm_runtimes.source({"image": wanted}, {})
-        if not digest and found.file(str(wanted["runtime"])):
-            return "", "a file"
-        if not digest and found.pinned and wanted["runtime"] in slurm_runtimes.SANDBOXES:
-            return "", "registry"
         if not digest:
-            digest = self._named(wanted)
-            wanted = dict(wanted, digest=digest)
+            return "", self._only_named(wanted)
         if archive_path(self.work_dir, digest):
             os.utime(archive_path(self.work_dir, digest))  # still in use: cleaning goes by age
             return digest, "present"
@@ -68,15 +62,17 @@ class SharedImages(host_images.Images):
             "image %s (%s) is in no registry, and neither this login node nor the controller has it%s" % (wanted["name"], digest, why)
         )
 
-    def _named(self, wanted: Wish) -> str:
-        """The id of an image that is only named: this machine's engine finds or pulls it. Nodes run nothing on trust."""
-        try:
-            return super()._ensure(wanted)[0]
-        except MadError as error:
-            raise ImageError(
-                "image %s has no known id, and this login node cannot find it out (%s); build it or run it from a build manifest"
-                % (wanted["name"], error.message)
-            ) from error
+    @staticmethod
+    def _only_named(wanted: Wish) -> str:
+        """How nodes get an image that has no id yet: an engine runs what it has or pulls under the name, and notes the id."""
+        found = slurm_runtimes.source({"image": wanted}, {})
+        if wanted["runtime"] not in slurm_runtimes.SANDBOXES:
+            return "by name"
+        if found.file(str(wanted["runtime"])):
+            return "a file"
+        if not found.pinned:
+            raise ImageError("image %s: runtime %s needs it as name@sha256:..., as a file, or built" % (wanted["name"], wanted["runtime"]))
+        return "registry"
 
     def _target(self, digest: str) -> str:
         work_folder.own_folder(archives_folder(self.work_dir), 0o711)

@@ -10,6 +10,7 @@ import shutil
 import time
 from typing import Any, Dict, List, Mapping, Optional
 
+from ..containers.image_engine import normal_id
 from ..host import ending
 from ..host.driver import Progress, read_phases
 from ..host.ending import Ending
@@ -49,6 +50,7 @@ class NodeEnding(Ending):
         self.end = node.marker("end")
         self.failed = node.marker("failed")
         self.timed_out = bool(read_text(node.file("io", "timed_out")).strip())
+        self.image = normal_id(read_text(node.file("io", "image")).strip())
         self.oom = bool(read_text(node.file("io", "oom")).strip())
 
     def wall_clock(self, seconds_since_boot: float) -> float:
@@ -145,6 +147,8 @@ class JobEnding(NodeEnding):
         return self.host_facts() if self.about else self.folder.facts()
 
     def _record(self) -> Dict[str, Any]:
+        if self.image and self.run.get("image"):
+            self.run["image"] = dict(self.run["image"], digest=self.run["image"].get("digest") or self.image)
         document = super()._record()
         nodes = [name for name in (node.name() for node in self._nodes()) if name]
         restarts = self.begin.get("restarts", "")
