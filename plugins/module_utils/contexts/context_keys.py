@@ -213,7 +213,7 @@ SPELLINGS: Tuple[Tuple[Path, Tuple[Path, ...]], ...] = (
     (("distributed", "port"), (("distributed", "master_port"), ("launcher", "master_port"))),
     (("gpu_vendor",), (("k8s", "gpu_vendor"),)),
     (("slurm", "time"), (("slurm", "time_limit"),)),
-    (("n_gpus",), (("gpus_per_node",), ("gpu_count",), ("num_gpus",), ("ngpus",))),
+    (("n_gpus",), (("gpus_per_node",), ("gpu_count",), ("num_gpus",), ("ngpus",), ("k8s", "gpu_count"))),
 )
 LAUNCHER_KEYS = frozenset(("type", "nnodes", "nproc_per_node", "master_port"))
 

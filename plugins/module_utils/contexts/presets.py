@@ -19,7 +19,6 @@ _K8S_DEFAULTS: Preset = {
         "kubeconfig": "~/.kube/config",
         "namespace": "default",
         "image_pull_policy": "Always",
-        "backoff_limit": 3,
         "ttl_seconds_after_finished": None,
         "allow_privileged_profiling": None,
         "nfs_storage_class": None,
@@ -53,7 +52,7 @@ _AMD_TUNING: Mapping[str, str] = {
 _MIOPEN: Mapping[str, str] = {"MIOPEN_FIND_MODE": "1", "MIOPEN_USER_DB_PATH": "/tmp/.miopen"}
 _SEVERAL_NODES: Mapping[str, str] = {"NCCL_DEBUG_SUBSYS": "INIT,NET", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", "NCCL_TIMEOUT": "600"}
 _K8S_AMD_MULTI_GPU: Preset = {"env_vars": {"NCCL_DEBUG": "WARN", "NCCL_IB_DISABLE": "1", **_AMD_TUNING, **_MIOPEN}}
-_K8S_SINGLE_GPU: Preset = {"k8s": {"gpu_count": 1, "memory": "16Gi", "memory_limit": "32Gi", "cpu": "8", "cpu_limit": "16"}}
+_K8S_SINGLE_GPU: Preset = {"k8s": {"memory": "16Gi", "memory_limit": "32Gi", "cpu": "8", "cpu_limit": "16"}}
 _K8S_MULTI_GPU: Preset = {
     "k8s": {"memory": "64Gi", "memory_limit": "128Gi", "cpu": "16", "cpu_limit": "32"},
     "distributed": {"enabled": True, "backend": "nccl", "launcher": "torchrun", "port": 29500},
@@ -80,8 +79,10 @@ def _k8s_layers(context: Mapping[str, Any]) -> List[Preset]:
     distributed = context.get("distributed", {})
     vendor = str(context.get("gpu_vendor", _K8S_DEFAULTS["gpu_vendor"]))
     several_nodes = _whole(distributed.get("nnodes"), 1) > 1
-    several_gpus = _whole(context.get("k8s", {}).get("gpu_count"), 1) > 1 or bool(distributed.get("enabled") or distributed.get("launcher"))
+    several_gpus = _whole(context.get("n_gpus"), 1) > 1 or bool(distributed.get("enabled") or distributed.get("launcher"))
     layers = [_K8S_DEFAULTS, _K8S_VENDORS.get(vendor, {})]
+    if not several_nodes and (vendor == "NONE" or context.get("n_gpus") == 0):
+        return layers  # the profiles are about GPUs
     if vendor == "AMD" and (several_nodes or several_gpus):
         layers.append(_K8S_AMD_MULTI_GPU)
     layers.append(_K8S_MULTI_NODE if several_nodes else _K8S_MULTI_GPU if several_gpus else _K8S_SINGLE_GPU)

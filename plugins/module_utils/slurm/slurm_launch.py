@@ -5,55 +5,23 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Dict, List, Mapping
 
 from ..base.errors import InvalidInput
-from ..base.quoting import is_env_name, quote
+from ..base.quoting import is_env_name
 from ..containers import engine
-from ..contexts import launchers
+from ..contexts import launch_text
 from . import slurm_runtimes
 
 # What the job's script has set when these lines run; nothing else is ever expanded.
 KNOWN_THERE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "MAD_HOSTFILE", "MAD_COLLECT", "MAD_ADDRESSES", "SLURM_JOB_ID")
 # Chosen by Slurm, passed on where it set them.
 FROM_SLURM = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL")
-_REFERENCE = re.compile(r"\$\{(%s)\}" % "|".join(KNOWN_THERE))
 
 
 def shell_text(value: str) -> str:
     """A value as shell text: `${NAME}` of KNOWN_THERE is filled in by the shell, everything else stands for itself."""
-    parts = []
-    position = 0
-    for match in _REFERENCE.finditer(value):
-        if match.start() > position:
-            parts.append(quote(value[position : match.start()]))
-        parts.append('"${%s}"' % match.group(1))
-        position = match.end()
-    if position < len(value) or not parts:
-        parts.append(quote(value[position:]))
-    return "".join(parts)
-
-
-def _own(launch: Mapping[str, Any], gpus: int) -> Dict[str, str]:
-    """Variables that every job has, as madengine names them, beside the launcher's own."""
-    nodes, processes = int(launch["nnodes"]), int(launch["nproc_per_node"])
-    return {
-        "MAD_DEPLOYMENT_TYPE": "slurm",
-        "MAD_IN_SLURM_JOB": "1",
-        "MAD_SLURM_JOB_ID": "${SLURM_JOB_ID}",
-        "MAD_LAUNCHER_TYPE": str(launch.get("name") or ""),
-        "MAD_NODE_RANK": "${NODE_RANK}",
-        "MAD_TOTAL_NODES": str(nodes),
-        "MAD_COLLECT_METRICS": "${MAD_COLLECT}",
-        "MASTER_ADDR": "${MASTER_ADDR}",
-        "MASTER_PORT": "${MASTER_PORT}",
-        "NNODES": str(nodes),
-        "NODE_RANK": "${NODE_RANK}",
-        "NPROC_PER_NODE": str(processes),
-        "GPUS_PER_NODE": str(gpus),
-        "WORLD_SIZE": str(nodes * processes),
-    }
+    return launch_text.shell_text(value, KNOWN_THERE)
 
 
 def starts_itself(name: str) -> bool:
@@ -66,20 +34,13 @@ def variables(launch: Mapping[str, Any], gpus: int, model: str = "", image: str 
 
     `image` is by what name or id the nodes' engine knows the run's image.
     """
-    name, nodes, processes = str(launch.get("name") or ""), int(launch["nnodes"]), int(launch["nproc_per_node"])
-    prefill, decode = launch.get("prefill_nodes"), launch.get("decode_nodes")
+    name, prefill, decode = str(launch.get("name") or ""), launch.get("prefill_nodes"), launch.get("decode_nodes")
+    own = {"MAD_DEPLOYMENT_TYPE": "slurm", "MAD_IN_SLURM_JOB": "1", "MAD_SLURM_JOB_ID": "${SLURM_JOB_ID}"}
     if starts_itself(name):
-        split = {"xP": prefill, "yD": decode}
-        own = {key: str(value) for key, value in split.items() if value is not None}
-        return {**_own(launch, gpus), **own, **({"DOCKER_IMAGE_NAME": image} if image else {}), "MAD_MULTI_NODE_RUNNER": ""}
-    table = launchers.environment(name, nodes, processes, "${MASTER_ADDR}", "${MASTER_PORT}", "${NODE_RANK}", "${MAD_HOSTFILE}")
-    found = {**_own(launch, gpus), **table}
-    if name == "primus":
-        found.update(launchers.primus_variables(model, launch.get("primus") or {}))
-    if name == "sglang-disagg":
-        prefill, decode = launchers.disagg_split(nodes, prefill, decode)
-        found.update(SGLANG_DISAGG_PREFILL_NODES=str(prefill), SGLANG_DISAGG_DECODE_NODES=str(decode), SGLANG_NODE_IPS="${MAD_ADDRESSES}")
-    return found
+        split = {key: str(value) for key, value in {"xP": prefill, "yD": decode}.items() if value is not None}
+        shown = {"DOCKER_IMAGE_NAME": image} if image else {}
+        return {**launch_text.own_variables(launch, gpus), **own, **split, **shown, "MAD_MULTI_NODE_RUNNER": ""}
+    return {**launch_text.variables(launch, gpus, model), **own}
 
 
 def variables_of(run: Mapping[str, Any]) -> Dict[str, str]:

@@ -23,8 +23,8 @@ def test_local_has_none() -> None:
 def test_k8s_single_gpu() -> None:
     result = preset({"k8s": {"gpu_count": 1}})
     assert result["gpu_vendor"] == "AMD" and result["guest_os"] == "UBUNTU"
-    wanted = {"memory": "16Gi", "memory_limit": "32Gi", "cpu": "8", "cpu_limit": "16", "gpu_resource_name": "amd.com/gpu", "gpu_count": 1}
-    assert wanted.items() <= result["k8s"].items()
+    wanted = {"memory": "16Gi", "memory_limit": "32Gi", "cpu": "8", "cpu_limit": "16", "gpu_resource_name": "amd.com/gpu"}
+    assert wanted.items() <= result["k8s"].items() and result["n_gpus"] == 1 and "backoff_limit" not in result["k8s"]
     assert result["env_vars"] == {"OMP_NUM_THREADS": "8"} and "distributed" not in result
 
 
@@ -33,6 +33,11 @@ def test_k8s_nvidia_multi_gpu() -> None:
     assert result["k8s"]["gpu_resource_name"] == "nvidia.com/gpu" and result["k8s"]["memory"] == "64Gi"
     assert result["env_vars"]["NCCL_P2P_LEVEL"] == "NVL" and result["env_vars"]["OMP_NUM_THREADS"] == "12"
     assert result["distributed"]["launcher"] == "torchrun" and result["distributed"]["port"] == 29500
+
+
+def test_k8s_without_gpus_asks_for_nothing() -> None:
+    for layer in ({"k8s": {}, "gpu_vendor": "none"}, {"k8s": {"gpu_count": 0}}):
+        assert not {"memory", "cpu", "memory_limit", "cpu_limit"} & set(preset(layer)["k8s"])
 
 
 def test_k8s_multi_node() -> None:
