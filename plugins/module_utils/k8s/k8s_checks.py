@@ -16,7 +16,9 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\Z")
 _QUANTITY = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?\Z")
 _NAME_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
-_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_DECIMAL = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_BINARY = {unit + "i": 2.0 ** (10 * power) for power, unit in enumerate("KMGTPE", 1)}
+_FACTORS = {**_DECIMAL, **_BINARY}
 
 
 def line(value: Any, key: str) -> str:
@@ -56,13 +58,17 @@ def quantity(value: Any, key: str) -> str:
     return text
 
 
+def amount(text: str) -> float:
+    """A checked quantity as a number."""
+    match = re.match(r"([0-9.]+)(?:[eE]([+-]?[0-9]+)|([a-zA-Z]*))\Z", text)
+    if not match:
+        return 0.0
+    return float(match.group(1)) * (10.0 ** int(match.group(2)) if match.group(2) else _FACTORS[match.group(3)])
+
+
 def byte_count(value: Any, key: str) -> int:
     """A quantity as a number of bytes."""
-    text = quantity(value, key)
-    match = re.match(r"([0-9.]+)([a-zA-Z]*)\Z", text)
-    if not match or match.group(2) not in _FACTORS:
-        raise scalars.wrong(key, "a number of bytes such as 8Mi", value)
-    return int(float(match.group(1)) * _FACTORS[match.group(2)])
+    return int(amount(quantity(value, key)))
 
 
 def count(value: Any, key: str) -> int:

@@ -317,6 +317,11 @@ def _consistent(options: Options, given: Mapping[str, Any], what: str) -> Option
             raise InvalidInput("%s.%s and %s.restricted exclude each other" % (what, name, what))
     if options.restricted and options.run_as_user == 0:
         raise InvalidInput("%s.run_as_user is 0, and %s.restricted forbids root" % (what, what))
+    for name in ("cpu", "memory", "ephemeral_storage"):
+        request, limit = getattr(options, name), getattr(options, name + "_limit")
+        if request and limit and checks.amount(request) > checks.amount(limit):
+            warnings.append("%s.%s_limit %s is below %s.%s; the limit is %s as well" % (what, name, limit, what, name, request))
+            options = options._replace(**{name + "_limit": request})
     if "backoff_limit" in given:
         warnings.append("%s.backoff_limit is for cards with resumable: true; every other Job runs once (mad_retries makes new ones)" % what)
     if options.host_ipc and "shm_size" not in given:
