@@ -242,7 +242,8 @@ def _values(section: Mapping[str, Any], what: str) -> Dict[str, Any]:
             continue
         if name not in KEYS:
             raise InvalidInput("%s is not known%s" % (key, checks.hint(given, [*KEYS, *_SPELLINGS])))
-        checked = _CHECKS.get(name, checks.line)(value, key)
+        check: Check = _CHECKS.get(name, checks.line)
+        checked = check(value, key)
         if name in found and found[name] != checked:
             raise InvalidInput("%s says %s, and another spelling of it says %s; keep one" % (key, checked, found[name]))
         found[name] = checked
