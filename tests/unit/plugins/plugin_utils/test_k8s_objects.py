@@ -12,11 +12,11 @@ import subprocess
 from pathlib import Path
 from typing import Any, Dict, List
 
-import kubernetes_validate
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kubernetes_validate.utils import validate
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.contexts import launchers
@@ -133,7 +133,7 @@ def test_bash_and_shellcheck_take_the_pod_s_script(name: str, tmp_path: Path) ->
 
 def check(items: List[Dict[str, Any]], version: str) -> None:
     for item in items:
-        kubernetes_validate.validate(item, version, strict=True)
+        validate(item, version, strict=True)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -234,7 +234,7 @@ def test_hostile_settings_of_a_whole_run() -> None:
     options = make_options({"k8s": {"annotations": {"a": HOSTILE}}})
     rendered = k8s_objects.render(make_run(model=HOSTILE, env={"A": HOSTILE}), options, SECRETS)
     for item in objects_of(rendered):
-        kubernetes_validate.validate(item, "1.36", strict=True)
+        validate(item, "1.36", strict=True)
     assert rendered["job"]["metadata"]["annotations"]["a"] == HOSTILE
 
 
