@@ -137,7 +137,7 @@ class _Rendering:
         self.nodes = k8s_launch.nodes_of(run)
         self.labels = {**options.labels, **{name: value for name, value in k8s_names.labels(run).items() if value}}
         self.annotations = {**options.annotations, "mad.engine/model": str(run["model"]), "mad.engine/campaign": str(run["campaign"])}
-        self.secrets = {str(name): str(value) for name, value in (settings.get("secrets") or {}).items()}
+        self.secrets = {**self.pod.secret_words, **{str(name): str(value) for name, value in (settings.get("secrets") or {}).items()}}
         if self.secrets and options.secrets_strategy != "from_local_credentials":
             self.secrets = {}  # the Secret that exists brings them, or none does: k8s.secrets.strategy
         self.config_maps = self._config_maps()

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from ..base.errors import ImageError, InvalidInput
 from ..base.merge import merge
+from ..base.secret_names import split_secrets
 from ..containers import engine
 from . import k8s_docker, k8s_volumes
 from .k8s_launch import nodes_of
@@ -63,6 +64,7 @@ class Pod:
         self.words = k8s_docker.translate(
             [str(word) for word in run.get("options") or []], str(run.get("model")), options.ignore_docker_options
         )
+        self.env_words, self.secret_words = split_secrets(self.words.env)
         asked = run.get("privileges") or {}
         self.host_ipc = bool((options.host_ipc or asked.get("ipc_host") or self.words.host_ipc) and not options.restricted)
         self.host_network = options.host_network or (self.words.host_network and not options.restricted)
@@ -206,4 +208,4 @@ class Pod:
             "MAD_POD_NAMESPACE": "metadata.namespace",
         }
         known = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": fields[name]}}} for name in sorted(fields)]
-        return known + [{"name": name, "value": value} for name, value in sorted(self.words.env.items()) if name not in fields]
+        return known + [{"name": name, "value": value} for name, value in sorted(self.env_words.items()) if name not in fields]

@@ -203,6 +203,13 @@ def test_secrets_stand_in_secrets_alone() -> None:
     assert pod["imagePullSecrets"] == [{"name": by_type["kubernetes.io/dockerconfigjson"]["metadata"]["name"]}]
 
 
+def test_a_secret_among_a_card_s_options_is_a_secret() -> None:
+    run = make_run(options=["--env", "HF_TOKEN=topsecret", "-e", "A=plain"])
+    rendered = k8s_objects.render(run, make_options(), {})
+    assert "topsecret" not in rendered["text"] and kinds(rendered["owned"]) == ["Secret", "ConfigMap"]
+    assert {"name": "A", "value": "plain"} in rendered["job"]["spec"]["template"]["spec"]["containers"][0]["env"]
+
+
 def test_existing_secrets_are_used_and_none_is_made() -> None:
     options = make_options(
         {"k8s": {"secrets": {"strategy": "existing", "image_pull_secret_names": ["pull"], "runtime_secret_name": "run"}}}

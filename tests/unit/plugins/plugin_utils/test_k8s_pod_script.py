@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,17 @@ def test_peers_are_waited_for_no_longer_than_asked(tmp_path: Path) -> None:
     assert pod.execute(**fake_getent(tmp_path, "case $2 in *-1-1.*) exit 2;; esac")) == 70
     home = pod.home()
     assert home.bye["failed"] == "placement" and "pod 1 of 2" in home.bye["reason"] and home.model_bytes == 0
+
+
+def test_names_are_asked_for_with_bash_alone(tmp_path: Path) -> None:
+    """An image need not have getent or nslookup: here the names are not known, and bash finds that out."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in "bash sh cat cp mkdir rm head tail wc sleep date uname tr base64 sha256sum gzip tar timeout nproc".split():
+        (folder / name).symlink_to(str(shutil.which(name)))
+    pod = LocalPod(tmp_path, make_run(1, "torchrun", 2), "echo never", make_options({"k8s": {"peers_timeout": 1}, "nnodes": 2}))
+    assert pod.execute(PATH=str(folder)) == 70
+    assert "pod 0 of 2" in pod.home().bye["reason"]
 
 
 def test_rank_and_addresses(tmp_path: Path) -> None:
