@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping
 
 from ..base.errors import InvalidInput
-from ..base.quoting import is_env_name
+from ..base.quoting import is_env_name, quote
 from ..containers import engine
 from ..contexts import launch_text
 from . import slurm_runtimes
