@@ -58,10 +58,10 @@ class Stage(t.NamedTuple):
     core: bytes
 
 
-def prepare(repo: str, stage_paths: t.Iterable[str], document: t.Mapping[str, t.Any]) -> Stage:
-    """Name the parts by their content; `document` brings runs, facts, secrets and credentials."""
+def prepare(repo: str, stage_paths: t.Iterable[str], document: t.Mapping[str, t.Any], program: str = zipapp.SUPERVISOR) -> Stage:
+    """Name the parts by their content; `document` brings runs, facts, secrets and credentials; `program` is what the host runs."""
     tree = tree_of(repo, stage_paths)
-    core_hash, core = zipapp.build()
+    core_hash, core = zipapp.build(program)
     return Stage(dict(document, core=core_hash, tree=tree_hash(tree)), tree, core)
 
 

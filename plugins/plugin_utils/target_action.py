@@ -21,7 +21,7 @@ from ansible.utils.display import Display
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
-from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage
+from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage, zipapp
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
 from ansible_collections.mad.engine.plugins.plugin_utils.transfer import TransferAction
 from ansible_collections.mad.engine.plugins.plugin_utils.turns import turn
@@ -46,6 +46,7 @@ class TargetAction(TransferAction):
     TARGET = ""  # as in the plan's `place`
     MODULE = ""  # whose states do the work on the host
     ARGUMENTS: t.Mapping[str, t.Any] = {}  # COMMON of module_utils/host/arguments.py and the target's own
+    PROGRAM = zipapp.SUPERVISOR  # of the core: what a detached process on the host runs
 
     # -- what a target may say -------------------------------------------------------------------------------------------------------
 
@@ -64,6 +65,14 @@ class TargetAction(TransferAction):
     def _poll(self, runs: list[host_runs.Run]) -> Result:
         """Ask the module how far these runs are; its answer."""
         return self._on_host(self._mine.wanted(runs), live=self._live(), stop=self._options["stop"], **self._words("polled"))
+
+    def _document(self, runs: list[host_runs.Run], secrets: host_runs.Secrets) -> tuple[dict[str, t.Any], list[host_runs.Run]]:
+        """(what goes to the host beside files, records of runs that turn out not to be possible)."""
+        return self._mine.stage_document(runs, secrets), []
+
+    def _stage_paths(self) -> t.Collection[str]:
+        """Paths of the repository that go to the host."""
+        return self._mine.stage_paths()
 
     # -- the task --------------------------------------------------------------------------------------------------------------------
 
@@ -130,7 +139,8 @@ class TargetAction(TransferAction):
         options = self._options
         file = options["credential_file"] or str((self._mine.plan.get("options") or {}).get("credential_file") or "")
         secrets = host_runs.Secrets(options["secrets"], file, self._mine.repo, functools.partial(self._context, self._mine.host))
-        made = stage.prepare(self._mine.repo, self._mine.stage_paths(), self._mine.stage_document(runs, secrets))
+        document, records = self._document(runs, secrets)
+        made = stage.prepare(self._mine.repo, self._stage_paths(), document, self.PROGRAM)
         with tempfile.TemporaryDirectory(prefix="mad-stage-") as scratch:
             stage.write(made, os.path.join(scratch, "stage.tar.gz"))
             remote = self._put(os.path.join(scratch, "stage.tar.gz"), "stage.tar.gz")
@@ -141,7 +151,7 @@ class TargetAction(TransferAction):
             images = self._put_images(answer["missing"])
             again = self._on_host(wanted, images=images, last=True, **words)
             answer = dict(again, changed=True, replaced=answer["replaced"])
-        return answer
+        return dict(answer, results=[*answer["results"], *records])
 
     def _context(self, host: str) -> t.Mapping[str, t.Any]:
         """A host's normalised context, as campaign_plan makes it."""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The core as one file for hosts: a zipapp of the supervisor and of what it imports, the same bytes for the same sources."""
+"""The core as one file for hosts: a zipapp of a program (the supervisor, or a target's own) and of what it imports, the same bytes for the same sources."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ PACKAGE = "mad_core"
 SUPERVISOR = "host.supervisor"
 _DEPTH = 2  # a module of the core is a file in a folder
 _TIME = (1980, 1, 1, 0, 0, 0)  # zip's first moment: times must not change the hash
-_MAIN = (
-    """\
+_MAIN = """\
 import sys
 
 from %s.%s import run_program
 
 sys.exit(run_program(sys.argv[1:]))
 """
-    % (PACKAGE, SUPERVISOR)
-)
 
 
 def _imported(module: str, source: bytes, path: str) -> set[str]:
@@ -43,11 +40,11 @@ def _imported(module: str, source: bytes, path: str) -> set[str]:
     return found
 
 
-def sources() -> dict[str, bytes]:
-    """{module, as "folder.name": source} of the supervisor and of everything it needs."""
+def sources(program: str = SUPERVISOR) -> dict[str, bytes]:
+    """{module, as "folder.name": source} of a program and of everything it needs."""
     core = os.path.dirname(os.path.dirname(os.path.abspath(supervisor.__file__)))
     found: dict[str, bytes] = {}
-    todo = [SUPERVISOR]
+    todo = [program]
     while todo:
         module = todo.pop()
         path = os.path.join(core, *module.split(".")) + ".py"
@@ -58,12 +55,12 @@ def sources() -> dict[str, bytes]:
     return found
 
 
-def build() -> tuple[str, bytes]:
-    """(sha256, bytes) of the zipapp."""
+def build(program: str = SUPERVISOR) -> tuple[str, bytes]:
+    """(sha256, bytes) of the zipapp of a program: the module, as "folder.name", that has `run_program`."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        modules = sources()
-        entries = {"__main__.py": _MAIN.encode(), PACKAGE + "/__init__.py": b""}
+        modules = sources(program)
+        entries = {"__main__.py": (_MAIN % (PACKAGE, program)).encode(), PACKAGE + "/__init__.py": b""}
         entries.update({"%s/%s/__init__.py" % (PACKAGE, module.partition(".")[0]): b"" for module in modules})
         entries.update({"%s/%s.py" % (PACKAGE, module.replace(".", "/")): source for module, source in modules.items()})
         for name in sorted(entries):

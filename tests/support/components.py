@@ -58,6 +58,10 @@ def _podman() -> str:
     return answers(["podman", "info", "--format", "{{.Host.Arch}}"]) if which("podman") else "no program podman"
 
 
+def _namespaces() -> str:
+    return answers(["unshare", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]) if which("unshare") else "no program unshare"
+
+
 def _root() -> str:
     return "" if os.geteuid() == 0 else "this user is not root"
 
@@ -76,6 +80,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "slurmdbd": (_programs("slurmdbd", "sacct", "mariadbd", "mariadb-install-db"), ("slurmdbd", "mariadb-server")),
     "ssh": (_program("ssh"), ("openssh-client",)),
     "sshd": (_program("sshd"), ("openssh-server",)),
+    "unshare": (_namespaces, ("util-linux",)),
 }
 
 

@@ -66,7 +66,7 @@ def staged(job: Job, make_images: Callable[[Job, Mapping[str, Any]], host_images
     if job.get("check"):
         return {"changed": not folder.exists() or not set(job["runs"]) <= set(folder.run_ids()), "folder": folder.path}
     begun = time.time()
-    document = _read_stage(str(job["archive"]))
+    document = read_stage(str(job["archive"]))
     replaced, new = predecessors.take_over(folder, str(job["campaign"]), str(job["host"]))
     with files.locked(folder.file("stage.lock")):
         changed = _unpack_stage(folder, document, str(job["archive"])) or new
@@ -89,7 +89,7 @@ def _begun(folder: HostFolder, run: Mapping[str, Any]) -> bool:
     return int(folder.run(run["id"]).get("attempt") or 0) >= int(run.get("attempt", 1))
 
 
-def _read_stage(path: str) -> Dict[str, Any]:
+def read_stage(path: str) -> Dict[str, Any]:
     """stage.json out of the archive, into memory: it holds secrets."""
     with open(path, "rb") as stream:
         document: Dict[str, Any] = json.loads(archives.read_first(stream, "stage.json"))
@@ -154,8 +154,11 @@ def _hand_over(folder: HostFolder, document: Mapping[str, Any], images: host_ima
 # -- started ---------------------------------------------------------------------------------------------------------------------
 
 
-def started(job: Job) -> Answer:
-    """See that a supervisor has the list. `acknowledged` are the runs it knows; only then has the launch been accepted."""
+def started(job: Job, machine: bool = True) -> Answer:
+    """See that a supervisor has the list. `acknowledged` are the runs it knows; only then has the launch been accepted.
+
+    `machine` false: the runs do not run on this machine, so its lock is nobody's, and the settings are the target's own.
+    """
     folder = folder_of(job)
     if not folder.exists():
         if job.get("check"):
@@ -167,11 +170,11 @@ def started(job: Job) -> Answer:
         return dict(_answer(folder, job), changed=bool(pending) and not folder.supervised(), acknowledged={})
     spawned = False
     if pending:
-        os.close(
-            host_state.open_machine_lock(str(_settings(job).get("lock") or host_state.DEFAULT_LOCK))
-        )  # what is wrong with it is said now
+        settings = _settings(job) if machine else dict(job.get("settings") or {})
+        if machine:  # what is wrong with the lock is said now
+            os.close(host_state.open_machine_lock(str(settings.get("lock") or host_state.DEFAULT_LOCK)))
         _forget_orders(folder)
-        version = folder.save_settings(_settings(job))
+        version = folder.save_settings(settings)
         spawned = _ensure_supervisor(folder, str(job["core"]), version)
     launches = {run_id: _launch_document(folder, run_id) for run_id in wanted if folder.run(run_id)}
     return dict(_answer(folder, job), changed=spawned, acknowledged=launches)

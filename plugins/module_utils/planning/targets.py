@@ -9,12 +9,12 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from ..base.errors import InvalidInput
 from ..slurm import slurm_runtimes
-from . import target_slurm
+from . import target_k8s, target_slurm
 
 Facts = Optional[Dict[str, Any]]
 Context = Mapping[str, Any]
 
-SUPPORTED_TARGETS = ("local", "slurm")
+SUPPORTED_TARGETS = ("local", "slurm", "k8s")
 
 
 class Target(NamedTuple):
@@ -55,6 +55,7 @@ def _all_works(_context: Context, _options: Mapping[str, Any]) -> None:
 
 TARGETS: Dict[str, Target] = {
     "local": Target(_as_it_is, _detected, _nothing_more, False, _facts_decide, (), _all_works),
+    "k8s": Target(_as_it_is, target_k8s.facts, target_k8s.place, True, target_k8s.runtime, (), target_k8s.check),
     "slurm": Target(target_slurm.adjust, target_slurm.facts, target_slurm.place, True, target_slurm.runtime, slurm_runtimes.SANDBOXES, target_slurm.check),
 }
 

@@ -1,0 +1,162 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `k8s_job` does for a campaign on an inventory host, one function per state: the host's own steps, with a runner in place of the supervisor
+and a cluster in place of engines."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Mapping
+
+from ..base import files
+from ..base.errors import MadError
+from ..host import host_clean, host_collect, host_images, host_steps
+from ..host.host_state import HostFolder
+from ..host.host_steps import Answer, Job
+from . import k8s_judge, k8s_names
+from .k8s_client import Api, Connection
+from .k8s_trial import objects_path
+
+# What the runner does, and what the people who own a namespace have to allow; docs/kubernetes.md shows the Role.
+RIGHTS = (
+    ("create", "jobs"),
+    ("list", "jobs"),
+    ("watch", "jobs"),
+    ("get", "jobs"),
+    ("patch", "jobs"),
+    ("delete", "jobs"),
+    ("list", "pods"),
+    ("watch", "pods"),
+    ("get", "pods/log"),
+    ("create", "configmaps"),
+    ("patch", "configmaps"),
+)
+_BY_KIND = {
+    "Secret": (("create", "secrets"), ("patch", "secrets")),
+    "Service": (("create", "services"), ("patch", "services")),
+    "PersistentVolumeClaim": (("create", "persistentvolumeclaims"),),
+}
+
+
+def connection_of(settings: Mapping[str, Any]) -> Connection:
+    """How the cluster is reached, out of settings."""
+    found = {name: settings[name] for name in Connection._fields if settings.get(name)}
+    return Connection(**found)
+
+
+class Images:
+    """Images of a cluster: its nodes pull them, by name or by digest; nothing is brought."""
+
+    def __init__(self) -> None:
+        self.missing: List[str] = []
+        self.answers: Dict[str, Answer] = {}
+
+    def ensure(self, runs: List[Mapping[str, Any]]) -> None:
+        """Take every image as it is planned."""
+        for run in runs:
+            wanted = host_images.wish(run)
+            self.answers[host_images.key(wanted)] = {"name": wanted["name"], "digest": wanted["digest"], "how": "cluster", "seconds": 0.0}
+
+
+def staged(job: Job) -> Answer:
+    """Take the runs over, with the objects that the controller rendered for them."""
+    if not job.get("check"):
+        check_rights(Api(connection_of(job.get("settings") or {}), patience=60.0), job.get("kinds") or ())
+    answer = host_steps.staged(job, lambda dummy_job, dummy_credentials: Images())
+    if job.get("check"):
+        return answer
+    folder = host_steps.folder_of(job)
+    document = host_steps.read_stage(str(job["archive"]))
+    for run_id, attempts in (document.get("objects") or {}).items():
+        for number, objects in attempts.items():
+            path = objects_path(folder, run_id, int(number))
+            if folder.run(run_id) and not os.path.exists(path):
+                files.write_json(path, objects, 0o600)
+    return answer
+
+
+def check_rights(api: Api, kinds: Any) -> None:
+    """One error that names every right that is missing."""
+    wanted = [*RIGHTS, *(right for kind in sorted(set(kinds)) for right in _BY_KIND.get(kind, ()))]
+    missing = ["%s %s" % right for right in wanted if not api.may(*right)]
+    if missing:
+        raise MadError(
+            "the credentials may not %s in namespace %s; docs/kubernetes.md has the Role that allows it"
+            % (", ".join(missing), api.namespace),
+            "infra",
+        )
+
+
+def started(job: Job) -> Answer:
+    """See that a runner has the list."""
+    given = dict(job.get("settings") or {})
+    if given.get("kubeconfig"):
+        given["kubeconfig"] = os.path.abspath(os.path.expanduser(str(given["kubeconfig"])))
+    return _with_waits(job, host_steps.started(dict(job, settings=given), machine=False))
+
+
+def polled(job: Job) -> Answer:
+    """New results, what runs, and why what waits waits."""
+    return _with_waits(job, host_steps.polled(job))
+
+
+def _with_waits(job: Job, answer: Answer) -> Answer:
+    state = host_steps.folder_of(job).state()
+    waits = state.get("waits") or {}
+    for entry in answer.get("running") or []:
+        if entry["run"] in waits:
+            entry.update(phase="pending", waits=waits[entry["run"]])
+    return answer
+
+
+def cancelled(job: Job) -> Answer:
+    """Stop and end exactly this campaign's runs."""
+    return host_steps.cancelled(job)
+
+
+def collected(job: Job) -> Answer:
+    """Logs and artifacts in one archive."""
+    return host_collect.collected(job)
+
+
+def absent(job: Job) -> Answer:
+    """Remove what the campaign left in the cluster, then its folder here; with `keep_days` only folders."""
+    removed: List[str] = []
+    if job.get("keep_days") is None:
+        folder = host_steps.folder_of(job)
+        if folder.exists() and not folder.supervised() and folder.settings().get("version"):
+            removed = _remove_jobs(folder, bool(job.get("check")))
+    answer = host_clean.absent(job)
+    removed += answer["removed"]
+    return dict(answer, changed=bool(removed), removed=removed, diff={"before": "".join(path + "\n" for path in removed), "after": ""})
+
+
+def _remove_jobs(folder: HostFolder, check: bool) -> List[str]:
+    """Jobs of this campaign that have ended and were left; what they own goes with them. One that runs stays, as its folder does."""
+    settings = folder.settings()
+    if settings.get("ttl_seconds") is not None:
+        return []
+    api, known = Api(connection_of(settings), patience=60.0), folder.host()
+    labels = "%s,%s=%s" % (k8s_names.selector(str(known.get("campaign"))), k8s_names.HOST, k8s_names.label_value(str(known.get("host"))))
+    removed = []
+    for job in api.list("jobs", labels)[0]:
+        failed = k8s_judge.condition(job, "Failed") is not None
+        if not failed and not k8s_judge.condition(job, "Complete"):
+            continue
+        if failed and not settings.get("cleanup_on_failure", True):
+            continue
+        removed.append("job %s in namespace %s" % (job["metadata"]["name"], api.namespace))
+        if not check:
+            api.delete("jobs", job["metadata"]["name"], job["metadata"]["uid"])
+    return removed
+
+
+STATES = {
+    "staged": staged,
+    "started": started,
+    "polled": polled,
+    "collected": collected,
+    "cancelled": cancelled,
+    "absent": absent,
+}

@@ -1,0 +1,285 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One attempt of a run as a Job: made once whoever dies, followed, read, judged, removed.
+
+The order on disk and in the cluster decides everything: launch.json without a uid, then the Job (suspended; its name is the arbiter), then launch.json
+with the uid, then what the Job owns, then its release. A Job that was released is never made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import threading
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from ..base.errors import MadError
+from ..host import processes
+from ..host.host_state import Attempt, HostFolder, read_optional
+from . import k8s_judge
+from .k8s_client import Api, ApiError
+from .k8s_judge import Fault, Verdict
+from .k8s_logs import LogReader, Tee
+from .k8s_pod import CONTAINER
+
+_EVENTS_PAUSES = (10.0, 30.0, 60.0, 120.0, 300.0)  # seconds of waiting after which the events are asked again
+
+Object = Dict[str, Any]
+
+
+def objects_path(folder: HostFolder, run_id: str, attempt: int) -> str:
+    """Where the rendered objects of an attempt lie."""
+    return folder.file("runs", run_id, "objects-%d.json" % attempt)
+
+
+class Settings:
+    """What the runner needs to know of the options, out of settings.json."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.pending_timeout = float(given.get("pending_timeout") or 1800)
+        self.max_jobs = int(given.get("max_jobs") or 0)
+        self.ttl_seconds: Optional[int] = given.get("ttl_seconds")
+        self.queued_by_kueue = bool(given.get("queue_name"))
+        self.keep_failed = not given.get("cleanup_on_failure", True)
+
+
+class Follower:
+    """The log of one pod, on its way to the disk."""
+
+    def __init__(self, api: Api, pod: Object, folder: str, patience: Callable[[], Optional[float]]) -> None:
+        name = str(pod["metadata"]["name"])
+        self.rank = k8s_judge.rank(pod)
+        self.folder = folder if self.rank == 0 else os.path.join(folder, "node-%d" % self.rank)
+        os.makedirs(self.folder, exist_ok=True)
+        os.makedirs(os.path.join(folder, "pods"), exist_ok=True)
+        self.path = os.path.join(folder, "pods", name + ".log")
+        self.reader = LogReader(api, name, CONTAINER, self.path, patience, Tee(os.path.join(self.folder, "model.log")))
+
+
+class Trial:
+    """An attempt under way. Its methods that talk to the cluster run in worker threads, one at a time."""
+
+    def __init__(self, api: Api, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, wake: Callable[[], None]) -> None:
+        self.api, self.folder, self.run, self.attempt, self.wake = api, folder, run, attempt, wake
+        self.settings = Settings(folder.settings())
+        self.job: Optional[Object] = None
+        self.pods: Dict[str, Object] = {}
+        self.followers: Dict[str, Follower] = {}
+        self.busy = threading.Event()  # a worker has it
+        self.launched = self.finished = self.gone = False
+        self.error: Optional[Fault] = None  # our own decision to end it
+        self.crash: Optional[BaseException] = None
+        self.waiting_since = time.monotonic()
+        self.wait: Optional[Fault] = None
+        self.events: Optional[Fault] = None
+        self.asked = 0
+        self.notes: List[str] = []
+        self.deleted = False
+
+    @property
+    def name(self) -> str:
+        """The Job's name."""
+        return str((self.attempt.launch() or {}).get("job") or self._objects()["job"]["metadata"]["name"])
+
+    def _objects(self) -> Object:
+        path = objects_path(self.folder, self.run["id"], self.attempt.number)
+        found = read_optional(path)
+        if not found.get("job"):
+            raise MadError("no objects were rendered for attempt %d; stage the campaign again" % self.attempt.number)
+        return found
+
+    # -- making it -------------------------------------------------------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """See that the Job, what it owns, and its release are there; safe to repeat."""
+        objects = self._objects()
+        known = self.attempt.launch()
+        job = objects["job"]
+        if not known:
+            self._note_launch({"created": time.time()}, job)
+        found = self.job or self._create(job, bool(known.get("uid")))
+        uid = str(found["metadata"]["uid"])
+        if known.get("uid") and known["uid"] != uid:
+            raise MadError("its Job was removed, and another one has its name", "infra")
+        if not known.get("uid"):
+            self._note_launch(dict(self.attempt.launch(), uid=uid), job)
+        self.job = self.job or found
+        if (found.get("spec") or {}).get("suspend") and not known.get("released"):
+            self._complete(objects, found)
+        self.launched = True
+
+    def _note_launch(self, known: Mapping[str, Any], job: Object) -> None:
+        metadata = job["metadata"]
+        self.attempt.save_launch(
+            dict(
+                known,
+                schema=1,
+                run=self.run["id"],
+                attempt=self.attempt.number,
+                job=metadata["name"],
+                namespace=self.api.namespace,
+                boot_id=processes.boot_id(),
+            )
+        )
+
+    def _create(self, job: Object, was_there: bool) -> Object:
+        """The Job: made by us now, or found because somebody of us made it before."""
+        if was_there:
+            known = self.api.find("jobs", job["metadata"]["name"])
+            if known is None:
+                raise MadError("its Job is gone: somebody removed it", "infra")
+            return known
+        for document in self._objects().get("standing") or []:
+            self._stand(document)
+        try:
+            return self.api.create(job)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        known = self.api.get("jobs", job["metadata"]["name"])
+        if (known["metadata"].get("labels") or {}) != job["metadata"].get("labels"):
+            raise MadError("a Job of the name %s exists, and it is not ours" % job["metadata"]["name"], "launch")
+        return known
+
+    def _stand(self, document: Object) -> None:
+        """A claim that outlives the campaign: made when it is absent, never changed."""
+        try:
+            self.api.create(document)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+
+    def _complete(self, objects: Object, job: Object) -> None:
+        """What the Job owns, then its release. Under Kueue the release is Kueue's."""
+        owner = {
+            "apiVersion": job.get("apiVersion", "batch/v1"),
+            "kind": "Job",
+            "name": job["metadata"]["name"],
+            "uid": job["metadata"]["uid"],
+        }
+        for document in objects.get("owned") or []:
+            owned = copy.deepcopy(document)
+            owned["metadata"]["ownerReferences"] = [owner]
+            self.api.apply(owned)
+        if not self.settings.queued_by_kueue:
+            changed = self.api.patch("jobs", job["metadata"]["name"], {"spec": {"suspend": False}})
+            self.job = changed or self.job
+        self.attempt.save_launch(dict(self.attempt.launch(), released=time.time()))
+
+    # -- following it ----------------------------------------------------------------------------------------------------------------
+
+    def current(self) -> List[Object]:
+        """The newest pod of each rank."""
+        found: Dict[int, Object] = {}
+        for pod in sorted(self.pods.values(), key=lambda pod: str(pod["metadata"].get("creationTimestamp"))):
+            found[k8s_judge.rank(pod)] = pod
+        return [found[rank] for rank in sorted(found)]
+
+    def verdict(self) -> Verdict:
+        """What the cluster says of it."""
+        resumable = (self.run.get("card") or {}).get("resumable") is True
+        pods = self.current() if resumable else list(self.pods.values())
+        return k8s_judge.judge(self.job or {}, pods, CONTAINER)
+
+    def follow(self, room: int) -> int:
+        """Begin to read logs of pods whose container has begun, at most so many; how many began."""
+        begun = 0
+        for uid, pod in self.pods.items():
+            if uid in self.followers or begun >= room or not k8s_judge.has_begun(pod, CONTAINER):
+                continue
+            follower = Follower(self.api, pod, self._folder_of(pod), lambda uid=uid: self._patience(uid))  # type: ignore[misc]
+            follower.reader.over = self.wake
+            self.followers[uid] = follower
+            follower.reader.start()
+            begun += 1
+        return begun
+
+    def _folder_of(self, pod: Object) -> str:
+        """io/ for what counts; pods that were replaced have a folder of their own."""
+        same = [other for other in self.pods.values() if k8s_judge.rank(other) == k8s_judge.rank(pod)]
+        older = sorted(same, key=lambda other: str(other["metadata"].get("creationTimestamp")))
+        for replaced in older[:-1]:
+            if replaced["metadata"]["uid"] in self.followers:
+                self._set_aside(str(replaced["metadata"]["name"]))
+        return self.attempt.file("io")
+
+    def _set_aside(self, name: str) -> None:
+        """The files of a pod that another one replaced make room."""
+        target = self.attempt.file("io", "replaced", name)
+        if os.path.exists(target):
+            return
+        os.makedirs(target)
+        with contextlib.suppress(OSError):
+            os.rename(self.attempt.file("io", "model.log"), os.path.join(target, "model.log"))
+
+    def _patience(self, uid: str) -> Optional[float]:
+        """Seconds of asking for the log of a pod that has ended; of a node that is lost nobody expects much. None while it runs."""
+        pod = self.pods.get(uid)
+        if not (self.gone or pod is None or k8s_judge.ended(pod) or k8s_judge.terminated(pod, CONTAINER)):
+            return None
+        lost = self.gone or pod is None or k8s_judge.disturbance(pod)
+        return 10.0 if lost else 120.0
+
+    def reading(self) -> int:
+        """How many of its logs are being read."""
+        return sum(1 for follower in self.followers.values() if not follower.reader.done.is_set())
+
+    def all_read(self) -> bool:
+        """Whether everything that can be read was read."""
+        wanted = [uid for uid, pod in self.pods.items() if k8s_judge.has_begun(pod, CONTAINER)]
+        return all(uid in self.followers and self.followers[uid].reader.done.is_set() for uid in wanted)
+
+    def look_at_wait(self, verdict: Verdict) -> None:
+        """Note why it waits, ask the events now and then, and end a wait that has no end."""
+        if verdict.running or verdict.over:
+            self.waiting_since, self.wait = time.monotonic(), None
+            return
+        waited = time.monotonic() - self.waiting_since
+        self.wait = verdict.wait or self.events
+        limit = self.settings.pending_timeout
+        if waited > limit:
+            why = self.wait or Fault("placement", "nothing says why")
+            self.error = Fault(why.failure_class, "it did not begin within %d s (k8s.pending_timeout): %s" % (limit, why.reason))
+
+    def wants_events(self, verdict: Verdict) -> bool:
+        """Whether it is time to ask why a Job waits: its pods do not say it."""
+        if verdict.running or verdict.over or verdict.wait or not self.launched:
+            return False
+        pause = _EVENTS_PAUSES[min(self.asked, len(_EVENTS_PAUSES) - 1)]
+        return time.monotonic() - self.waiting_since > min(pause, self.settings.pending_timeout / 2)
+
+    def ask_events(self) -> None:
+        """The warnings about the Job and its pods. Without the right to read events nobody knows more, and nothing else fails."""
+        self.asked += 1
+        names = [self.name, *(str(pod["metadata"]["name"]) for pod in self.current()[:1])]
+        found: List[Object] = []
+        try:
+            for name in names:
+                found += self.api.list("events", fields="involvedObject.name=%s" % name, limit=50)[0]
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            self.notes.append(error.message)
+            self.asked = 10**6
+        self.events = k8s_judge.explain(found) or self.events
+
+    # -- its end ---------------------------------------------------------------------------------------------------------------------
+
+    def remove(self) -> None:
+        """Take the Job away, and with it what it owns. A Job of the same name that is not ours stays."""
+        uid = str((self.job or {}).get("metadata", {}).get("uid") or self.attempt.launch().get("uid") or "")
+        if not uid and self.attempt.launch():
+            known = self.api.find("jobs", self.name) or {"metadata": {}}
+            ours = (known["metadata"].get("labels") or {}) == self._objects()["job"]["metadata"].get("labels")
+            uid = str(known["metadata"].get("uid") or "") if ours else ""
+        if uid and not self.deleted and not self.gone:
+            self.api.delete("jobs", self.name, uid)
+        self.deleted = True
+
+    def stop_reading(self) -> None:
+        """No more of its logs is wanted."""
+        for follower in self.followers.values():
+            follower.reader.stopped.set()
