@@ -9,73 +9,23 @@ Verbs, selectors, server-side apply, watches with versions, bookmarks and 410, p
 
 from __future__ import annotations
 
-import base64
-import copy
 import json
 import re
 import socket
 import threading
 import time
-import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from .k8s_asked import Asked, Fault, Logs, User
+from .k8s_defaults import defaulted, discovery
 from .k8s_store import KINDS, Object, Problem, Store, field_test, label_test, merge_patch, strategic
 
 _PATH = re.compile(r"/(?:api/v1|apis/(?P<group>[^/]+)/(?P<version>[^/]+))(?:/namespaces/(?P<ns>[^/]+))?/(?P<rest>.+)\Z")
 _NAMESPACE = re.compile(r"/api/v1/namespaces(?:/(?P<name>[^/]+))?\Z")
 _BOOKMARK = 1.0  # seconds of silence after which a watch gets one
 _SUBRESOURCES = ("status", "log", "eviction", "scale")
-
-
-class Fault:
-    """Something that goes wrong for requests whose method and path match, so many times."""
-
-    def __init__(
-        self, method: str = "", path: str = "", times: int = 1, code: int = 0, cut: int = -1, retry_after: int = 0, skip: int = 0
-    ) -> None:
-        self.method, self.path, self.times, self.code, self.cut = method, re.compile(path), times, code, cut
-        self.retry_after, self.skip = retry_after, skip  # skip: let so many pass first
-
-    def takes(self, method: str, path: str) -> bool:
-        """Whether it happens to this request."""
-        if self.times <= 0 or (self.method and self.method != method) or not self.path.search(path):
-            return False
-        if self.skip > 0:
-            self.skip -= 1
-            return False
-        self.times -= 1
-        return True
-
-
-class User(NamedTuple):
-    """Who a token belongs to and what it may do: (verb, resource) pairs, "*" for anything; a subresource is `pods/log`."""
-
-    name: str
-    rules: Sequence[Tuple[str, str]]
-
-    def may(self, verb: str, resource: str) -> bool:
-        """Whether it is allowed."""
-        return any(rule[0] in ("*", verb) and rule[1] in ("*", resource) for rule in self.rules)
-
-
-class Asked(NamedTuple):
-    """One request."""
-
-    method: str
-    path: str
-    query: str
-    user: str
-    at: float
-
-
-class Logs:
-    """Where a pod's log is read from; the kubelet brings the real one."""
-
-    def read(self, pod: Object, container: str, previous: bool) -> Tuple[List[Tuple[str, bytes]], bool]:
-        """([(time, line)], whether it is complete)."""
-        return [], True
 
 
 class Api:
@@ -515,77 +465,3 @@ def _evicted(value: Object) -> None:
 
 def _disowned(value: Object) -> None:
     value["metadata"].pop("ownerReferences", None)
-
-
-def defaulted(plural: str, value: Object) -> Object:
-    """What the API server fills in, as far as anybody here looks at it."""
-    value = copy.deepcopy(value)
-    spec = value.get("spec") or {}
-    if plural == "jobs":
-        _default_job(value, spec)
-    elif plural == "secrets" and value.get("stringData"):
-        encoded = {key: base64.b64encode(text.encode()).decode() for key, text in value.pop("stringData").items()}
-        value["data"] = dict(value.get("data") or {}, **encoded)
-    elif plural == "persistentvolumeclaims":
-        value.setdefault("status", {"phase": "Bound"})
-    elif plural == "pods":
-        value.setdefault("status", {"phase": "Pending"})
-    return value
-
-
-def _default_job(value: Object, spec: Object) -> None:
-    spec.setdefault("parallelism", 1)
-    spec.setdefault("completions", spec["parallelism"])
-    for key, default in (("backoffLimit", 6), ("completionMode", "NonIndexed"), ("suspend", False)):
-        spec.setdefault(key, default)
-    policy = spec.get("podFailurePolicy")
-    spec.setdefault("podReplacementPolicy", "Failed" if policy else "TerminatingOrFailed")
-    if policy and spec["template"]["spec"].get("restartPolicy") != "Never":
-        raise Problem(422, "Invalid", "spec.template.spec.restartPolicy: only Never is supported with podFailurePolicy")
-    if policy and spec["podReplacementPolicy"] != "Failed":
-        raise Problem(422, "Invalid", "spec.podReplacementPolicy: only Failed is supported when podFailurePolicy is used")
-    name = str((value.get("metadata") or {}).get("name") or "")
-    if len(name) > 63:
-        raise Problem(422, "Invalid", "metadata.name: must be no more than 63 characters")
-    labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
-    for key in ("batch.kubernetes.io/job-name", "job-name"):
-        labels[key] = name
-    if "selector" not in spec:
-        uid = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))  # stable, so that the same apply is no change
-        spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
-        labels["batch.kubernetes.io/controller-uid"] = uid
-
-
-def discovery(path: str) -> Optional[Object]:
-    """What a dynamic client asks first; None for any other path."""
-    groups = sorted({group for group, dummy, dummy2 in KINDS.values() if "/" in group})
-    if path == "/version":
-        return {"major": "1", "minor": "36", "gitVersion": "v1.36.0-stand-in", "platform": "linux/amd64"}
-    if path in ("/healthz", "/readyz", "/livez"):
-        return {"status": "ok"}
-    if path == "/api":
-        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
-    if path == "/apis":
-        entries = [{"groupVersion": group, "version": group.rpartition("/")[2]} for group in groups]
-        listed = [{"name": entry["groupVersion"].partition("/")[0], "versions": [entry], "preferredVersion": entry} for entry in entries]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
-    found = re.match(r"/api/(v1)\Z|/apis/([^/]+/[^/]+)\Z", path)
-    if not found or (found.group(2) and found.group(2) not in groups):
-        return None
-    return {
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": found.group(1) or found.group(2),
-        "resources": list(_resources(found)),
-    }
-
-
-def _resources(found: re.Match[str]) -> Iterable[Object]:
-    verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-    for plural, (group, kind, namespaced) in sorted(KINDS.items()):
-        if group == (found.group(1) or found.group(2)):
-            entry: Object = {"name": plural, "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": verbs}
-            yield entry
-            yield dict(entry, name=plural + "/status", verbs=["get", "patch", "update"])
-            if plural == "pods":
-                yield dict(entry, name="pods/log", verbs=["get"])

@@ -20,7 +20,8 @@ if __package__ in (None, ""):  # started as a program
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".dev" / "tree"))
     __package__ = "ansible_collections.mad.engine.tests.support"
 
-from ansible_collections.mad.engine.tests.support.k8s_api import Api, Fault, User
+from ansible_collections.mad.engine.tests.support.k8s_api import Api
+from ansible_collections.mad.engine.tests.support.k8s_asked import Fault, User
 from ansible_collections.mad.engine.tests.support.k8s_controller import Controllers, set_condition
 from ansible_collections.mad.engine.tests.support.k8s_kubelet import Kubelet, PodLogs, PodRunner
 from ansible_collections.mad.engine.tests.support.k8s_store import Object, Problem, Store

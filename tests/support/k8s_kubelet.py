@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from .k8s_api import Logs
+from .k8s_asked import Logs
 from .k8s_controller import event, set_condition
 from .k8s_store import Object, Problem, Store, now
 
