@@ -203,13 +203,15 @@ kept:
   returned: success, state absent
 """
 
+import typing as t
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_collect, host_steps
 from ansible_collections.mad.engine.plugins.module_utils.host.arguments import ARGUMENTS
 
-STATES = {
+STATES: t.Dict[str, t.Callable[[t.Mapping[str, t.Any]], t.Dict[str, t.Any]]] = {
     "staged": host_steps.staged,
     "started": host_steps.started,
     "polled": host_steps.polled,
