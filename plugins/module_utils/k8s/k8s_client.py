@@ -73,14 +73,15 @@ def _configuration(connection: Connection) -> Any:
         from kubernetes import client, config
     except ImportError as error:
         raise MadError("the Python package kubernetes is not installed on this host (%s): %s" % (error, _HINT)) from error
+    load: Any = config
     configuration = client.Configuration()
     inside = connection.in_cluster or not (connection.kubeconfig or os.path.exists(_kubeconfig("")))
     try:
         if inside:
-            config.load_incluster_config(client_configuration=configuration)
+            load.load_incluster_config(client_configuration=configuration)
         else:
             path = _kubeconfig(connection.kubeconfig)
-            config.load_kube_config(config_file=path, context=connection.context or None, client_configuration=configuration)
+            load.load_kube_config(config_file=path, context=connection.context or None, client_configuration=configuration)
     except Exception as error:  # noqa: BLE001 the client raises its own and YAML's, JSON's and the file system's errors
         wanted = "the service account of this pod" if inside else _kubeconfig(connection.kubeconfig)
         raise MadError("the cluster cannot be reached through %s: %s; give k8s.kubeconfig and k8s.context" % (wanted, error)) from error

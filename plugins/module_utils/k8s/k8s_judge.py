@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence
 
 Object = Mapping[str, Any]
 
@@ -192,7 +192,7 @@ class Verdict(NamedTuple):
     wait: Optional[Fault]  # why it waits, as far as its pods know
 
 
-def judge(job: Object, pods: List[Object], container: str) -> Verdict:
+def judge(job: Object, pods: Sequence[Object], container: str) -> Verdict:
     """What the cluster says of a Job and the pods it has (or had)."""
     complete, failed = condition(job, "Complete"), condition(job, "Failed")
     target = failed or condition(job, "FailureTarget")
@@ -214,7 +214,7 @@ def _name(job: Object) -> str:
     return str((job.get("metadata") or {}).get("name"))
 
 
-def _deadline(target: Optional[Object], begun: bool, pods: List[Object]) -> Optional[Fault]:
+def _deadline(target: Optional[Object], begun: bool, pods: Sequence[Object]) -> Optional[Fault]:
     if not target or target.get("reason") != "DeadlineExceeded":
         return None
     if begun:
@@ -223,7 +223,7 @@ def _deadline(target: Optional[Object], begun: bool, pods: List[Object]) -> Opti
     return why or Fault("placement", "no container began before the Job's deadline was over")
 
 
-def _memory(pods: List[Object], container: str) -> Optional[Fault]:
+def _memory(pods: Sequence[Object], container: str) -> Optional[Fault]:
     for pod in pods:
         how = terminated(pod, container)
         if how and how.get("reason") == "OOMKilled":

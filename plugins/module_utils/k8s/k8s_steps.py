@@ -7,7 +7,7 @@ and a cluster in place of engines."""
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Mapping
+from typing import Any, List, Mapping
 
 from ..base import files
 from ..base.errors import MadError
@@ -45,12 +45,8 @@ def connection_of(settings: Mapping[str, Any]) -> Connection:
     return Connection(**found)
 
 
-class Images:
+class Images(host_images.Images):
     """Images of a cluster: its nodes pull them, by name or by digest; nothing is brought."""
-
-    def __init__(self) -> None:
-        self.missing: List[str] = []
-        self.answers: Dict[str, Answer] = {}
 
     def ensure(self, runs: List[Mapping[str, Any]]) -> None:
         """Take every image as it is planned."""
@@ -63,7 +59,7 @@ def staged(job: Job) -> Answer:
     """Take the runs over, with the objects that the controller rendered for them."""
     if not job.get("check"):
         check_rights(Api(connection_of(job.get("settings") or {}), patience=60.0), job.get("kinds") or ())
-    answer = host_steps.staged(job, lambda dummy_job, dummy_credentials: Images())
+    answer = host_steps.staged(job, lambda dummy_job, dummy_credentials: Images("", {}, {}))
     if job.get("check"):
         return answer
     folder = host_steps.folder_of(job)
