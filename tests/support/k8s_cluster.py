@@ -33,14 +33,14 @@ _TICK = 0.05
 class Cluster:
     """Two nodes, ready at once. `with Cluster() as cluster:`; `cluster.kubeconfig` is a file."""
 
-    def __init__(self, nodes: int = 2, resources: Optional[Mapping[str, str]] = None, run_pods: bool = True) -> None:
+    def __init__(self, nodes: int = 2, resources: Optional[Mapping[str, str]] = None, run_controllers: bool = True) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mad-k8s-"))
         self.api = Api()
         self.store = self.api.store
         self.controllers = Controllers(self.store)
         self.kubelet = Kubelet(self.store, self.folder)
         self.api.logs = PodLogs(self.kubelet)
-        self.run_pods, self.stopped = run_pods, False
+        self.stopped = False
         self.errors: List[str] = []
         for number in range(1, nodes + 1):
             self._add_node(
@@ -49,7 +49,8 @@ class Cluster:
         self.kubeconfig = self.folder / "kubeconfig"
         self.kubeconfig.write_text(self.api.kubeconfig(), "utf-8")
         self._thread = threading.Thread(target=self._loop, daemon=True)
-        self._thread.start()
+        if run_controllers:
+            self._thread.start()
 
     def _add_node(self, name: str, resources: Dict[str, str]) -> None:
         info = {"kernelVersion": "6.1.0", "kubeletVersion": "v1.36.0", "osImage": "Debian GNU/Linux 12 (bookworm)", "architecture": "amd64"}
@@ -63,8 +64,7 @@ class Cluster:
         while not self.stopped:
             try:
                 self.controllers.step()
-                if self.run_pods:
-                    self.kubelet.step()
+                self.kubelet.step()
             except Exception:  # noqa: BLE001 a defect of the stand-in must show in the test that meets it, not end the cluster
                 self.errors.append(traceback.format_exc())
                 sys.stderr.write(self.errors[-1])
@@ -130,7 +130,8 @@ class Cluster:
     def stop(self) -> None:
         """Nothing is left."""
         self.stopped = True
-        self._thread.join(timeout=20)
+        if self._thread.is_alive():
+            self._thread.join(timeout=20)
         self.kubelet.stop()
         self.api.stop()
         import shutil

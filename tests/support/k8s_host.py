@@ -27,8 +27,8 @@ PROGRAM = "k8s.k8s_runner"
 class ClusterHost(BenchHost):
     """One campaign on one cluster."""
 
-    def __init__(self, base: Path, cluster: Cluster, host: str = "cluster", kubeconfig: str = "", **options: Any) -> None:
-        super().__init__(base, host=host)
+    def __init__(self, base: Path, cluster: Cluster, host: str = "cluster", kubeconfig: str = "", campaign: str = "", **options: Any) -> None:
+        super().__init__(base, host=host, campaign=campaign)
         self.cluster = cluster
         section = {"kubeconfig": kubeconfig or str(cluster.kubeconfig), "pending_timeout": 60, "grace_seconds": 30}
         self.options = k8s_options.parse({"deploy": "k8s", "gpu_vendor": "NONE", "k8s": {**section, **options}})
