@@ -95,12 +95,6 @@ def test_no_models_no_runs(repo: Path) -> None:
     assert make(repo, [])["runs"] == []
 
 
-@pytest.mark.parametrize("target", ["moon"])
-def test_targets_of_later_releases_are_refused(repo: Path, target: str) -> None:
-    with pytest.raises(InvalidInput, match="host n1: target %s" % target):
-        make(repo, hosts={"n1": host({"deploy": target})})
-
-
 # -- command -----------------------------------------------------------------------------------------------------------------------
 
 
