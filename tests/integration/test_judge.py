@@ -72,7 +72,7 @@ def out(slurm: Cluster) -> Iterator[Cluster]:
 
 def reasons(cluster: Cluster) -> dict[str, str]:
     """{node: reason} of those that are out."""
-    lines = cluster.call("sinfo", "-h", "-N", "-R", "-o", "%n|%E").splitlines()
+    lines = cluster.call("sinfo", "-h", "-N", "-R", "-o", "%N|%E").splitlines()
     return dict(line.split("|", 1) for line in lines)
 
 
