@@ -32,7 +32,7 @@ RIGHTS = (
     ("create", "configmaps"),
     ("patch", "configmaps"),
 )
-_BY_KIND = {
+BY_KIND = {
     "Secret": (("create", "secrets"), ("patch", "secrets")),
     "Service": (("create", "services"), ("patch", "services")),
     "PersistentVolumeClaim": (("create", "persistentvolumeclaims"),),
@@ -74,7 +74,7 @@ def staged(job: Job) -> Answer:
 
 def check_rights(api: Api, kinds: Any) -> None:
     """One error that names every right that is missing."""
-    wanted = [*RIGHTS, *(right for kind in sorted(set(kinds)) for right in _BY_KIND.get(kind, ()))]
+    wanted = [*RIGHTS, *(right for kind in sorted(set(kinds)) for right in BY_KIND.get(kind, ()))]
     missing = ["%s %s" % right for right in wanted if not api.may(*right)]
     if missing:
         raise MadError(
