@@ -22,7 +22,7 @@ RECORDED = ROOT / "tests" / "fixtures" / "k8s" / "nodes.json"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(nodes=2, run_pods=False) as made:
+    with Cluster(nodes=2, run_controllers=False) as made:
         for node in json.loads(RECORDED.read_text("utf-8"))["items"]:
             made.store.put("nodes", node)
         yield made
