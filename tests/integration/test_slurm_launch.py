@@ -197,7 +197,7 @@ def test_a_requeued_job_appends_to_its_log_and_runs_again(bench: Bench) -> None:
     assert "Requeue=1" in words and "StdOut=" in words
     bench.cluster.call("scontrol", "requeue", job)
     bench.cluster.wait_for(lambda: "Restarts=1" in bench.cluster.call("scontrol", "show", "job", job), "requeued job")
-    assert bench.cluster.queue("PENDING") == [job], "the same job waits"
+    bench.cluster.wait_for(lambda: bench.cluster.queue("PENDING") == [job], "same job, waiting")
     log = Path(bench.folder.file("submissions", submission.name, "slurm-%s.log" % job))
     before = log.read_text()
     # Slurm lets it wait (cred_expire); a person does not have to.
