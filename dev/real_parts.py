@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "OwnEngine", "steps"]
 NAMES = ("install", "engine", "parts")
 # What integration tests use; the engine has a step of its own.
-WANTED = ("bash-static", "busybox", "chromium", "debootstrap", "podman", "registry", "slurm", "slurmdbd", "ssh", "sshd")
+WANTED = ("bash-static", "busybox", "chromium", "debootstrap", "podman", "postgresql", "registry", "slurm", "slurmdbd", "ssh", "sshd")
 
 
 def steps(context: Context) -> list[Step]:

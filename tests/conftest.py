@@ -34,6 +34,7 @@ from ansible_collections.mad.engine.tests.support.fixtures import (  # noqa: E40
     browser,
     docker_host,
     fleet,
+    postgres,
     python_image,
     slurm,
     slurm_accounting,
@@ -41,7 +42,7 @@ from ansible_collections.mad.engine.tests.support.fixtures import (  # noqa: E40
 )
 
 # Named here so that pytest finds them for every test below.
-FIXTURES = (browser, docker_host, fleet, python_image, slurm, slurm_accounting, tiny_image)
+FIXTURES = (browser, docker_host, fleet, postgres, python_image, slurm, slurm_accounting, tiny_image)
 ABSENT: dict[str, set[str]] = {}
 
 

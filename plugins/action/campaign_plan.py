@@ -77,9 +77,10 @@ class ActionModule(ActionBase):
             given = inputs.options([*plan_options.OPTIONS, *plan_options.LATER, *plan_options.REFUSED, "summary_output"])
         self._given = given  # also for a refusal: it says where results and summary go
         options = planning.parse_options(given)
-        repo = _first(arguments["repo"], inputs.value("repo"), default_repo())
+        again = scalars.to_text(_first(inputs.value("replay"), ""), "mad_replay").strip()
+        repo = _first(arguments["repo"], inputs.value("repo"), "" if again else default_repo())
         return planning.Request(
-            repo=os.path.abspath(os.path.expanduser(scalars.to_text(repo, "mad_repo"))),
+            repo=os.path.abspath(os.path.expanduser(scalars.to_text(repo, "mad_repo"))) if repo else "",
             tags=scalars.to_list(_first(arguments["tags"], inputs.value("tags"), []), "mad_tags"),
             manifest=os.path.expanduser(scalars.to_text(_first(arguments["manifest"], inputs.value("manifest"), ""), "mad_manifest")),
             hosts=self._hosts(arguments, inputs),
@@ -89,6 +90,8 @@ class ActionModule(ActionBase):
             version=collection_version(),
             cache_dir=_first(arguments["cache_dir"], default_cache()),
             check=bool(self._task.check_mode),
+            replay=again,
+            database_url=scalars.to_text(_first(inputs.value("database_url"), ""), "mad_database_url"),
         )
 
     @staticmethod

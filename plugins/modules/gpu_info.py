@@ -120,6 +120,15 @@ facts:
       description: The kernel's setting; V(1) disturbs measurements.
       type: str
       returned: with host
+    numa:
+      description: The CPUs of each NUMA node, as V(0-31,64-95).
+      type: list
+      elements: str
+      returned: with host
+    firmware:
+      description: Versions of C(bios), CPU C(microcode) and C(gpu) firmware, as far as files tell them to everybody.
+      type: dict
+      returned: with host
     python:
       description: Version of the Python that ran this module.
       type: str

@@ -71,7 +71,7 @@ def complete(campaign: Campaign, plan: Mapping[str, Any], hosts: Mapping[str, Ho
         if record is None:
             ledger.pending.append(run_id)
             continue
-        ledger.records[run_id] = record = _with_repository(record, plan.get("repo") or {})
+        ledger.records[run_id] = record = _with_origin(record, plan)
         written += _save(campaign, record, ledger) if write else record != before
     ledger.others.update(known)
     ledger.notes.extend("a run that is not in the plan: " + problem for problem in problems.values())
@@ -121,11 +121,14 @@ def _unrun(run: Mapping[str, Any], host: Host, launched: bool) -> Record:
     return _filled(run, host.failure_class or "infra", reason + why)
 
 
-def _with_repository(record: Record, repo: Mapping[str, Any]) -> Record:
-    """A target knows nothing of the repository: commit and state come from the plan."""
-    if record.get("repo_commit") or not repo.get("commit"):
+def _with_origin(record: Record, plan: Mapping[str, Any]) -> Record:
+    """A target knows nothing of the repository and of us: its commit and state, and our version, come from the plan; once, for a
+    campaign may go on with another commit."""
+    repo = plan.get("repo") or {}
+    if record.get("version") or record.get("repo_commit"):
         return record
-    return {**record, "repo_commit": str(repo["commit"]), "dirty": bool(repo.get("dirty"))}
+    told = {"repo_commit": str(repo.get("commit") or ""), "dirty": bool(repo.get("dirty")), "repo_diff": str(repo.get("diff") or "")}
+    return {**record, **told, "version": str(plan.get("version") or "")}
 
 
 def _save(campaign: Campaign, record: Record, ledger: Ledger) -> bool:

@@ -9,17 +9,27 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import typing as t
 
+from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_value
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.building import manifest
 from ansible_collections.mad.engine.plugins.module_utils.containers import registry
 from ansible_collections.mad.engine.plugins.module_utils.models import discovery
-from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_hosts, plan_manifest, plan_options
+from ansible_collections.mad.engine.plugins.module_utils.planning import (
+    plan,
+    plan_continue,
+    plan_hosts,
+    plan_manifest,
+    plan_options,
+    run_id,
+)
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, open_campaign
 
 from . import stage
+from .history import replay
 from .play_inputs import load_context_file
 
 CREDENTIAL_FILE = "credential.json"  # of the model repository, as madengine has it
@@ -39,6 +49,8 @@ class Request(t.NamedTuple):
     version: str
     cache_dir: str = ""
     check: bool = False
+    replay: str = ""  # a run of the past, instead of tags and manifest; then `repo` may be "" for the one of then
+    database_url: str = ""
 
 
 class Planned(t.NamedTuple):
@@ -60,19 +72,52 @@ def make(request: Request) -> Planned:
     """Discover, plan, continue the campaign, choose build hosts, write plan.json (not in check mode)."""
     if not request.hosts:
         raise InvalidInput("there is no host to plan for: the play's hosts all have mad_skip, or its pattern matches none")
-    found, known = _models(request)
+    then = replay.find(request.options["results"], request.database_url, request.replay) if request.replay else None
+    if then:
+        request = _as_then(request, then)
+    found, known = ({"models": [then.run["card"]], "warnings": []}, None) if then and not request.manifest else _models(request)
     layer = plan_manifest.context_layer(known) if known else {}
     hosts, warnings = plan_hosts.make_hosts(request.hosts, load_context_file, layer)
+    if then:
+        replay.settle(then, hosts)
+        warnings = warnings + replay.changes(then, hosts)
     campaign = open_campaign(request.options["results"], request.options["campaign"], make=False)
-    with _alone(campaign, request.check):
+    with _alone(campaign, request.check), _scratch(request) as scratch:
         old = campaign.plan() if campaign.exists() else None
         plan_continue.remember_facts(hosts, old)
         options = dict(request.options, campaign=campaign.name, credential_file=credential_file(request.options, request.repo))
         credentials = registry.load_credentials(options["credential_file"], request.environ)
-        made = plan.make_plan(found["models"], hosts, options, request.repo, known, request.environ, credentials, has_common)
+
+        def make_plan(repo: str) -> dict[str, t.Any]:
+            return plan.make_plan(found["models"], hosts, options, repo, known, request.environ, credentials, has_common)
+
+        made = replay.plan_again(then, make_plan, request.repo, scratch) if then else make_plan(request.repo)
         _about(made, request, options, old)
         made["warnings"] = found["warnings"] + warnings + made["warnings"]
         return _continued(campaign, made, old, request)
+
+
+def _as_then(request: Request, then: replay.Past) -> Request:
+    """The request with repository, manifest and options of a run that is planned again."""
+    if request.tags or request.manifest:
+        raise InvalidInput("mad_replay names one run; mad_tags and mad_manifest cannot be given beside it")
+    if request.options["campaign"] == then.campaign:
+        raise InvalidInput("mad_replay: %s is the campaign of the run itself; give the replay another mad_campaign" % then.campaign)
+    repo = request.repo or str((then.plan.get("repo") or {}).get("path") or "")
+    if not os.path.isdir(repo):
+        raise InvalidInput("mad_replay: the model repository %s is not there; name it with mad_repo" % repo)
+    manifest_path = str(then.plan.get("options", {}).get("manifest") or "")
+    return request._replace(repo=repo, manifest=manifest_path, options=replay.options(then, request.options))
+
+
+@contextlib.contextmanager
+def _scratch(request: Request) -> t.Iterator[str]:
+    """Where a repository of the past is laid out: a place that lasts as long as its campaign, in check mode only while it is planned."""
+    if request.replay and request.check:
+        with tempfile.TemporaryDirectory(prefix="mad-replay-") as folder:
+            yield folder
+    else:
+        yield os.path.join(request.options["results"], replay.FOLDER)
 
 
 def _alone(campaign: Campaign, check: bool) -> t.ContextManager[t.Any]:
@@ -124,8 +169,11 @@ def _models(request: Request) -> tuple[dict[str, t.Any], dict[str, t.Any] | None
 def _about(made: dict[str, t.Any], request: Request, options: t.Mapping[str, t.Any], old: t.Mapping[str, t.Any] | None) -> None:
     """What only the controller knows of a plan."""
     commit, dirty = git_state(request.repo)
+    diff = git_diff(request.repo) if dirty else ""
+    if made["repo"]["commit"]:  # a replay from a commit of the past
+        commit, dirty, diff = made["repo"]["commit"], False, ""
     made.update(created=(old or {}).get("created") or round(time.time(), 3), version=request.version, command=list(request.command))
-    made["repo"].update(commit=commit, dirty=dirty)
+    made["repo"].update(commit=commit, dirty=dirty, diff=diff)
     made["options"] = dict(options, tags=request.tags, manifest=request.manifest)
 
 
@@ -158,6 +206,13 @@ def git_state(repo: str) -> tuple[str, bool]:
         return "", False
     clean, status = _output(["git", "-C", repo, "status", "--porcelain", "--untracked-files=no"])
     return commit, bool(status) or not clean
+
+
+def git_diff(repo: str) -> str:
+    """16 hex digits for what tracked files differ from the commit in; "" when git does not say."""
+    argv = ["git", "-C", repo, "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD"]
+    known, text = _output(argv)
+    return hash_value(text)[: run_id.LENGTH] if known else ""
 
 
 def _output(argv: list[str]) -> tuple[bool, str]:

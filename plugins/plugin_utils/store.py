@@ -19,7 +19,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results.rows import bas
 
 from . import ledger as ledgers
 from . import perf_files, summary, table
-from .index import Index, database_url
+from .index import Index, database_url, planned_at
 
 
 class Options(NamedTuple):
@@ -73,7 +73,7 @@ def _store(campaign: Campaign, plan: Mapping[str, Any], hosts: Mapping[str, ledg
     except MadError as error:
         problems.append(error.message)
     try:
-        changed |= options.write and _index(campaign, ledger, options)
+        changed |= options.write and _index(campaign, plan, ledger, options)
     except MadError as error:
         warnings.append(error.message)
     builds = _builds(campaign, warnings) if options.builds is None else options.builds
@@ -85,10 +85,10 @@ def _store(campaign: Campaign, plan: Mapping[str, Any], hosts: Mapping[str, ledg
     return Answer(changed, found, report(campaign, found, planned), warnings + ledger.notes)
 
 
-def _index(campaign: Campaign, ledger: ledgers.Ledger, options: Options) -> bool:
+def _index(campaign: Campaign, plan: Mapping[str, Any], ledger: ledgers.Ledger, options: Options) -> bool:
     url = database_url(campaign.results_dir, options.database_url)
     with Index(url) as index:
-        return index.add([*ledger.records.values(), *ledger.others.values()]) > 0
+        return index.add([*ledger.records.values(), *ledger.others.values()], planned_at(plan)) > 0
 
 
 def _builds(campaign: Campaign, warnings: List[str]) -> Dict[str, Any]:

@@ -17,7 +17,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from ansible_collections.mad.engine.plugins.plugin_utils.index import RESULTS, Index
+from ansible_collections.mad.engine.plugins.plugin_utils.history.schema import RESULTS
+from ansible_collections.mad.engine.plugins.plugin_utils.index import Index
 from ansible_collections.mad.engine.tests.support.records import success
 
 HISTORY = int(os.environ.get("MAD_BENCH_ROWS", "1000000"))

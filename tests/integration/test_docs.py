@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base import work_folder
 from ansible_collections.mad.engine.tests.support import components
+from ansible_collections.mad.engine.tests.support.mongo import Mongo
 from ansible_collections.mad.engine.tests.support.registry import Registry
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -69,6 +70,15 @@ def work_through(folder, found):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_the_page_works(page, tmp_path):
     work_through(tmp_path, blocks(page))
+
+
+@pytest.mark.real
+def test_every_example_of_the_history(tmp_path, postgres):
+    """With a PostgreSQL server of this machine and a stand-in for MongoDB in place of the page's."""
+    with Mongo() as mongo:
+        names = [("postgresql://mad:secret@localhost:5432/mad", postgres.url("docs")), ("MONGO_PORT=27017", "MONGO_PORT=%d" % mongo.port)]
+        work_through(tmp_path, blocks("history", [*names, ("MONGO_HOST=localhost", "MONGO_HOST=127.0.0.1")]))
+    assert len(mongo.collections["benchmarks.perf"]) == 2
 
 
 @pytest.mark.real

@@ -62,6 +62,12 @@ def _namespaces() -> str:
     return answers(["unshare", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]) if which("unshare") else "no program unshare"
 
 
+def _postgresql() -> str:
+    from .postgres import programs
+
+    return "" if programs() else "no program /usr/lib/postgresql/*/bin/initdb"
+
+
 def _root() -> str:
     return "" if os.geteuid() == 0 else "this user is not root"
 
@@ -74,6 +80,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "debootstrap": (_program("debootstrap"), ("debootstrap",)),
     "docker": (_engine("docker"), ("docker.io", "iptables")),
     "podman": (_podman, ("podman", "runc")),
+    "postgresql": (_postgresql, ("postgresql",)),
     "registry": (_program("docker-registry"), ("docker-registry",)),
     "root": (_root, ()),
     "slurm": (_programs("slurmctld", "slurmd", "sbatch", "munged"), ("slurm-wlm", "munge")),

@@ -13,6 +13,7 @@ import pytest
 from . import base_image, components
 from .browser import Browser
 from .engine import find_or_start
+from .postgres import Postgres
 from .slurm import Cluster
 from .sshd import Fleet
 
@@ -56,6 +57,14 @@ def fleet() -> Iterator[Fleet]:
     components.require("sshd", "ssh")
     with Fleet() as hosts:
         yield hosts
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Give a PostgreSQL server."""
+    components.require("postgresql")
+    with Postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ FACTS: Dict[str, Any] = {
     "hostname": "node-1",
     "kernel": "6.1.0",
     "gpu": {"vendor": "AMD", "count": 8, "architecture": "gfx942", "product": "MI300X", "driver": "6.8"},
+    "firmware": {"bios": "1.4a", "microcode": "0xa10113e", "gpu": ""},
+    "numa": ["0-31", "32-63"],
 }
 TIMES = {"queued": 1000.0, "staged": 1002.5, "started": 1010.0, "finished": 1070.25, "model_started": 1011.0, "model_finished": 1070.0}
 

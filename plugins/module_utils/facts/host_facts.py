@@ -141,6 +141,25 @@ def memory_limit(system: System) -> int:
     return min(limits, default=0)
 
 
+def _numa(system: System) -> List[str]:
+    """The CPUs of each NUMA node, as `0-31,64-95`, in the order of the nodes; [] where the kernel knows none."""
+    folder = "/sys/devices/system/node"
+    nodes = sorted(int(name[4:]) for name in system.names(folder) if re.match(r"node[0-9]+\Z", name))
+    return [system.read("%s/node%d/cpulist" % (folder, node)) for node in nodes]
+
+
+def _firmware(system: System) -> Dict[str, str]:
+    """Versions of BIOS, CPU microcode and GPU firmware, as far as files tell them to everybody."""
+    bios = [system.read("/sys/class/dmi/id/bios_" + name) for name in ("vendor", "version", "date")]
+    microcode = re.search(r"^microcode\s*:\s*(\S+)$", system.read("/proc/cpuinfo"), re.MULTILINE)
+    cards, folder = "/sys/class/drm", "/proc/driver/nvidia/gpus"
+    found = {system.read("%s/%s/device/vbios_version" % (cards, name)) for name in system.names(cards) if re.match(r"card[0-9]+\Z", name)}
+    for name in system.names(folder):
+        found.update(re.findall(r"^Video BIOS:\s*(\S+)$", system.read("%s/%s/information" % (folder, name)), re.MULTILINE))
+    gpus = ",".join(sorted(found - {""}))
+    return {"bios": " ".join(part for part in bios if part), "microcode": microcode.group(1) if microcode else "", "gpu": gpus}
+
+
 def _memory(system: System) -> int:
     match = re.search(r"^MemTotal:\s+([0-9]+) kB", system.read("/proc/meminfo"), re.MULTILINE)
     return int(match.group(1)) * 1024 if match else 0
@@ -164,6 +183,8 @@ _PROBES: Mapping[str, Callable[[System], Any]] = {
     "memory_bytes": _memory,
     "memory_limit_bytes": memory_limit,
     "numa_balancing": lambda system: system.read("/proc/sys/kernel/numa_balancing"),
+    "numa": _numa,
+    "firmware": _firmware,
     "python": lambda _system: platform.python_version(),
     "user": _user,
     "uid": lambda _system: os.geteuid(),
@@ -172,4 +193,5 @@ _EMPTY: Mapping[str, Any] = {
     "os": {"id": "", "version": "", "like": [], "name": ""},
     "cpu": {"model": "", "count": 1, "usable": 1, "governor": "", "architecture": ""},
     "memory_bytes": 0, "memory_limit_bytes": 0, "uid": -1, "free_bytes": 0,
+    "numa": [], "firmware": {"bios": "", "microcode": "", "gpu": ""},
 }  # fmt: skip

@@ -276,7 +276,7 @@ class _Planner:
             "created": 0.0,
             "version": "",
             "command": [],
-            "repo": {"path": os.path.abspath(repo), "commit": "", "dirty": False},
+            "repo": {"path": os.path.abspath(repo), "commit": "", "dirty": False, "diff": ""},
             "options": dict(self.settings),
             "hosts": {name: _host_part(hosts[name]) for name in hosts},
             "builds": [],

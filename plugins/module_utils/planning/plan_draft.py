@@ -247,6 +247,7 @@ def _blank(card: Mapping[str, Any], context: Mapping[str, Any], options: Mapping
         "keep": {"alive": options["keep_alive"], "model_dir": options["keep_model_dir"]},
         "skip_model_run": options["skip_model_run"],
         "skip_gpu_arch": [] if options["disable_skip_gpu_arch"] else list(card.get("skip_gpu_arch") or []),
+        "content": {},
         "outcome": None,
     }
 
@@ -289,7 +290,8 @@ def make(
         run["outcome"] = run["outcome"] or outcome_of(error)
     if run["outcome"]:
         run = dict(_shortened(run), env={})
-    return Draft(run, _parts(card, context, variant, run, repository, sources, options), variant, secrets)
+    parts = _parts(card, context, variant, run, repository, sources, options)
+    return Draft(dict(run, content=run_id.content(parts)), parts, variant, secrets)
 
 
 def _parts(

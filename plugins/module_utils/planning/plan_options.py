@@ -113,8 +113,8 @@ LATER: Dict[str, Check] = {
 # Read by other steps; the plan only has to know that they are no slips.
 ELSEWHERE: Tuple[str, ...] = tuple(
     """baseline better build_secrets candidate context context_file database_url drain drain_host fail_on host_lock hosts keep_days manifest
-    manifest_output output perf_output pull quarantine references release repo report_format report_output report_source rules same_within
-    skip summary_output tags work_dir""".split()
+    manifest_output output perf_output pull quarantine references release replay repo report_format report_output report_source rules
+    same_within skip summary_output tags work_dir""".split()
 )
 
 # Refused when set; false and empty are fine.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Dict, Iterable, Mapping
 
-from ..base.canonical import canonical_json
+from ..base.canonical import canonical_json, hash_value
 from ..base.errors import InvalidInput
 from ..base.secret_names import is_secret_name
 
@@ -52,6 +52,16 @@ def context_part(context: Mapping[str, Any], secrets: Iterable[str] = ()) -> Dic
 def build_part(build_args: Mapping[str, str]) -> Dict[str, Any]:
     """Build arguments; of secret ones the names."""
     return dict(_without_values(build_args))
+
+
+def content(parts: Mapping[str, Any]) -> Dict[str, str]:
+    """What an id was made of, one short hash each ("" for what is not there), but place and repeat, which a run names itself.
+
+    Two runs with different ids differ in one of these, so that somebody can say in which.
+    """
+    found = {name: hash_value(parts[name])[:LENGTH] for name in ("card", "args", "build_args", "context")}
+    found.update({name: str(parts["hashes"][name])[:LENGTH] for name in HASHES})
+    return dict(found, variant=str(parts["variant"]), runtime=str(parts["runtime"]))
 
 
 def run_id(parts: Mapping[str, Any]) -> str:

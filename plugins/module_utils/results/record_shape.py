@@ -68,7 +68,10 @@ _REQUIRED: Dict[str, Tuple[str, Check]] = {
     "status": ("SUCCESS, FAILURE or SKIPPED", lambda value: value in ("SUCCESS", "FAILURE", "SKIPPED")),
     "card": ("an object with a list of tags", _object(tags=_TAGS)),
     "place": ("an object with host as text", _object(host=_text)),
-    "host": ("an object of facts", _object(gpu=_optional(_object()))),
+    "host": (
+        "an object of facts",
+        _object(gpu=_optional(_object()), cpu=_optional(_object()), firmware=_optional(_object()), numa=_optional(_list_of(_text))),
+    ),
     "gpus": ("an object with a list of indexes", _object(indexes=_list_of(_integer))),
     "image": ("an object or null", _optional(_object())),
     "data": ("an object", _object()),
@@ -77,11 +80,18 @@ _REQUIRED: Dict[str, Tuple[str, Check]] = {
 }
 
 
+# What a record of an earlier release lacks.
+_OPTIONAL: Dict[str, Tuple[str, Check]] = {"content": ("an object of hashes", _optional(_object()))}
+
+
 def problem_of(record: Mapping[str, Any]) -> str:
     """What is wrong with a record, naming the key and what was expected; "" when nothing is."""
     for name, (expected, check) in _REQUIRED.items():
         if name not in record:
             return "it has no %s (%s)" % (name, expected)
         if not check(record[name]):
+            return "its %s is %.80r; expected %s" % (name, record[name], expected)
+    for name, (expected, check) in _OPTIONAL.items():
+        if not check(record.get(name)):
             return "its %s is %.80r; expected %s" % (name, record[name], expected)
     return ""

@@ -35,7 +35,8 @@ MADENGINE_COLUMNS = (
 OUR_COLUMNS = (
     *("campaign", "run_id", "attempt", "result", "host", "repeat", "runtime", "failure_class", "reason", "unit", "better", "digest"),
     *("repo_commit", "started", "finished", "queue_duration", "stage_duration", "run_duration", "model_duration", "exit_code"),
-    *("gpu_vendor", "gpu_product", "gpus", "cpus", "hardware", "extra"),
+    *("gpu_vendor", "gpu_product", "gpus", "cpus", "hardware"),
+    *("version", "repo_diff", "card_hash", "context_hash", "driver", "firmware", "kernel", "governor", "numa", "extra"),
 )
 COLUMNS = MADENGINE_COLUMNS + OUR_COLUMNS
 # What makes a row one row, and what makes rows those of one attempt.
@@ -48,14 +49,14 @@ Baseline = Dict[Tuple[str, ...], float]
 
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _ARMED = re.compile("''*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-_SPECIAL = re.compile("[,\"\r\n]|\\A\\s|\\s\\Z")
+_SPECIAL = re.compile('[,"\r\n]|\\A\\s|\\s\\Z')
 _DEPLOYMENT = {"k8s": "kubernetes"}
 _PLAIN_LAUNCHERS = ("", "none", "python")  # nothing that madengine would call a launcher
 
 
 def rows(record: Mapping[str, Any], baseline: Optional[Baseline] = None) -> List[Dict[str, str]]:
     """The rows of one record: one, or one per result of `multiple_results`; relative_change is that to the `baseline`."""
-    shared = {**_from_card(record), **_from_image(record), **_from_place(record), **_our_part(record)}
+    shared = {**_from_card(record), **_from_image(record), **_from_place(record), **_our_part(record), **_provenance(record)}
     metrics: Sequence[Mapping[str, Any]] = record.get("metrics") or [{}]
     found = [_row(record, shared, metric, index) for index, metric in enumerate(metrics, 1)]
     for row in found if baseline else ():
@@ -163,6 +164,23 @@ def _our_part(record: Mapping[str, Any]) -> Dict[str, str]:
     durations = {name + "_duration": _seconds(times.get(name)) for name in ("queue", "stage", "run", "model", "build")}
     moments = {name: _moment(times.get(name)) for name in ("started", "finished")}
     return {**own, **durations, **moments, "test_duration": durations["run_duration"]}
+
+
+def _provenance(record: Mapping[str, Any]) -> Dict[str, str]:
+    """What it takes to explain the row months later; the record has more of it."""
+    host, content = record.get("host") or {}, record.get("content") or {}
+    firmware = host.get("firmware") or {}
+    return {
+        "version": _text(record.get("version")),
+        "repo_diff": _text(record.get("repo_diff")),
+        "card_hash": _text(content.get("card")),
+        "context_hash": _text(content.get("context")),
+        "driver": _text((host.get("gpu") or {}).get("driver")),
+        "firmware": "; ".join("%s %s" % (name, firmware[name]) for name in ("bios", "microcode", "gpu") if firmware.get(name)),
+        "kernel": _text(host.get("kernel")),
+        "governor": _text((host.get("cpu") or {}).get("governor")),
+        "numa": "; ".join(str(cpus) for cpus in host.get("numa") or []),
+    }
 
 
 def _text(value: Any) -> str:

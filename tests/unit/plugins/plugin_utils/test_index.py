@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.results import record as records
-from ansible_collections.mad.engine.plugins.plugin_utils import index as indexes
+from ansible_collections.mad.engine.plugins.plugin_utils.history import database, schema
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, IndexProblem, database_url
 from ansible_collections.mad.engine.tests.support.records import (
     FACTS,
@@ -78,7 +78,9 @@ def test_rows_of_an_attempt_are_replaced_together(index: Index) -> None:
 def test_hostile_text_is_data(index: Index) -> None:
     model = "'); DROP TABLE mad_results; --\0\u202e" + "x" * 100000
     index.add([success(1, model=model, args="$(x)")])
-    assert index.select()[0]["model"] == model.replace("\0", "\ufffd")
+    found = index.select()[0]
+    assert json.loads(found["row_json"])["model"] == model
+    assert found["model"] == model.replace("\0", "\ufffd")[: schema.LONGEST_MODEL]
 
 
 def _one_campaign(url: str, number: int) -> None:
@@ -116,7 +118,8 @@ def test_rebuild_gives_what_adding_gave(tmp_path: Any) -> None:
     fill(tmp_path, ["one", "two"])
     with Index(database_url(str(tmp_path))) as opened:
         answer = opened.rebuild(str(tmp_path))
-        assert answer == {"campaigns": 2, "attempts": 6, "problems": []}
+        assert answer == {"campaigns": 2, "attempts": 6, "changed": 6, "problems": []}
+        assert opened.rebuild(str(tmp_path))["changed"] == 0
         built = opened.select()
         assert len(built) == 2 * (1 + 1 + 3)
         opened.add([{**crash(1), "campaign": "archived"}])
@@ -157,7 +160,7 @@ def test_a_damaged_file_is_named_and_made_again(tmp_path: Any, damage: str) -> N
 
 
 def test_a_locked_database(tmp_path: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(indexes, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
     url = database_url(str(tmp_path))
     with Index(url) as opened:
         opened.add([success(1)])
@@ -175,9 +178,10 @@ def test_a_database_of_another_release(index: Index, tmp_path: Any) -> None:
     with sqlite3.connect(tmp_path / "history.db") as connection:
         connection.execute("UPDATE mad_schema SET version = 99")
     connection.close()
-    with pytest.raises(IndexProblem, match="schema 99, this one knows 1"):
+    with pytest.raises(IndexProblem, match="schema 99, this one knows 2"):
         index.add([success(2)])
-    assert len(index.select()) == 1
+    with pytest.raises(IndexProblem, match="newer release of mad.engine"):
+        index.select()
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Any) -> None:
@@ -238,12 +242,12 @@ def test_urls(tmp_path: Any) -> None:
 def test_the_tables_are_postgresql_too() -> None:
     """Only its text: a server is asked in another suite."""
     dialect = postgresql.dialect()
-    table = str(CreateTable(indexes.RESULTS).compile(dialect=dialect))
-    assert "PRIMARY KEY (campaign, run_id, attempt, result)" in table
+    table = str(CreateTable(schema.RESULTS).compile(dialect=dialect))
+    assert "PRIMARY KEY (campaign, created, run_id, attempt, result)" in table
     assert "AUTOINCREMENT" not in table.upper() and "SERIAL" not in table.upper()
-    for part in indexes.RESULTS.indexes:
+    for part in schema.RESULTS.indexes:
         str(CreateIndex(part).compile(dialect=dialect))
-    str(sa.select(indexes.RESULTS).compile(dialect=dialect))
+    str(sa.select(schema.RESULTS).compile(dialect=dialect))
 
 
 def test_index_problems_are_errors_of_ours() -> None:

@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.results import rows
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
-from ansible_collections.mad.engine.plugins.plugin_utils import index as indexes
+from ansible_collections.mad.engine.plugins.plugin_utils.history import database
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.store import Answer, Options, store
 from ansible_collections.mad.engine.tests.support.records import crash, make_campaign, make_run, success
@@ -90,7 +90,7 @@ def test_check_mode(campaign: Campaign, tmp_path: Any) -> None:
 
 
 def test_a_locked_index_is_a_warning_and_the_next_play_catches_up(campaign: Campaign, monkeypatch: Any) -> None:
-    monkeypatch.setattr(indexes, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
     holder = sqlite3.connect(campaign.history_path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     answer = store(campaign, Options(HOSTS))

@@ -19,7 +19,7 @@ from ansible_collections.mad.engine.tests.fixtures.gpu_tools import machines
 
 CONTRACT = {
     "hostname", "machine_id", "boot_id", "kernel", "init", "os", "cpu", "memory_bytes", "memory_limit_bytes", "numa_balancing", "python",
-    "user", "uid", "free_bytes", "gpu", "engines", "problems", "seconds",
+    "user", "uid", "free_bytes", "numa", "firmware", "gpu", "engines", "problems", "seconds",
 }  # fmt: skip
 
 
@@ -29,6 +29,10 @@ def test_a_gpu_host(tmp_path: Path) -> None:
     facts = host_facts.collect("/var/tmp/mad-1000", system=machines.machine(tmp_path, "mi300x"))
     assert set(facts) == CONTRACT and facts["problems"] == []
     assert (facts["hostname"], facts["kernel"], facts["numa_balancing"], facts["init"]) == ("n1", "6.8.0-45-generic", "1", "systemd")
+    assert facts["numa"] == ["0-31", "32-63"]
+    assert facts["firmware"] == {
+        "bios": "American Megatrends 1.4a", "microcode": "0xa10113e", "gpu": "113-M3000100-102,113-M3000100-103,96.00.5e",
+    }  # fmt: skip
     assert facts["os"] == {"id": "ubuntu", "version": "22.04", "like": ["debian"], "name": "Ubuntu 22.04.4 LTS"}
     assert facts["cpu"]["model"] == "AMD EPYC 9654 96-Core Processor"
     assert (facts["cpu"]["count"], facts["cpu"]["usable"], facts["cpu"]["governor"]) == (64, 64, "performance")
@@ -49,6 +53,7 @@ def test_the_real_machine() -> None:
 
 def test_an_empty_machine(tmp_path: Path) -> None:
     facts = host_facts.collect(system=machines.machine(tmp_path))
+    assert facts["numa"] == [] and facts["firmware"] == {"bios": "", "microcode": "", "gpu": ""}
     assert facts["problems"] == [] and facts["machine_id"] == "" and facts["memory_bytes"] == 0
     assert facts["cpu"]["count"] >= 1 and facts["gpu"]["vendor"] == "NONE" and facts["os"]["id"] == ""
 

@@ -13,12 +13,33 @@ import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.results.record_shape import problem_of
-from ansible_collections.mad.engine.plugins.plugin_utils import index, summary, table
+from ansible_collections.mad.engine.plugins.plugin_utils import summary, table
+from ansible_collections.mad.engine.plugins.plugin_utils.history import entries
 from ansible_collections.mad.engine.plugins.plugin_utils.store import Options, store
 from ansible_collections.mad.engine.tests.support.records import crash, make_campaign, make_run, success
 
 ABSENT = object()
-BAD = [ABSENT, None, True, -1, 2**70, 1e308, float("inf"), float("nan"), "", "x", "\0", [], [1], [None], [[]], [{}], {}, {"a": 1}, {"unresolved": "x"}]
+BAD = [
+    ABSENT,
+    None,
+    True,
+    -1,
+    2**70,
+    1e308,
+    float("inf"),
+    float("nan"),
+    "",
+    "x",
+    "\0",
+    [],
+    [1],
+    [None],
+    [[]],
+    [{}],
+    {},
+    {"a": 1},
+    {"unresolved": "x"},
+]
 
 
 def places(value: Any, path: Tuple[Any, ...] = ()) -> Iterator[Tuple[Any, ...]]:
@@ -57,10 +78,10 @@ def test_what_is_let_through_can_be_read_by_all(path: Tuple[Any, ...]) -> None:
         if problem:
             assert str(path[0]) in problem
             continue
-        entries = index._entries([record])
-        told = [json.loads(entry["row_json"]) for found in entries.values() for entry in found]
-        assert told and all(-(2**63) <= entry["repeat"] < 2**63 for found in entries.values() for entry in found)
-        table.render(index.rows(record))
+        found = entries.of_record(record, 0.0)
+        told = [json.loads(entry["row_json"]) for entry in found]
+        assert told and all(-(2**63) <= entry["repeat"] < 2**63 for entry in found)
+        table.render(entries.rows(record))
         summary.durations([record])
         json.dumps(summary._short(record))
 

@@ -1,0 +1,57 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From records and cells of perf.csv to rows of the history's tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.mad.engine.plugins.module_utils.results.hardware import of_cells
+from ansible_collections.mad.engine.plugins.module_utils.results.metrics import number
+from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
+
+from . import schema
+
+RECORD, IMPORT = "record", "import"
+_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def of_record(record: Mapping[str, Any], created: float) -> list[dict[str, Any]]:
+    """The rows of one attempt."""
+    times = record.get("timings") or {}
+    own = {
+        "campaign": record["campaign"],
+        "created": created,
+        "run_id": record["run_id"],
+        "attempt": record["attempt"],
+        "repeat": int(record.get("repeat") or 1),
+        "source": RECORD,
+        "run_duration": finite(times.get("run")),
+        "queue_duration": finite(times.get("queue")),
+        **{name: finite(times.get(name)) for name in ("started", "finished")},
+    }
+    return [{**of_row(row), **own, "result": int(row["result"]), "value": number(row["performance"])} for row in rows(record)]
+
+
+def of_row(row: Mapping[str, str]) -> dict[str, Any]:
+    """The columns that hold cells as they stand."""
+    entry: dict[str, Any] = {name: storable(row[name]) if row.get(name) else "" for name in schema.TEXTS}
+    entry["model"] = entry["model"][: schema.LONGEST_MODEL]
+    entry["hardware"] = storable(of_cells(row))
+    told = {name: text for name, text in row.items() if text}
+    entry["row_json"] = _encoded(told)
+    return entry
+
+
+def storable(text: str) -> str:
+    """Text that every database holds: PostgreSQL knows no NUL and no lone surrogate."""
+    return text if text.isascii() and "\0" not in text else text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def finite(value: Any) -> float | None:
+    """The number a value is, else None."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None

@@ -1,0 +1,95 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a row of somebody's perf.csv says, as columns of the history: numbers in any writing, statuses in our words, times where it has any."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import FAILURE_CLASSES
+from ansible_collections.mad.engine.plugins.module_utils.results.metrics import better, is_nothing, number
+from ansible_collections.mad.engine.plugins.module_utils.results.status import FAILURE, SKIPPED, SUCCESS
+
+from .entries import IMPORT, of_row
+
+_SECONDS = re.compile(r"(.*[0-9.])\s*(?:s|sec|secs|seconds)\Z")
+# Where a file may say when a row came to be; madengine's own columns hold no time.
+_STARTED = ("started", "timestamp", "date", "datetime", "created_date")
+
+_better = functools.lru_cache(maxsize=4096)(better)
+Odd = Callable[[str, str], None]  # what, and the text that was found
+
+
+def entry(cells: Mapping[str, str], odd: Odd) -> dict[str, Any]:
+    """The columns of a row but its key. `odd` hears what was not understood; the cell itself is kept in row_json."""
+    row = dict(cells)
+    performance = row.get("performance", "").strip()
+    value = None if is_nothing(performance) else _number(performance, "performance", odd)
+    row.setdefault("unit", row.get("metric", ""))
+    row.setdefault("host", row.get("machine_name", ""))
+    row.setdefault("better", _better(row["unit"]))
+    _judge(row, value, is_nothing(performance), odd)
+    found = of_row(row)
+    found.update(
+        source=IMPORT,
+        value=value,
+        repeat=int(number(row.get("repeat", "")) or 1),
+        run_duration=seconds(row.get("run_duration") or row.get("test_duration") or "", "test_duration", odd),
+        queue_duration=seconds(row.get("queue_duration", ""), "queue_duration", odd),
+        started=next((moment(row[name], name, odd) for name in _STARTED if row.get(name)), None),
+        finished=moment(row["finished"], "finished", odd) if row.get("finished") else None,
+    )
+    return found
+
+
+def _judge(row: dict[str, str], value: float | None, empty: bool, odd: Odd) -> None:
+    """Unknown means failed: a status in other words, and a success without a result, are failures that say why."""
+    status = row.get("status", "").strip().upper()
+    if status not in (SUCCESS, FAILURE, SKIPPED):
+        odd("status is none of SUCCESS, FAILURE, SKIPPED, the row counts as FAILURE", row.get("status", ""))
+        row.update(
+            status=FAILURE, failure_class="parse", reason="the file it was imported from says status %r" % row.get("status", "")[:200]
+        )
+    elif status == SUCCESS and empty:
+        odd("status SUCCESS without a performance, the row counts as FAILURE", row.get("performance", ""))
+        row.update(status=FAILURE, failure_class="no_metric", reason="the file it was imported from says SUCCESS and has no performance")
+    else:
+        row["status"] = status
+    if row.get("failure_class", "") not in ("", *FAILURE_CLASSES):
+        odd("failure_class is not one of ours, left empty", row["failure_class"])
+        row["failure_class"] = ""
+
+
+def _number(text: str, column: str, odd: Odd) -> float | None:
+    value = number(text)
+    if value is None:
+        odd("%s is no number, kept as text without a value" % column, text)
+    return value
+
+
+def seconds(text: str, column: str, odd: Odd) -> float | None:
+    """`3.5`, `3.5s` or `3.5 sec` as seconds."""
+    text = text.strip()
+    if is_nothing(text):
+        return None
+    plain = _SECONDS.match(text.lower())
+    return _number(plain.group(1).strip() if plain else text, column, odd)
+
+
+def moment(text: str, column: str, odd: Odd) -> float | None:
+    """Seconds since the epoch for ISO 8601 (UTC where it names no zone) or such a number."""
+    text = text.strip()
+    value = number(text)
+    if value is not None and 0 < value < 253402300800:
+        return value
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        odd("%s is no time" % column, text)
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
