@@ -30,6 +30,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results.campaign import
 
 from . import stage
 from .history import replay
+from .history.past import Past
 from .play_inputs import load_context_file
 
 CREDENTIAL_FILE = "credential.json"  # of the model repository, as madengine has it
@@ -97,7 +98,7 @@ def make(request: Request) -> Planned:
         return _continued(campaign, made, old, request)
 
 
-def _as_then(request: Request, then: replay.Past) -> Request:
+def _as_then(request: Request, then: Past) -> Request:
     """The request with repository, manifest and options of a run that is planned again."""
     if request.tags or request.manifest:
         raise InvalidInput("mad_replay names one run; mad_tags and mad_manifest cannot be given beside it")
