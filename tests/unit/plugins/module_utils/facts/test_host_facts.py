@@ -31,7 +31,7 @@ def test_a_gpu_host(tmp_path: Path) -> None:
     assert (facts["hostname"], facts["kernel"], facts["numa_balancing"], facts["init"]) == ("n1", "6.8.0-45-generic", "1", "systemd")
     assert facts["numa"] == ["0-31", "32-63"]
     assert facts["firmware"] == {
-        "bios": "American Megatrends 1.4a", "microcode": "0xa10113e", "gpu": "113-M3000100-102,113-M3000100-103,96.00.5e",
+        "bios": "American Megatrends 1.4a", "microcode": "0xa10113e", "gpu": "113-M3000100-102,113-M3000100-103",
     }  # fmt: skip
     assert facts["os"] == {"id": "ubuntu", "version": "22.04", "like": ["debian"], "name": "Ubuntu 22.04.4 LTS"}
     assert facts["cpu"]["model"] == "AMD EPYC 9654 96-Core Processor"
@@ -39,6 +39,11 @@ def test_a_gpu_host(tmp_path: Path) -> None:
     assert facts["memory_bytes"] == 263921288 * 1024
     assert facts["gpu"]["count"] == 8
     assert facts["engines"]["docker"]["problem"] == "there is no docker command"
+
+
+def test_firmware_of_nvidia_gpus(tmp_path: Path) -> None:
+    machines.write(tmp_path, "proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t\t X\nVideo BIOS: \t 96.00.5e\n")
+    assert host_facts.collect(system=machines.machine(tmp_path))["firmware"]["gpu"] == "96.00.5e"
 
 
 def test_the_real_machine() -> None:
