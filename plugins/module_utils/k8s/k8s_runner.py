@@ -130,9 +130,8 @@ class Runner:
             return
         if news.listed is not None:
             self._take_list(news.resource, news.listed)
-            return
-        assert news.object is not None
-        self._take_object(news.resource, news.object, news.gone)
+        elif news.object is not None:
+            self._take_object(news.resource, news.object, news.gone)
 
     def _take_list(self, resource: str, listed: List[Object]) -> None:
         """Everything there is; what we knew and is not in it is gone."""

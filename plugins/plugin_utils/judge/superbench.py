@@ -104,7 +104,8 @@ class Criterion:
             return not value if isinstance(node.op, ast.Not) else -value
         if isinstance(node, ast.BinOp):
             return _ARITHMETIC[type(node.op)](self._value(node.left, given), self._value(node.right, given))
-        assert isinstance(node, ast.Compare)
+        if not isinstance(node, ast.Compare):
+            raise self._refused("%s is not allowed" % type(node).__name__)
         sides = [self._value(part, given) for part in (node.left, *node.comparators)]
         return all(_COMPARE[type(one)](left, right) for one, left, right in zip(node.ops, sides, sides[1:], strict=False))
 

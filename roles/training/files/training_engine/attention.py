@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -110,8 +111,8 @@ def _try_backend(name: str, case: AttentionCase, inputs: Sequence[torch.Tensor],
     causal = case.kind == "decoder"
     try:
         with sdpa_kernel(BACKENDS[name]):
-            found = _with_gradients(inputs, lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal,
-                                                                                                  scale=case.scale))
+            attend = partial(F.scaled_dot_product_attention, attn_mask=mask, is_causal=causal, scale=case.scale)
+            found = _with_gradients(inputs, attend)
     except RuntimeError as error:
         return BackendReport(name, False, "not available here: " + str(error).splitlines()[0], ran=False)
     errors = [float((mine.double() - theirs).abs().max() / theirs.abs().max()) for mine, theirs in zip(found, expected, strict=True)]

@@ -67,7 +67,6 @@ class Checkpoint:
             raise CheckpointError(f"{self.path / name} does not hold a dict")
         return value
 
-
     def _shards(self, file: str, into: Mapping[str, Any] | None) -> dict[str, Any]:
         """The sharded tensors of a file, by their name in it."""
         index = {name: facts for name, facts in shards.read_index(self.path).items() if name.startswith(f"{file}:")}
