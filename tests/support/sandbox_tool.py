@@ -67,6 +67,11 @@ def options(words: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, list[
     return found, rest
 
 
+def _pairs(values: Sequence[str]) -> list[tuple[str, str]]:
+    """[(here, there)] of `here:there[:options]`."""
+    return [(here, there) for here, there, *dummy in (value.split(":") for value in values)]
+
+
 def image(path: str) -> None:
     """Refuse what is no image."""
     if not Path(path).read_text().startswith("image of "):
@@ -80,8 +85,7 @@ def apptainer(words: list[str]) -> None:
         Path(rest[0]).write_text("image of %s\n" % rest[1])
         return
     image(rest[0])
-    bound = [tuple(value.split(":")[:2]) for value in [*found.get("--home", []), *found.get("--bind", [])]]
-    enter([(one, other) for one, other in bound], found["--pwd"][0], rest[1:], {})
+    enter(_pairs([*found.get("--home", []), *found.get("--bind", [])]), found["--pwd"][0], rest[1:], {})
 
 
 def enroot(words: list[str]) -> None:
@@ -100,8 +104,7 @@ def enroot(words: list[str]) -> None:
     else:
         if not (data / rest[0]).exists():
             raise SystemExit("no container %s" % rest[0])
-        bound = [tuple(value.split(":")[:2]) for value in found["--mount"]]
-        pairs = [(one, other) for one, other in bound] + [(found["--rc"][0], "/.rc")]
+        pairs = [*_pairs(found["--mount"]), (found["--rc"][0], "/.rc")]
         enter(pairs, "/", ["/bin/sh", "/.rc"], dict(value.split("=", 1) for value in found.get("--env", [])))
 
 

@@ -42,7 +42,7 @@ def locations(baseline: Source) -> list[dict[str, t.Any]]:
     for group in compare.groups(baseline.rows, []):
         by_host: dict[str, list[float]] = {}
         for row in compare.numbers(group.baseline):
-            for host in {"", row.host}:
+            for host in dict.fromkeys(("", row.host)):
                 by_host.setdefault(host, []).append(t.cast(float, row.value))
         shared = {name: getattr(group.key, name) for name in ("model", "args", "metric", "n_gpus")}
         found.extend({**shared, "host": host, "median": float(np.median(values))} for host, values in by_host.items())

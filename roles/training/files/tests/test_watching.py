@@ -179,7 +179,7 @@ def test_histogram_numbers():
 
 def test_further_metrics_agree_with_sums(small):
     pytest.importorskip("torchmetrics")
-    extra_metrics.add("micro_recall", lambda classes: _micro(classes), replace=True)
+    extra_metrics.add("micro_recall", _micro, replace=True)
     config = small(task="vision_classification", model="mlp", dataset="synthetic_images", max_steps=2, eval_every=2,
                    extra_metrics="f1, micro_recall, matthews")
     result = make_trainer(config).train()

@@ -79,7 +79,7 @@ def test_needs_of_runs() -> None:
 def test_the_script_reads_its_arguments_as_words(tmp_path: Path) -> None:
     words = ["runtime=host", "folder=" + HOSTILE, "free=" + HOSTILE]
     done = subprocess.run(["bash", "-c", slurm_node_check.SCRIPT, "x", *words], cwd=tmp_path, capture_output=True, text=True, check=True)
-    (facts,) = slurm_node_check.read(done.stdout).values()
+    facts = next(iter(slurm_node_check.read(done.stdout).values()))
     assert ("no_folder", HOSTILE) in facts and not (tmp_path / "hacked").exists()
     argv = slurm_node_check.step_argv(
         Options(account=HOSTILE, exclusive=False), Needs(gpus=4, folder="/s"), ["n1", "n4"], "mad-check-1", 90
