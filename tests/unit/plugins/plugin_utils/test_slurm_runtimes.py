@@ -21,7 +21,7 @@ from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_runt
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_runtimes import Where
 from ansible_collections.mad.engine.tests.support.slurm_runs import make_run
 
-GOLDEN = Path(__file__).resolve().parents[3] / "golden" / "slurm_runtimes"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "slurm_runtimes"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 ARCHIVES = {DIGEST: "/shared/mad/images/0123.tar"}
 PINNED = "reg.example.com:5000/ml/x@sha256:" + "f" * 64

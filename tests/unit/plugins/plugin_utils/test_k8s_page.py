@@ -16,7 +16,7 @@ from ansible_collections.mad.engine.plugins.module_utils.k8s import k8s_options,
 from ansible_collections.mad.engine.plugins.plugin_utils import k8s_objects
 from ansible_collections.mad.engine.tests.support.k8s_runs import make_options, make_run
 
-ROOT = Path(__file__).resolve().parents[5]
+ROOT = Path(__file__).resolve().parents[4]
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```yaml\n# (.*?)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
