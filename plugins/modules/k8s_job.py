@@ -191,6 +191,10 @@ def main() -> None:
     """One state of a campaign, or a single Job."""
     module = AnsibleModule(argument_spec=dict(ARGUMENTS, job={"type": "dict"}), supports_check_mode=True)
     job = module.params["job"]
+    for document in module.params["owned"]:
+        if document.get("kind") == "Secret":
+            found = [*(document.get("data") or {}).values(), *(document.get("stringData") or {}).values()]
+            module.no_log_values.update(str(value) for value in found if value)
     try:
         if job:
             function = k8s_steps.collected if job.get("collect") else k8s_steps.STATES[module.params["state"]]

@@ -275,7 +275,7 @@ class Runner:
         trial.look_at_wait(verdict)
         if trial.error is not None:
             self._work(trial, lambda: self._end_early(trial))
-        elif (verdict.over or trial.gone) and trial.all_read():
+        elif (trial.gone or (verdict.over and trial.all_seen())) and trial.all_read():
             self._work(trial, lambda: self._finish(trial))
         elif trial.wants_events(verdict):
             self._work(trial, trial.ask_events)

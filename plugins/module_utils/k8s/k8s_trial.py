@@ -27,6 +27,8 @@ from .k8s_pod import CONTAINER
 
 _EVENTS_PAUSES = (10.0, 30.0, 60.0, 120.0, 300.0)  # seconds of waiting after which the events are asked again
 
+_OUT_OF_STEP = 30.0  # seconds that one watch may be behind the other
+
 Object = Dict[str, Any]
 
 
@@ -73,6 +75,7 @@ class Trial:
         self.error: Optional[Fault] = None  # our own decision to end it
         self.crash: Optional[BaseException] = None
         self.waiting_since = time.monotonic()
+        self.over_since: Optional[float] = None
         self.wait: Optional[Fault] = None
         self.events: Optional[Fault] = None
         self.asked = 0
@@ -165,8 +168,8 @@ class Trial:
             owned["metadata"]["ownerReferences"] = [owner]
             self.api.apply(owned)
         if not self.settings.queued_by_kueue:
-            changed = self.api.patch("jobs", job["metadata"]["name"], {"spec": {"suspend": False}})
-            self.job = changed or self.job
+            # The answer is not kept: the watch may have told something newer meanwhile.
+            self.api.patch("jobs", job["metadata"]["name"], {"spec": {"suspend": False}})
         self.attempt.save_launch(dict(self.attempt.launch(), released=time.time()))
 
     # -- following it ----------------------------------------------------------------------------------------------------------------
@@ -226,6 +229,14 @@ class Trial:
     def reading(self) -> int:
         """How many of its logs are being read."""
         return sum(1 for follower in self.followers.values() if not follower.reader.done.is_set())
+
+    def all_seen(self) -> bool:
+        """Whether the watch of pods has told of every pod that the Job counts; the two watches are not in step. Not waited for without end."""
+        status = (self.job or {}).get("status") or {}
+        counted = int(status.get("succeeded") or 0) + int(status.get("failed") or 0)
+        if self.over_since is None:
+            self.over_since = time.monotonic()
+        return len(self.pods) >= counted or time.monotonic() - self.over_since > _OUT_OF_STEP
 
     def all_read(self) -> bool:
         """Whether everything that can be read was read."""
