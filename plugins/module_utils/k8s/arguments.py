@@ -12,7 +12,7 @@ from ..host.arguments import COMMON
 # Of a single Job, outside of campaigns.
 SINGLE: Dict[str, Any] = {
     "definition": {"type": "dict"},
-    "owned": {"type": "list", "elements": "dict", "default": [], "no_log": False},  # every word of it would be masked everywhere; the module masks the values of Secrets
+    "owned": {"type": "list", "elements": "dict", "default": [], "no_log": False},  # the module masks the values of Secrets
     "name": {"type": "str", "default": ""},
     "namespace": {"type": "str", "default": ""},
     "kubeconfig": {"type": "str", "default": ""},

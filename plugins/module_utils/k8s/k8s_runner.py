@@ -62,7 +62,8 @@ class Runner:
         self.listed_jobs: Dict[str, Object] = {}
         self.listed_pods: List[Object] = []
         self.told_to_stop = False
-        self.last_beat = 0.0
+        self.last_beat = self.last_round = 0.0
+        self.dirty: Set[str] = set()  # runs that something happened to; the others are looked at once a tick
         self.feeds: List[Feed] = []
         self.fatal: Optional[ApiError] = None
 
@@ -89,7 +90,13 @@ class Runner:
         self.wake()
 
     def wake(self) -> None:
-        """Look at once."""
+        """Look at everything at once."""
+        self.last_round = 0.0
+        self.news.put(None)
+
+    def touch(self, run_id: str) -> None:
+        """Something happened to a run; called by other threads."""
+        self.dirty.add(run_id)
         self.news.put(None)
 
     # -- what the cluster tells --------------------------------------------------------------------------------------------------
@@ -156,10 +163,12 @@ class Runner:
             trial = self.by_job.get(str(value["metadata"]["name"]))
             if trial:
                 trial.job, trial.gone = value, gone
+                self.dirty.add(trial.run["id"])
         else:
             trial = self.by_job.get(str(labels.get("batch.kubernetes.io/job-name") or labels.get("job-name") or ""))
             uid = str(value["metadata"]["uid"])
             if trial:
+                self.dirty.add(trial.run["id"])
                 trial.pods[uid] = value
                 if gone:
                     self._lose_pod(trial, uid)
@@ -207,14 +216,21 @@ class Runner:
             return False
         if self.fatal:
             raise self.fatal
-        if int(self.folder.settings().get("version") or 0) != self.version:
-            self._look()
-        self._obey()
+        whole = time.monotonic() - self.last_round >= _TICK
+        if whole:
+            self.last_round = time.monotonic()
+            if self._settings_changed():
+                self._look()
+            self._obey()
         self._start_what_fits()
-        for trial in list(self.trials.values()):
-            self._advance(trial)
+        due, self.dirty = (set(self.trials) if whole else self.dirty), set()
+        for run_id in sorted(due & set(self.trials)):
+            self._advance(self.trials[run_id])
         self._beat()
-        return bool(self.trials or self.pending) or int(self.folder.settings().get("version") or 0) != self.version
+        return bool(self.trials or self.pending) or self._settings_changed()
+
+    def _settings_changed(self) -> bool:
+        return int(self.folder.settings().get("version") or 0) != self.version
 
     def _obey(self) -> None:
         """`cancel` and `stop`: nothing more starts; what never began gets its record."""
@@ -251,8 +267,9 @@ class Runner:
         attempt = self.folder.attempt(run["id"], number)
         attempt.claim()
         os.makedirs(attempt.file("io"), mode=0o700, exist_ok=True)
-        trial = Trial(self.api, self.folder, run, attempt, self.wake)
+        trial = Trial(self.api, self.folder, run, attempt, lambda: self.touch(str(run["id"])))
         self.trials[run["id"]] = trial
+        self.dirty.add(run["id"])
         self.by_job[k8s_names.job_name(str(run["campaign"]), run["id"], number, str(run["model"]))] = trial
 
     # -- one attempt -------------------------------------------------------------------------------------------------------------
@@ -293,7 +310,7 @@ class Runner:
                 trial.crash = error
             finally:
                 trial.busy.clear()
-                self.wake()
+                self.touch(trial.run["id"])
 
         self.workers.submit(task)
 
