@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -124,7 +125,8 @@ class ClusterHost(BenchHost):
         """As a reboot would."""
         pid = self.supervisor()
         if pid:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may just have ended by itself
+                os.kill(pid, signal.SIGKILL)
             self.until(lambda: not self.folder.supervised())
 
     def jobs_made(self) -> List[str]:
