@@ -36,9 +36,17 @@ class PlayInputs:
     # -- the play ----------------------------------------------------------------------------------------------------------------
 
     def value(self, name: str) -> t.Any:
-        """One mad_* variable as the task sees it, None when it is not set."""
+        """One mad_* variable of the play, None when it is not set. What every host may say for itself counts only where it is not just
+        the own word of the host for which this task happens to run: that must not reach the others."""
         key = PREFIX + name
-        return self.templar.template(self.task_vars[key]) if key in self.task_vars else None
+        if key not in self.task_vars:
+            return None
+        seen = self.templar.template(self.task_vars[key])
+        return None if name in _HOST_WORDS and key not in self.extra and seen == self._own_word(key) else seen
+
+    def _own_word(self, key: str) -> t.Any:
+        name = self.task_vars.get("inventory_hostname")
+        return _get(self.hostvars[name], key) if name is not None and name in self.hostvars else None
 
     def said(self) -> list[str]:
         """The mad_* variables of the command line, without the prefix: what a person may have mistyped."""
@@ -90,12 +98,8 @@ class PlayInputs:
 
     @functools.cached_property
     def play_context(self) -> t.Any:
-        """The context below the hosts' own: the command line's, else the play's if what the task sees is not just its host's own."""
-        if PREFIX + "context" in self.extra:
-            return self.templar.template(self.extra[PREFIX + "context"])
-        name, seen = self.task_vars.get("inventory_hostname"), self.value("context")
-        first = _get(self.hostvars[name], PREFIX + "context") if name is not None and name in self.hostvars else None
-        return None if seen == first else seen
+        """The context below the hosts' own: the command line's, else the play's."""
+        return self.value("context")
 
 
 def _get(variables: t.Any, name: str) -> t.Any:

@@ -49,6 +49,16 @@ def test_each_host_has_its_own() -> None:
     assert found["n5"]["facts"] is None and found["n5"]["context"] is None
 
 
+def test_what_one_host_says_for_itself_reaches_no_other() -> None:
+    """The step runs for one host, whose own words look like the play's."""
+    hostvars = {"n1": {"mad_runtime": "host", "mad_target": "local"}, "n2": {}}
+    found = inputs(hostvars, mad_runtime="host", mad_target="local", mad_timeout=5)
+    assert found.options(["runtime", "target", "timeout"]) == {"timeout": 5}
+    entries = found.by_host(hostvars, "")
+    assert [entry["runtime"] for entry in entries.values()] == ["host", None]
+    assert [entry["target"] for entry in entries.values()] == ["local", None]
+
+
 def test_a_play_s_context_lies_below_all_hosts() -> None:
     hostvars = {"n1": {"mad_context": {"a": 1}}, "n2": {}}
     found = inputs(hostvars, mad_context={"play": 1}).by_host(hostvars, "")
