@@ -94,7 +94,16 @@ def _slurm_layers(context: Mapping[str, Any]) -> List[Preset]:
     return [_SLURM_DEFAULTS, _SLURM_MULTI_NODE if several else _SLURM_SINGLE_NODE]
 
 
-def apply_presets(context: Mapping[str, Any]) -> Dict[str, Any]:
-    """A normalised context over the presets of its target; the local target has none."""
+def _layers(context: Mapping[str, Any]) -> List[Preset]:
     layers = {"k8s": _k8s_layers, "slurm": _slurm_layers}.get(str(context.get("deploy")))
-    return merge(*(layers(context) if layers else []), context)
+    return layers(context) if layers else []
+
+
+def apply_presets(context: Mapping[str, Any]) -> Dict[str, Any]:
+    """A normalised context over the presets of its target, but for what `launch_defaults` gives; the local target has none."""
+    return merge(*({key: layer[key] for key in layer if key != "distributed"} for layer in _layers(context)), context)
+
+
+def launch_defaults(context: Mapping[str, Any]) -> Dict[str, Any]:
+    """`distributed` as the presets have it. It lies below the model's card, which lies below the context: so it is no part of that."""
+    return dict(merge(*(layer.get("distributed", {}) for layer in _layers(context))))

@@ -16,7 +16,7 @@ from ..base.merge import merge
 from ..building import manifest
 from ..containers import engine
 from ..contexts import context as contexts
-from ..contexts import launchers
+from ..contexts import launchers, presets
 from ..results import perf
 from . import plan_env, plan_gpu, run_id, targets
 from .plan_image import Variant
@@ -124,9 +124,9 @@ def _side_scripts(context: Mapping[str, Any], key: str, repository: Repository, 
 
 
 def launcher(card: Mapping[str, Any], context: Mapping[str, Any]) -> Dict[str, Any]:
-    """{"name", "nnodes", "nproc_per_node", "port"}: the card's `distributed` below the context's."""
+    """{"name", "nnodes", "nproc_per_node", "port"}: the card's `distributed` below the context's, the presets' below both."""
     own = contexts.normalise([{"distributed": card.get("distributed") or {}}], ["model %s" % card["name"]])["context"]
-    settings = merge(own.get("distributed", {}), context.get("distributed", {}))
+    settings = merge(presets.launch_defaults(context), own.get("distributed", {}), context.get("distributed", {}))
     nnodes = settings.get("nnodes", 1)
     several = targets.of(context).several_nodes
     if nnodes > 1 and not several:

@@ -343,6 +343,22 @@ def test_what_one_machine_cannot_do(repo: Path, distributed: dict, words: tuple)
     fails(one(repo, hosts={"n1": host({"distributed": distributed})}), "placement", *words)
 
 
+@pytest.mark.parametrize(
+    "layer,own,expected",
+    [
+        ({"slurm": {}}, {"launcher": "deepspeed", "nnodes": 2, "port": 4000}, ("deepspeed", 2, 4000)),
+        ({"slurm": {"nodes": 1}}, {"launcher": "deepspeed", "nnodes": 2}, ("deepspeed", 1, 29500)),
+        ({"slurm": {}}, {}, ("", 1, 29500)),
+        ({"k8s": {}, "n_gpus": 8}, {"launcher": "vllm", "nnodes": 2}, ("vllm", 2, 29500)),
+        ({"k8s": {}, "n_gpus": 8}, {}, ("torchrun", 1, 29500)),
+    ],
+)
+def test_presets_card_context(repo: Path, layer: dict, own: dict, expected: tuple) -> None:
+    """What a cluster's presets say of the launch lies below the card, the card below the context."""
+    run = one(repo, [card(distributed=own)], {"n1": host({"gpu_vendor": "AMD", "guest_os": "UBUNTU", **layer})})
+    assert tuple(run["launcher"][key] for key in ("name", "nnodes", "port")) == expected
+
+
 def test_the_context_may_bring_a_big_model_to_one_machine(repo: Path) -> None:
     assert one(repo, [card(distributed={"nnodes": 4})], {"n1": host({"nnodes": 1})})["outcome"] is None
 
