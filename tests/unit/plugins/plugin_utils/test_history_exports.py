@@ -13,7 +13,7 @@ from typing import Any
 import junitparser
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -109,6 +109,7 @@ def test_openmetrics(url: str, tmp_path: Any) -> None:
     assert states == {"dummy": 1.0, HOSTILE: 0.0, "multi_a": 1.0, "multi_b": 1.0}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(), st.floats(allow_nan=False, allow_infinity=False)), max_size=5))
 def test_any_text_and_number_is_openmetrics(found: Any) -> None:
     import io

@@ -209,6 +209,7 @@ def test_the_report_for_a_person(url: str, tmp_path: Any) -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=60))
 def test_every_folder_has_a_name(name: str) -> None:
     folder = "/x/" + name.replace("\0", "").replace("/", "_")
