@@ -229,7 +229,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"mad_context": {"gen_sys_env_details": True}}, "gen_sys_env_details"),
     ({"mad_context": {"slurm": {"partition": "gpu"}, "k8s": {"namespace": "x"}}}, "slurm"),
     ({"mad_context": {"deploy": "slurm", "slurm": {"partition": "gpu"}}}, "slurm"),
-    ({"mad_context": {"deploy": "k8s"}}, "k8s"),
+    ({"mad_context": {"deploy": "k8s"}, "mad_runtime": "host"}, "mad_runtime"),
     ({"mad_context": {"deploy": "local", "slurm": {"partition": "gpu"}}}, "deploy"),
     ({"mad_context": {"docker_mounts": {"/x": "../y"}}}, "docker_mounts"),
     ({"mad_context": {"docker_env_vars": {"A;B": "x"}}}, "docker_env_vars"),
