@@ -69,7 +69,7 @@ def options(words: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, list[
 
 def _pairs(values: Sequence[str]) -> list[tuple[str, str]]:
     """[(here, there)] of `here:there[:options]`."""
-    return [(here, there) for here, there, *dummy in (value.split(":") for value in values)]
+    return [(words[0], words[1]) for words in (value.split(":") for value in values)]
 
 
 def image(path: str) -> None:
