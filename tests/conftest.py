@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +42,9 @@ from ansible_collections.mad.engine.tests.support.fixtures import (  # noqa: E40
     tiny_image,
 )
 
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("mad", deadline=None)
+hypothesis.settings.load_profile("mad")
 # Named here so that pytest finds them for every test below.
 FIXTURES = (browser, docker_host, fleet, postgres, python_image, slurm, slurm_accounting, tiny_image)
 ABSENT: dict[str, set[str]] = {}
