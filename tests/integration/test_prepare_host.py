@@ -125,12 +125,16 @@ def bare(tmp_path: Path) -> Iterator[str]:
 
 
 def test_docker_is_installed_and_started_without_systemd(bare: str) -> None:
-    options = {"prepare_host_start_without_systemd": True, "prepare_host_dockerd_args": ["--iptables=false", "--bridge=none"]}
+    options = {"prepare_host_start_without_systemd": True, "prepare_host_dockerd_args": ["--iptables=false", "--bridge=none", "--ip-forward=false"]}
     words = ["--diff", "-e", json.dumps(options)]
     output = play("mad.engine.prepare_host", "--check", *words, inventory=bare)
     assert "would install docker.io, iptables" in output and "docker would be installed and started" in output
     refused = play("mad.engine.prepare_host", inventory=bare, code=2)
     assert "has no systemd that could start Docker. Set prepare_host_start_without_systemd=true" in refused
+    broken = json.dumps({**options, "prepare_host_dockerd_args": ["--no-such-option"], "prepare_host_wait": 4})
+    dead = play("mad.engine.prepare_host", "-e", broken, inventory=bare, code=2)
+    assert "bare: docker was installed but does not answer after 4 s: the docker command is there but no server answers" in dead
+    assert "see /var/log/dockerd.log" in dead and recap(dead, "bare")["failed"] == 1
     output = play("mad.engine.prepare_host", *words, inventory=bare)
     assert "answers now" in output and recap(output, "bare")["changed"] >= 1
     again = play("mad.engine.prepare_host", *words, inventory=bare)
