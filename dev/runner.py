@@ -34,7 +34,7 @@ class Absent(Exception):
 
 @dataclasses.dataclass
 class Step:
-    """One thing to check. `check` says that it needs neither root nor services; `after` names steps that must have ended before."""
+    """One thing to check. `check` says that it is quick and needs neither root nor services; `after` names steps that must have ended before."""
 
     name: str
     about: str

@@ -4,7 +4,7 @@
 """All steps of dev/test, and its command line.
 
     dev/test                  everything: static checks, unit tests, integration tests on real parts, molecule, packages
-    dev/test --check          the part without root and services (make check)
+    dev/test --check          the quick part without root and services (make check)
     dev/test --bench          the benchmarks: ratios, no verdict (make bench)
     dev/test --only a,b --skip c --list
 """
@@ -32,7 +32,7 @@ def all_steps(context: Context) -> list[Step]:
 def arguments(argv: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="dev/test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only what needs neither root nor services")
+    parser.add_argument("--check", action="store_true", help="only what is quick and needs neither root nor services")
     parser.add_argument("--bench", action="store_true", help="only the benchmarks")
     parser.add_argument("--only", default="", metavar="STEP,...", help="only these steps")
     parser.add_argument("--skip", default="", metavar="STEP,...", help="all but these steps")
@@ -66,7 +66,8 @@ def main() -> None:
     interrupt_on_sigterm()
     context = Context()
     try:
-        steps = chosen(all_steps(context), args)
+        known = all_steps(context)
+        steps = chosen(known, args)
         if args.list:
             print("\n".join("%-18s %s" % (step.name, step.about) for step in steps))
             return
@@ -76,7 +77,10 @@ def main() -> None:
         except KeyboardInterrupt:
             run.summary()
             sys.exit(130)
-        sys.exit(run.summary())
+        status = run.summary()
+        if args.check:
+            print("left out by --check: %s" % ", ".join(step.name for step in known if not step.check))
+        sys.exit(status)
     finally:
         context.close()
 

@@ -21,10 +21,12 @@ LEAST_LINES, LEAST_BRANCHES = 95.0, 90.0
 
 def make(context: Context) -> list[Step]:
     """Return them."""
-    about = "the training engine: ruff, mypy --strict, requirements, secrets, unit tests"
+    reading = "the training engine: ruff, mypy --strict, requirements, secrets"
+    about = "the training engine: unit tests and their coverage"
     longer = "the training engine: kills everywhere, real launchers, exports, notebooks, documentation"
     return [
-        Step("training", about, lambda job: unit(context, job)),
+        Step("training-lint", reading, lambda job: lint(context, job)),
+        Step("training", about, lambda job: unit(context, job), False, ("training-lint",)),
         Step("training-integration", longer, lambda job: integration(context, job), False, ("training",)),
     ]
 
@@ -34,8 +36,8 @@ def folder(context: Context) -> Path:
     return context.copy.path / training_env.FOLDER.relative_to(context.root)
 
 
-def unit(context: Context, job: Job) -> str:
-    """Linters, types, requirements, secrets; then the unit tests with their coverage."""
+def lint(context: Context, job: Job) -> str:
+    """Linters, types, requirements, secrets."""
     tools = training_env.ensure("test")
     checks = {
         "ruff found something": ["ruff", "check", "--no-cache", "."],
@@ -45,6 +47,12 @@ def unit(context: Context, job: Job) -> str:
     }
     for problem, words in checks.items():
         job.must([tools.python, "-m", *words], cwd=folder(context), env=training_env.settings(tools), what=problem)
+    return ""
+
+
+def unit(context: Context, job: Job) -> str:
+    """The unit tests with their coverage."""
+    tools = training_env.ensure("test")
     report = context.copy.path / "training-coverage.json"
     note = pytest(context, job, tools, "-n", "2", "-m", "not slow", "--cov", "--cov-report=", "--cov-report=json:%s" % report)
     return "%s; %s" % (note, coverage(report))
