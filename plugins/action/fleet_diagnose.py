@@ -16,7 +16,7 @@ from ansible.utils.display import Display
 from ansible_collections.mad.engine.plugins.action.model_info import put
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
-from ansible_collections.mad.engine.plugins.plugin_utils.judge import diagnosed
+from ansible_collections.mad.engine.plugins.plugin_utils.judge import diagnosed, kept
 
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["diagnosed", "released"], "default": "diagnosed"},
@@ -67,14 +67,15 @@ class ActionModule(ActionBase):
         answer = diagnosed.diagnose(arguments)
         found: dict[str, t.Any] = {"changed": False, "hosts": answer.hosts, "counts": answer.counts, "lines": answer.lines}
         found.update(candidate=answer.source, reasons=answer.reasons, bad=sorted(answer.reasons))
+        found["changed"], unwritten = kept.keep_diagnosis(answer.folders, kept.diagnosis(answer), write)
         if arguments["quarantine"]:
-            kept = diagnosed.quarantined(arguments["quarantine"], answer.reasons, write)
-            found.update({name: kept[name] for name in ("added", "quarantined", "changed", "diff")})
+            file = diagnosed.quarantined(arguments["quarantine"], answer.reasons, write)
+            found.update({name: file[name] for name in ("added", "quarantined", "diff")}, changed=found["changed"] or file["changed"])
         if arguments["output"]:
             written = put(arguments["output"], json.dumps(answer.hosts, indent=2, ensure_ascii=False) + "\n", not write)
             found.update(changed=found["changed"] or written["changed"], output=arguments["output"])
-        if answer.warnings:
-            found["warnings"] = answer.warnings
+        if answer.warnings or unwritten:
+            found["warnings"] = answer.warnings + unwritten
         if arguments["show"] and "json" not in C.config.get_config_value("DEFAULT_STDOUT_CALLBACK"):
             Display().display("\n".join(answer.lines))
         return found

@@ -21,6 +21,10 @@ ARGUMENTS: dict[str, t.Any] = {
     "output": {"type": "path", "default": ""},
     "source": {"type": "path", "default": ""},
     "history": {"type": "int", "default": 30},
+    "database_url": {"type": "str", "default": ""},
+    "baseline": {"type": "raw"},
+    "same_within": {"type": "raw"},
+    "better": {"type": "raw"},
     "optional": {"type": "bool", "default": False},
     "show": {"type": "bool", "default": True},
 }
@@ -65,5 +69,6 @@ def _options(args: t.Mapping[str, t.Any], write: bool) -> Options:
         output=args["output"],
         source=args["source"],
         history=args["history"],
+        **{name: args[name] for name in ("database_url", "baseline", "same_within", "better")},
         write=write,
     )

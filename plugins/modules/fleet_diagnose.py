@@ -19,6 +19,7 @@ description:
     O(same_within) accuses anybody. A class needs 6 hosts that ran the same; four runs of a host say something about its scatter.
   - Bad hosts are written into an inventory file with the group C(mad_quarantined), which sets C(mad_skip). They stay in it until
     O(state=released) takes them out.
+  - The answer is kept in the campaign's folder as C(diagnosis.json), for M(mad.engine.perf_report).
 requirements:
   - numpy and scipy on the controller
 options:

@@ -18,8 +18,8 @@ description:
     C(inconclusive).
   - The interval and the verdict come from a rank test within each host, which is exact for every kind of noise; the number of comparisons is
     corrected for by the procedure of Benjamini and Hochberg. With too few or too noisy runs the verdict is C(inconclusive), with its reason.
-  - Only successful runs with a number are compared. A file that is read is never written to, but for C(perf.csv) of a candidate's own
-    campaign folder, see O(relative_change).
+  - Only successful runs with a number are compared. A file that is read is never written to, but for C(perf.csv) and
+    C(comparison.json) of a candidate's own campaign folder, see O(relative_change).
 requirements:
   - numpy and scipy on the controller
 options:
@@ -63,8 +63,9 @@ options:
     type: raw
   relative_change:
     description:
-      - Fill the column C(relative_change) in the C(perf.csv) of the candidate's campaign folder. 0.05 is five percent more than the median of
-        the baseline. A candidate that is no campaign folder in O(results) is not written to.
+      - Fill the column C(relative_change) in the C(perf.csv) of the candidate's campaign folder (0.05 is five percent more than the median of
+        the baseline), and keep the verdicts there in C(comparison.json) for M(mad.engine.perf_report). A candidate that is no campaign
+        folder is not written to.
     type: bool
     default: true
   output:

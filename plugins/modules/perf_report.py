@@ -12,9 +12,10 @@ version_added: 0.1.0
 author:
   - mad.engine contributors (@mad-engine)
 description:
-  - Writes one HTML file that opens without a network, with an overview, charts over time, a heat map of the fleet and a page for each
-    run; or Markdown for a comment on a pull request, or tables of CSV files as HTML as madengine makes them.
-  - Runs wholly on the controller, once a play (C(run_once)); it needs no host and reads files of the campaign folders only.
+  - Writes one HTML file that opens without a network, with an overview, the verdicts of comparison and diagnosis, charts over time, a heat
+    map of the fleet and a page for each run; or Markdown for a comment on a pull request, or tables of CSV files as HTML as madengine makes
+    them.
+  - Runs wholly on the controller, once a play (C(run_once)); it needs no host and reads files of the campaign folders and the history only.
   - What a model printed is shown as text and never executed; secrets stand in none of the files it reads.
   - The same campaigns give the same file, so a second time changes nothing.
 options:
@@ -52,9 +53,25 @@ options:
   history:
     description:
       - In a report of one campaign, how many earlier ones of O(results) that ran the same models the charts over time show; 0 none.
-      - They are read from their C(perf.csv).
+      - They are read from the history, see O(database_url).
     type: int
     default: 30
+  database_url:
+    description: The history of all campaigns, a URL or the path of an SQLite file. By default C(history.db) in O(results).
+    type: str
+    default: ""
+  baseline:
+    description:
+      - Compare the (last) campaign with this and show the verdicts; a campaign, a folder, a C(perf.csv), V(last) or V(last:5), as in
+        M(mad.engine.perf_compare).
+      - By default the report shows what the last M(mad.engine.perf_compare) left in the campaign's folder, if there was one.
+    type: raw
+  same_within:
+    description: With O(baseline), the change that counts as none, such as V(2%).
+    type: raw
+  better:
+    description: With O(baseline), V(higher) or V(lower) by metric, where the unit does not say it.
+    type: raw
   optional:
     description: When the report cannot be written, warn instead of failing. For the end of a play whose rows are worth more.
     type: bool
@@ -77,6 +94,12 @@ EXAMPLES = r"""
   mad.engine.perf_report:
     results: /srv/results
     format: [html, markdown]
+  run_once: true
+
+- name: What changed, for a comment on a pull request
+  mad.engine.perf_report:
+    format: [markdown]
+    baseline: last:5
   run_once: true
 
 - name: A month of nights

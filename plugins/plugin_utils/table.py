@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.mad.engine.plugins.module_utils.results.metrics import number
 
@@ -191,3 +191,11 @@ def counts_line(counts: Mapping[str, Any], classes: Mapping[str, int]) -> str:
     if counts["pending"]:
         parts.append("%d still on their way, without a row yet" % counts["pending"])
     return "%d run%s: %s" % (counts["planned"], "" if counts["planned"] == 1 else "s", ", ".join(parts))
+
+
+def signed(ratio: Optional[float]) -> str:
+    """0.97 as `-3.0%`."""
+    if ratio is None:
+        return ""
+    change = 100.0 * (ratio - 1.0)
+    return ("%+.0f%%" if abs(change) >= 99.5 else "%+.1f%%" if abs(change) >= 0.95 else "%+.2f%%") % change

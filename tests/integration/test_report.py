@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
+from ansible_collections.mad.engine.plugins.plugin_utils.judge import asked, diagnosed, kept
 from ansible_collections.mad.engine.plugins.plugin_utils.report.make import Options, make
 from ansible_collections.mad.engine.tests.support import reports
 from ansible_collections.mad.engine.tests.support.browser import Browser
@@ -166,6 +167,37 @@ def test_a_person_may_choose_dark_or_light(clean: Browser, nights: Path) -> None
         seen.append((clean.text("#theme"), clean.run("getComputedStyle(document.body).backgroundColor")))
     assert {text for text, dummy in seen} == {"Theme: Auto", "Theme: Light", "Theme: Dark"}
     assert len({colour for dummy, colour in seen}) == 2
+
+
+# -- what was judged -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two nights on nine hosts, compared and diagnosed; the first model is 7 % slower in the second, and so is one host."""
+    folder = tmp_path_factory.mktemp("judged")
+    for night, slow in enumerate((1.0, 0.93)):
+        reports.fleet(folder, "night-%d" % night, night=night, slow=slow, hosts=9, failing=0.0, logs=0)
+    asked.compare({"results": str(folder), "baseline": "night-0", "candidate": "night-1"}, write=True)
+    answer = diagnosed.diagnose({"results": str(folder), "candidate": "night-1"})
+    kept.keep_diagnosis(answer.folders, {**kept.diagnosis(answer), "warnings": [EVIL]}, True)
+    return report(folder, "night-1")
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_verdicts_are_shown(clean: Browser, judged: Path, width: int) -> None:
+    clean.size(width, 900, width == 1280)
+    clean.open(judged)
+    text = clean.text("main")
+    assert "Against night-0" in text and "2 regressed" in text and "10 same" in text
+    assert clean.text(".verdicts tbody tr").split("\n")[0].strip().startswith("✕ regressed")
+    assert "Hosts of night-1" in text and "✕ slow" in text and EVIL in text
+    assert clean.run("typeof window.evil") == "undefined"
+    assert clean.run("document.documentElement.scrollWidth") <= width
+    clean.go("model=bert-large")
+    assert "10 lines hidden by the filters." in clean.text("main")
+    clean.go("view=fleet")
+    assert "slow" in clean.text(".heat tbody th")
 
 
 # -- odd campaigns ---------------------------------------------------------------------------------------------------------------------

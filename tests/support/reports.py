@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Sequence
 from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.results import record as records
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.results.hardware import hardware_class
 
 from .records import make_campaign, make_metric, make_outcome, make_parsed, make_run
 
@@ -30,6 +31,11 @@ FAILURES = (
     ("crash", {"exit_code": 139}, "Segmentation fault (core dumped)"),
     ("timeout", {"timed_out": True}, "step 4800/5000"),
 )
+
+
+def hardware(number: int, hosts: int) -> str:
+    """The class of a host of such a fleet."""
+    return hardware_class(facts(number, hosts))
 
 
 def facts(number: int, hosts: int) -> Dict[str, Any]:

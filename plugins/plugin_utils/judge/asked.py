@@ -11,9 +11,10 @@ import typing as t
 
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.plugin_utils import table
 
 from . import compare as comparing
-from . import compare_table, references, relative, sources, verdict
+from . import compare_table, kept, references, relative, sources, verdict
 from .libraries import need
 from .observations import Source
 
@@ -37,7 +38,7 @@ class Answer(t.NamedTuple):
 
 
 def compare(given: t.Mapping[str, t.Any], write: bool) -> Answer:
-    """Read both sides, compare, judge; with `write` the candidate's perf.csv gets its relative_change."""
+    """Read both sides, compare, judge; with `write` the candidate's folder gets the verdicts and its relative_change."""
     need()
     rules = rules_of(given)
     fail_on = _fail_on(given.get("fail_on"))
@@ -57,13 +58,14 @@ def compare(given: t.Mapping[str, t.Any], write: bool) -> Answer:
         base = sources.baseline(results, names, candidate)
         entries, warnings = comparing.compare(base, candidate, rules)
     entries = [*references.check(declared, candidate, rules), *entries]
-    changed, unwritten = False, list[str]()
-    if names and given.get("relative_change", True):
-        changed, unwritten = relative.fill(results, candidate, base, write)
     counts = collections.Counter(entry["verdict"] for entry in entries)
     lines = compare_table.render(entries, base.name, candidate.name)
     told = {name: counts[name] for name in verdict.VERDICTS}
-    return Answer(entries, told, lines, warnings + unwritten, base.name, candidate.name, changed, message(entries, fail_on))
+    answer = Answer(entries, told, lines, warnings, base.name, candidate.name, False, message(entries, fail_on))
+    if not given.get("relative_change", True):
+        return answer
+    changed, unwritten = relative.fill(candidate, base if names else None, kept.comparison(answer, rules.margin), write)
+    return answer._replace(changed=changed, warnings=warnings + unwritten)
 
 
 def rules_of(given: t.Mapping[str, t.Any]) -> comparing.Rules:
@@ -81,7 +83,7 @@ def message(entries: t.Sequence[t.Mapping[str, t.Any]], fail_on: t.Sequence[str]
     found = [entry for entry in entries if entry["verdict"] in fail_on or (MISSING in fail_on and entry["missing"] == "candidate")]
     if not found:
         return ""
-    names = ", ".join("%s %s" % (compare_table.title(entry), compare_table.signed(entry["effect"])) for entry in found[:5])
+    names = ", ".join("%s %s" % (compare_table.title(entry), table.signed(entry["effect"])) for entry in found[:5])
     return "mad_fail_on=%s: %d of %d comparisons: %s%s" % (
         ",".join(fail_on), len(found), len(entries), names.replace(" ,", ",").strip(), " and more" if len(found) > 5 else "",
     )  # fmt: skip

@@ -66,16 +66,8 @@ def title(entry: t.Mapping[str, t.Any]) -> str:
     return table.printable("%s %s" % (entry["model"], entry["args"])).strip()
 
 
-def signed(ratio: float | None) -> str:
-    """0.97 as `-3.0%`."""
-    if ratio is None:
-        return ""
-    change = 100.0 * (ratio - 1.0)
-    return ("%+.0f%%" if abs(change) >= 99.5 else "%+.1f%%" if abs(change) >= 0.95 else "%+.2f%%") % change
-
-
 def _cells(entry: t.Mapping[str, t.Any]) -> dict[str, str]:
-    interval = "%s .. %s" % (signed(entry["low"])[:-1], signed(entry["high"])) if entry["low"] is not None else ""
+    interval = "%s .. %s" % (table.signed(entry["low"])[:-1], table.signed(entry["high"])) if entry["low"] is not None else ""
     return {
         "verdict": entry["verdict"],
         "model": title(entry),
@@ -83,7 +75,7 @@ def _cells(entry: t.Mapping[str, t.Any]) -> dict[str, str]:
         "hardware": table.printable(entry["hardware"]),
         "baseline": _number(entry["baseline"].get("median")),
         "candidate": _number(entry["candidate"]["median"]),
-        "change": signed(entry["effect"]),
+        "change": table.signed(entry["effect"]),
         "interval": interval,
         "runs": "%s:%d" % (entry["baseline"].get("runs", ""), entry["candidate"]["runs"]),
     }

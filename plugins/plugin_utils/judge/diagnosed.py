@@ -25,6 +25,7 @@ class Answer(t.NamedTuple):
     warnings: list[str]
     source: str
     reasons: dict[str, str]  # of the bad hosts
+    folders: tuple[str, ...]  # of the campaigns that were read
 
 
 def diagnose(given: t.Mapping[str, t.Any]) -> Answer:
@@ -41,7 +42,7 @@ def diagnose(given: t.Mapping[str, t.Any]) -> Answer:
     counts = collections.Counter(entry["verdict"] for entry in entries)
     reasons = {entry["host"]: fleet_table.reason(entry) for entry in entries if entry["bad"]}
     told = {name: counts[name] for name in (*fleet.BAD, fleet.HEALTHY, fleet.UNJUDGED)}
-    return Answer(entries, told, fleet_table.render(entries, source.name), warnings, source.name, reasons)
+    return Answer(entries, told, fleet_table.render(entries, source.name), warnings, source.name, reasons, source.folders)
 
 
 def quarantined(path: str, bad: t.Mapping[str, str], write: bool) -> dict[str, t.Any]:

@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.mad.engine.plugins.plugin_utils import table
 
 from . import fleet
-from .compare_table import MOST_ROWS, aligned, signed, title
+from .compare_table import MOST_ROWS, aligned, title
 
 _COLUMNS = ("host", "verdict", "model", "metric", "value", "class", "off by", "runs")
 
@@ -49,7 +49,7 @@ def _told(one: t.Mapping[str, t.Any]) -> str:
         return "%s failed %d of %d times, most of %d hosts succeed" % (name, one["runs"], one["runs"], one["hosts"])
     if one["kind"] == fleet.UNSTEADY:
         return "%s %s scatters by %.1f%% more than on %d hosts" % (name, one["metric"], 100 * one["deviation"], one["hosts"])
-    return "%s %s %s against %d hosts" % (name, one["metric"], signed(1.0 + one["deviation"]), one["hosts"])
+    return "%s %s %s against %d hosts" % (name, one["metric"], table.signed(1.0 + one["deviation"]), one["hosts"])
 
 
 def _cells(entry: t.Mapping[str, t.Any]) -> dict[str, str]:
@@ -64,7 +64,7 @@ def _cells(entry: t.Mapping[str, t.Any]) -> dict[str, str]:
         "model": title(one),
         "metric": table.printable(one["metric"]),
         **numbers,
-        "off by": {fleet.FAILING: "all fail"}.get(one["kind"], signed(1.0 + one["deviation"])),
+        "off by": {fleet.FAILING: "all fail"}.get(one["kind"], table.signed(1.0 + one["deviation"])),
         "runs": str(one["runs"]),
     }
 

@@ -46,11 +46,12 @@ class Observation(t.NamedTuple):
 
 
 class Source(t.NamedTuple):
-    """One side: its rows, what it is called, and what could not be read."""
+    """One side: its rows, what it is called, what could not be read, and the campaign folders it was read from."""
 
     name: str
     rows: list[Observation]
     warnings: list[str]
+    folders: tuple[str, ...] = ()
 
     def exact(self) -> bool:
         """Whether every row knows the class of its hardware."""

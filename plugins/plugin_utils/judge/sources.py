@@ -30,20 +30,23 @@ def baseline(results: str, names: t.Sequence[str], judged: Source) -> Source:
 
 
 def _side(results: str, names: t.Sequence[str], without: t.Sequence[str], variable: str) -> Source:
-    found: list[Observation] = []
-    warnings: list[str] = []
+    found: list[Source] = []
     for name in names:
         last = LAST.match(name)
-        for source in _last(results, int(last.group(1) or 1), without, variable) if last else [_named(results, name, variable)]:
-            found.extend(source.rows)
-            warnings.extend(source.warnings)
-    side = Source(", ".join(names), found, warnings)
+        found.extend(_last(results, int(last.group(1) or 1), without, variable) if last else [_named(results, name, variable)])
+    side = _together(", ".join(names), found)
     shown = side.campaigns()
     if any(LAST.match(name) for name in names) and shown:
         side = side._replace(name="%s (%s)" % (side.name, ", ".join(shown)) if len(shown) > 1 else shown[0])
-    if not found:
-        raise InvalidInput("%s %s: there are no rows of results%s" % (variable, side.name, _hint(results, warnings)))
+    if not side.rows:
+        raise InvalidInput("%s %s: there are no rows of results%s" % (variable, side.name, _hint(results, side.warnings)))
     return side
+
+
+def _together(name: str, parts: t.Sequence[Source]) -> Source:
+    """Several sources as one."""
+    found, warnings = [row for part in parts for row in part.rows], [text for part in parts for text in part.warnings]
+    return Source(name, found, warnings, tuple(dict.fromkeys(folder for part in parts for folder in part.folders)))
 
 
 def _hint(results: str, warnings: t.Sequence[str]) -> str:
@@ -100,8 +103,7 @@ def _of_folder(path: str) -> Source:
     table = os.path.join(path, "perf.csv")
     if os.path.isfile(table):
         return of_file(table)
-    parts = [of_campaign(campaign) for campaign in campaigns(path)][::-1]
-    return Source(path, [row for part in parts for row in part.rows], [text for part in parts for text in part.warnings])
+    return _together(path, [of_campaign(campaign) for campaign in campaigns(path)][::-1])
 
 
 def of_campaign(campaign: Campaign) -> Source:
@@ -117,7 +119,8 @@ def of_campaign(campaign: Campaign) -> Source:
     waiting = _without_row(campaign, records, problems)
     if waiting:
         warnings.append("campaign %s: %d planned run%s no row yet" % (campaign.name, waiting, " has" if waiting == 1 else "s have"))
-    return Source(campaign.name, sorted(found, key=lambda row: (row.started, row.run, row.key)), warnings)
+    found.sort(key=lambda row: (row.started, row.run, row.key))
+    return Source(campaign.name, found, warnings, (campaign.folder,) if campaign.exists() else ())
 
 
 def _without_row(campaign: Campaign, records: t.Mapping[str, t.Any], problems: t.Mapping[str, str]) -> int:

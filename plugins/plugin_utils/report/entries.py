@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
+from ansible_collections.mad.engine.plugins.module_utils.results.hardware import of_cells
 from ansible_collections.mad.engine.plugins.module_utils.results.metrics import number
 from ansible_collections.mad.engine.plugins.module_utils.results.record import make_unrun_record
 from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
 
 PENDING = "PENDING"
 STATUSES = ("FAILURE", "SKIPPED", PENDING, "SUCCESS")  # in the order in which people want to see them
-NO_GPU = "CPU"
+UNKNOWN = "unknown hardware"
 MOST = 1e100  # what is larger is shown as it was printed and not counted with: its square is no number any more
 
 Row = Mapping[str, str]
@@ -50,7 +51,8 @@ class Entry(NamedTuple):
 
     @property
     def hardware(self) -> str:
-        return hardware(self.row)
+        """What its numbers may be compared with; the same text as in the history and in compare."""
+        return of_cells(self.row) or UNKNOWN
 
     @property
     def failure_class(self) -> str:
@@ -65,13 +67,6 @@ class Runs(NamedTuple):
     entries: List[Entry]
     notes: List[str]
     hosts: int  # of the plan
-
-
-def hardware(row: Row) -> str:
-    """What a row's number may be compared with: the GPU's product, else its architecture, else CPU."""
-    known = row.get("gpu_architecture") or ""
-    found = row.get("gpu_product") or ("" if known == "N/A" else known)
-    return found or NO_GPU
 
 
 def read(campaign: Campaign, place: int = 0) -> Runs:

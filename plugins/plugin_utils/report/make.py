@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, campaigns, find_campaign
 from ansible_collections.mad.engine.plugins.plugin_utils.perf_files import write_if_changed
 
-from . import entries, markdown, page, tables
+from . import entries, judgement, markdown, page, tables
 from .past import past
 
 NEWEST = ("", "last")
@@ -27,6 +27,10 @@ class Options(NamedTuple):
     output: str = ""
     source: str = ""
     history: int = 30
+    database_url: str = ""
+    baseline: Any = None
+    same_within: Any = None
+    better: Any = None
     write: bool = True
 
 
@@ -45,6 +49,7 @@ class _Job:
         self.options = options
         self._found: List[Campaign] = []
         self._read: List[entries.Runs] = []
+        self._judged: Optional[Dict[str, Any]] = None
         self.warnings: List[str] = []
 
     def found(self) -> List[Campaign]:
@@ -57,6 +62,16 @@ class _Job:
             self._read = [entries.read(campaign, place) for place, campaign in enumerate(self.found())]
         return self._read
 
+    def judged(self) -> Dict[str, Any]:
+        if self._judged is None:
+            options, asked = self.options, None
+            if judgement.wanted(options.baseline):
+                asked = judgement.against(
+                    self.found()[-1], options.baseline, {"same_within": options.same_within, "better": options.better}
+                )
+            self._judged = judgement.judgement(self.runs(), asked)
+        return self._judged
+
     def source(self) -> str:
         return os.path.abspath(os.path.expanduser(self.options.source)) if self.options.source else ""
 
@@ -67,12 +82,12 @@ class _Job:
 
     def html(self) -> Tuple[str, str]:
         path, runs = self.output(self.found()[-1].report_path), self.runs()
-        earlier, notes = past(runs[0], self.options.history) if len(runs) == 1 else ({}, [])
+        earlier, notes = past(runs[0], self.options.history, self.options.database_url) if len(runs) == 1 else ({}, [])
         runs[-1].notes.extend(notes)
-        return path, page.render(runs, earlier, os.path.dirname(path))
+        return path, page.render(runs, earlier, os.path.dirname(path), self.judged())
 
     def markdown(self) -> Tuple[str, str]:
-        return self.output(self.found()[-1].path("report.md")), markdown.render(self.runs())
+        return self.output(self.found()[-1].path("report.md")), markdown.render(self.runs(), self.judged())
 
     def csv_html(self) -> Tuple[str, str]:
         path = self.source() or self.found()[-1].perf_path

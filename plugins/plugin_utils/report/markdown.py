@@ -1,18 +1,19 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A campaign as Markdown for a comment on a pull request: counts, what failed and why, and a line for each model."""
+"""A campaign as Markdown for a comment on a pull request: counts, what changed, a line for each model, what failed and why."""
 
 from __future__ import annotations
 
 import re
 import statistics
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.mad.engine.plugins.plugin_utils.table import printable, shown_number
+from ansible_collections.mad.engine.plugins.plugin_utils.table import printable, shown_number, signed
 
 from . import entries as known
 from .entries import Entry, Runs
+from .judgement import VERDICTS, judgement
 from .series import interval
 
 LIMIT = 60000  # characters; the usual services take 65,536
@@ -29,9 +30,12 @@ def text(raw: str, limit: int = 300) -> str:
     return _SPECIAL.sub(lambda match: "&#%d;" % ord(match.group(1)), flat)
 
 
-def render(campaigns: Sequence[Runs]) -> str:
+def render(campaigns: Sequence[Runs], judged: Optional[Mapping[str, Any]] = None) -> str:
     """The comment, at most LIMIT characters: whole lines are left out from its end, and their number is said."""
-    parts = [part for runs in campaigns for part in _campaign(runs)]
+    told = judged or judgement(campaigns)
+    judged_lines = [part for one in told["comparisons"] for part in _comparison(one)]
+    judged_lines += [part for one in told["diagnoses"] for part in _diagnosis(one)]
+    parts = [part for place, runs in enumerate(campaigns) for part in _campaign(runs, [] if place else judged_lines)]
     kept: List[str] = []
     size = 0
     for number, part in enumerate(parts):
@@ -43,7 +47,8 @@ def render(campaigns: Sequence[Runs]) -> str:
     return "\n".join(kept) + "\n"
 
 
-def _campaign(runs: Runs) -> List[str]:
+def _campaign(runs: Runs, before: Sequence[str]) -> List[str]:
+    """Counts, what was judged `before` the numbers, models, failures."""
     counts = known.counts(runs.entries)
     told = ", ".join("%s %d %s" % (_MARKS[status], count, status.lower()) for status, count in reversed(counts.items()) if count)
     lines = [
@@ -52,7 +57,45 @@ def _campaign(runs: Runs) -> List[str]:
         "%d run%s: %s" % (len(runs.entries), "" if len(runs.entries) == 1 else "s", told or "none"),
         "",
     ]
-    return [*lines, *_models(runs.entries), *_failures(runs.entries)]
+    return [*lines, *before, *_models(runs.entries), *_failures(runs.entries)]
+
+
+def _comparison(told: Mapping[str, Any]) -> List[str]:
+    """Verdicts; those that say `same` are folded up."""
+    lines = told["lines"]
+    counts = ["%d %s" % (sum(line["verdict"] == name for line in lines), name) for name in VERDICTS]
+    shown = ", ".join(count for count in counts if not count.startswith("0 ")) or "nothing to compare"
+    found = ["#### Against %s" % text(told["baseline"]), "", shown, ""]
+    loud, quiet = ([line for line in lines if (line["verdict"] == "same") is same] for same in (False, True))
+    found += _verdicts(loud)
+    if quiet:
+        found += ["<details><summary>The same: %d</summary>" % len(quiet), "", *_verdicts(quiet), "</details>", ""]
+    return found + ["> %s" % text(note) for note in told["notes"]] + [""] * bool(told["notes"])
+
+
+def _verdicts(lines: Sequence[Mapping[str, Any]]) -> List[str]:
+    if not lines:
+        return []
+    found = ["| verdict | model | metric | hardware | change | interval | why |", "|---|---|---|---|--:|--:|---|"]
+    for line in lines[:_MOST_LINES]:
+        interval = "%s to %s" % (signed(line["low"]), signed(line["high"])) if line["low"] is not None and line["high"] is not None else ""
+        title = text(("%s %s" % (line["model"], line["args"])).strip())
+        cells = (line["verdict"], title, text(line["metric"]), text(line["hardware"]), signed(line["effect"]), interval, text(line["reason"]))
+        found.append("| %s |" % " | ".join(cells))
+    if len(lines) > _MOST_LINES:
+        found.extend(["", "... and %d more" % (len(lines) - _MOST_LINES)])
+    return [*found, ""]
+
+
+def _diagnosis(told: Mapping[str, Any]) -> List[str]:
+    """The hosts that are off, with the strongest thing that speaks against each."""
+    counts = ", ".join("%d %s" % (count, text(name)) for name, count in told["counts"].items())
+    found = ["#### Hosts against those of their class", "", counts or "nothing to judge", ""]
+    for host in told["hosts"][:_MOST_LINES]:
+        one = next(iter(host["evidence"]), {"kind": host["verdict"], "model": "", "metric": "", "deviation": None})
+        off = "" if one["deviation"] is None or one["kind"] == "failing" else " " + signed(1.0 + one["deviation"])
+        found.append("- **%s**: %s: %s %s%s" % (text(host["host"]), text(one["kind"]), text(one["model"]), text(one["metric"]), off))
+    return [*found, ""]
 
 
 def _models(found: Sequence[Entry]) -> List[str]:

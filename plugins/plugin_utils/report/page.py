@@ -13,36 +13,41 @@ import base64
 import hashlib
 import os
 import time
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ansible_collections.mad.engine.plugins.plugin_utils.table import signed
+
 from . import details, entries
 from .document import document, embedded
 from .entries import Runs
+from .judgement import judgement
 from .series import Past
 
 ASSETS = os.path.join(os.path.dirname(__file__), "assets")
 STYLES = ("uplot/uPlot.min.css", "report.css")
 SCRIPTS = (
-    *("uplot/uPlot.iife.min.js", "data.js", "elements.js", "state.js", "overview.js", "charts.js", "models.js", "fleet.js", "runs.js"),
-    *("detail.js", "main.js"),
+    *("uplot/uPlot.iife.min.js", "data.js", "elements.js", "state.js", "judgement.js", "overview.js", "charts.js", "models.js", "fleet.js"),
+    *("runs.js", "detail.js", "main.js"),
 )
 
 
-def render(campaigns: Sequence[Runs], past: Past, folder: str) -> str:
+def render(campaigns: Sequence[Runs], past: Past, folder: str, judged: Optional[Mapping[str, Any]] = None) -> str:
     """The whole page; `folder` is where it will lie. The same campaigns give the same page."""
     style, script = _joined(STYLES), _joined(SCRIPTS)
     found = [(runs, entry) for runs in campaigns for entry in runs.entries]
+    told = judged or judgement(campaigns)
     template = _environment().get_template("report.html.j2")
     return template.render(
         title=_title([runs.campaign.name for runs in campaigns]),
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
-        data=Markup(embedded(document(campaigns, past, folder))),
+        data=Markup(embedded({**document(campaigns, past, folder), **told})),
         chunks=[Markup(chunk) for chunk in details.packed(found)],
+        comparisons=told["comparisons"],
         **_summary(campaigns),
     )
 
@@ -63,6 +68,7 @@ def _summary(campaigns: Sequence[Runs]) -> Dict[str, Any]:
 def _environment() -> Environment:
     made = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["moment"] = moment
+    made.filters["signed"] = signed
     return made
 
 

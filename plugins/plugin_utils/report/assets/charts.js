@@ -27,6 +27,7 @@ function chart(line, dots, box, tip) {
 const longest = (values) => (values || []).reduce((most, text) => Math.max(most, String(text).length), 3);
 
 function spaced(u, low, high) {
+  if (u.data[0].length === 1) return [u.data[0][0] - 43200, u.data[0][0] + 43200]; // one point is a day, not the years that uPlot gives it
   const room = (high - low) * 0.05 || 43200;
   return [low - room, high + room];
 }

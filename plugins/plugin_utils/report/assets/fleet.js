@@ -59,8 +59,13 @@ function fleetHead(shown, columns) {
 }
 
 function hostRow(host, shown, columns) {
-  return make("tr", {}, make("th", { scope: "row", class: "corner" }, make("a", { href: link({ view: "runs", host: host.name, page: null, sort: null }) }, breakable(host.name))),
+  return make("tr", {}, make("th", { scope: "row", class: "corner" }, make("a", { href: link({ view: "runs", host: host.name, page: null, sort: null }) }, breakable(host.name)), hostBadge(host.name)),
     make("td", { class: "wide" }, host.hardware), shown.map((place) => heatCell(host.cells.get(place), columns[place])));
+}
+
+function hostBadge(name) {
+  const verdict = hostVerdict(name);
+  return verdict ? [" ", verdictBadge(verdict)] : null;
 }
 
 function heatCell(cell, column) {

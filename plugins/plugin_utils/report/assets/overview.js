@@ -2,7 +2,7 @@
 // The overview: what came out, what failed and why, and each model in one line.
 function overview() {
   const found = chosen();
-  return [tiles(found), make("div", { class: "columns" }, failureClasses(found), reasons(found)), modelTable(found), aboutCampaigns()];
+  return [tiles(found), comparisons(), diagnoses(), make("div", { class: "columns" }, failureClasses(found), reasons(found)), modelTable(found), aboutCampaigns()];
 }
 
 function counted(found) {

@@ -8,7 +8,7 @@ const FILTERS = [
   { key: "model", label: "Model", of: (index) => [run.text("model", index)] },
   { key: "tag", label: "Tag", of: (index) => run.tags(index) },
   { key: "host", label: "Host", of: (index) => [run.text("host", index)] },
-  { key: "gpu", label: "GPU", of: (index) => [run.text("hardware", index)] },
+  { key: "gpu", label: "Hardware", of: (index) => [run.text("hardware", index)] },
 ];
 const OTHERS = ["view", "run", "q", "sort", "page"];
 

@@ -226,7 +226,7 @@ def test_a_folder_that_cannot_be_written_costs_the_column_only(tmp_path: Path) -
     Path(after.comparison_path).mkdir()
     answer = compare("before", "after", results=str(tmp_path))
     assert verdicts(answer) == {"m": "same"}
-    assert answer.warnings[-1].startswith("relative_change is not filled: the campaign folder %s cannot be written" % after.folder)
+    assert answer.warnings[-1].startswith("relative_change is not filled: %s cannot be written" % after.comparison_path)
 
 
 def test_the_last_campaigns_are_the_baseline(tmp_path: Path) -> None:

@@ -69,11 +69,11 @@ def test_a_constant_that_steps() -> None:
 def test_series_of_campaigns_and_of_the_past(tmp_path: Any) -> None:
     read = [entries.read(reports.fleet(tmp_path, "c%d" % night, night=night, models=1, hosts=3, failing=0.0), night) for night in (1, 2)]
     found = [entry._replace(campaign=place) for place, runs in enumerate(read) for entry in runs.entries]
-    past = {("llm/llama-3.1-8b", "tokens_per_second", "MI300X"): [Sample("c0", reports.NIGHT, [11000.0], 2)]}
+    past = {("llm/llama-3.1-8b", "tokens_per_second", reports.hardware(0, 3)): [Sample("c0", reports.NIGHT, [11000.0], 2)]}
     lines = series(found, ["c1", "c2"], past)
     assert [(line["hardware"], line["better"], line["of"]) for line in lines] == [
-        ("H100 80GB HBM3", "higher", "llm/llama-3.1-8b"),
-        ("MI300X", "higher", "llm/llama-3.1-8b"),
+        (reports.hardware(2, 3), "higher", "llm/llama-3.1-8b"),
+        (reports.hardware(0, 3), "higher", "llm/llama-3.1-8b"),
     ]
     points = lines[1]["points"]
     assert [point[0] for point in points] == ["c0", "c1", "c2"]
