@@ -129,12 +129,6 @@ class Campaign:
     def diagnosis_path(self) -> str:
         return self.path("diagnosis.json")
 
-    def diagnosis(self) -> Dict[str, Any]:
-        """diagnosis.json, {} where there is none that can be read."""
-        with contextlib.suppress(MadError):
-            return _read_dict(self.diagnosis_path, "the diagnosis") or {}
-        return {}
-
     @property
     def last_summary_path(self) -> str:
         return os.path.join(self.results_dir, LAST_SUMMARY)

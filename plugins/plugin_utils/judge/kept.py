@@ -9,6 +9,7 @@ import contextlib
 import json
 import typing as t
 
+from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_value
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
@@ -45,6 +46,14 @@ def keep_diagnosis(folders: t.Sequence[str], document: t.Mapping[str, t.Any], wr
         except MadError as error:
             warnings.append("the diagnosis is not kept for the report: %s" % error.message)
     return changed, warnings
+
+
+def diagnosis_of(campaign: Campaign) -> dict[str, t.Any]:
+    """What keep_diagnosis wrote, {} where there is nothing that can be read."""
+    with contextlib.suppress(MadError):
+        found = files.read_json(campaign.diagnosis_path, "the diagnosis")
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def judgement(campaigns: Sequence[Runs], asked_now: Optional[Document] = None) -
     diagnoses: List[Tuple[Document, bool]] = []
     for runs in campaigns:
         now = kept.state(entry.record for entry in runs.entries if _has_result(runs.campaign, entry))
-        for document, place in ((runs.campaign.comparison(), comparisons), (runs.campaign.diagnosis(), diagnoses)):
+        for document, place in ((runs.campaign.comparison(), comparisons), (kept.diagnosis_of(runs.campaign), diagnoses)):
             if document and not (place is comparisons and asked_now):
                 place.append((document, document.get("results") != now))
     return {
