@@ -21,6 +21,7 @@ from ansible_collections.mad.engine.plugins.plugin_utils.judge import diagnosed,
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["diagnosed", "released"], "default": "diagnosed"},
     "results": {"type": "path", "default": "results"},
+    "database_url": {"type": "str"},
     "candidate": {"type": "raw"},
     "same_within": {"type": "raw"},
     "better": {"type": "raw"},

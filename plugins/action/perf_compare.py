@@ -19,6 +19,7 @@ from ansible_collections.mad.engine.plugins.plugin_utils.judge import asked
 
 ARGUMENTS: dict[str, t.Any] = {
     "results": {"type": "path", "default": "results"},
+    "database_url": {"type": "str"},
     "baseline": {"type": "raw"},
     "candidate": {"type": "raw"},
     "references": {"type": "raw"},

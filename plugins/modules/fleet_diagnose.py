@@ -32,6 +32,11 @@ options:
     description: The folder of all campaigns.
     type: path
     default: results
+  database_url:
+    description:
+      - The history, a URL or the path of an SQLite file; by default C(history.db) in O(results), if there is one.
+      - It is asked for campaigns that have no folder in O(results), such as imported ones or those of another controller.
+    type: str
   candidate:
     description: Whose hosts are judged, a campaign, a folder, a C(perf.csv), C(last) or C(last:5). By default the newest campaign with results.
     type: raw

@@ -27,6 +27,11 @@ options:
     description: The folder of all campaigns.
     type: path
     default: results
+  database_url:
+    description:
+      - The history, a URL or the path of an SQLite file; by default C(history.db) in O(results), if there is one.
+      - It is asked for campaigns that have no folder in O(results), such as imported ones or those of another controller.
+    type: str
   baseline:
     description:
       - What to compare with, a campaign in O(results), a folder, a C(perf.csv) (also one of madengine), C(last) for the newest other campaign

@@ -113,7 +113,7 @@ class Reader:
             cells.pop()
         if len(cells) != width:
             broken = is_last and len(cells) < width and not _ends_with_line(self.path)
-            why = "half a last line (%d of %d cells); import the file again when it is whole" if broken else "%d cells for %d columns"
+            why = "half a last line (%d of %d cells); read the file again when it is whole" if broken else "%d cells for %d columns"
             self.reject(number, why % (len(cells), width))
             return None
         told = ((name, text) for name, text in zip(self._columns, cells, strict=True) if text not in _NOTHING)

@@ -17,6 +17,8 @@ from ansible_collections.mad.engine.plugins.module_utils.results.status import F
 
 from .entries import IMPORT, of_row
 
+_WITH_UNIT = re.compile(r"\s*([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z%µ][a-zA-Z%µ/_]*)\s*\Z")
+_SECOND_WORDS = frozenset(("s", "sec", "secs", "second", "seconds"))
 _SECONDS = re.compile(r"(.*[0-9.])\s*(?:s|sec|secs|seconds)\Z")
 # Where a file may say when a row came to be; madengine's own columns hold no time.
 _STARTED = ("started", "timestamp", "date", "datetime", "created_date")
@@ -29,7 +31,10 @@ def entry(cells: Mapping[str, str], odd: Odd) -> dict[str, Any]:
     """The columns of a row but its key. `odd` hears what was not understood; the cell itself is kept in row_json."""
     row = dict(cells)
     performance = row.get("performance", "").strip()
-    value = None if is_nothing(performance) else _number(performance, "performance", odd)
+    measured = with_unit(performance, row.get("metric", "")) if performance and number(performance) is None else None
+    if measured:
+        row.update(metric=measured[1])
+    value = None if is_nothing(performance) else _number(measured[0] if measured else performance, "performance", odd)
     row.setdefault("unit", row.get("metric", ""))
     row.setdefault("host", row.get("machine_name", ""))
     row.setdefault("better", _better(row["unit"]))
@@ -45,6 +50,22 @@ def entry(cells: Mapping[str, str], odd: Odd) -> dict[str, Any]:
         finished=moment(row["finished"], "finished", odd) if row.get("finished") else None,
     )
     return found
+
+
+def with_unit(text: str, metric: str) -> tuple[str, str] | None:
+    """(number, metric) of `3.5s`, None where it is no such thing.
+
+    Numbers with a unit count as numbers of that unit only: `3.5s` of `seconds` is one, `12ms` of `latency` is `latency [ms]`.
+    """
+    found = _WITH_UNIT.match(text)
+    if not found or number(found.group(1)) is None:
+        return None
+    metric, unit = metric.strip(), found.group(2)
+    if not metric or metric.lower() == unit.lower():
+        return found.group(1), metric or unit
+    if unit.lower() in _SECOND_WORDS and metric.lower() in _SECOND_WORDS:
+        return found.group(1), metric
+    return found.group(1), "%s [%s]" % (metric, unit)
 
 
 def _judge(row: dict[str, str], value: float | None, empty: bool, odd: Odd) -> None:

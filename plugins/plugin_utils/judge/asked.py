@@ -42,9 +42,9 @@ def compare(given: t.Mapping[str, t.Any], write: bool) -> Answer:
     need()
     rules = rules_of(given)
     fail_on = _fail_on(given.get("fail_on"))
-    results = given.get("results") or "results"
+    place = sources.Place(given.get("results") or "results", given.get("database_url") or "")
     names = scalars.to_list(given.get("baseline"), "mad_baseline")
-    candidate = sources.candidate(results, scalars.to_list(given.get("candidate"), "mad_candidate"), names)
+    candidate = sources.candidate(place, scalars.to_list(given.get("candidate"), "mad_candidate"), names)
     declared = references.load(given.get("references"), candidate.rows)
     if not names and not declared:
         raise InvalidInput(
@@ -55,7 +55,7 @@ def compare(given: t.Mapping[str, t.Any], write: bool) -> Answer:
     warnings = [] if names else list(candidate.warnings)
     base = Source("declared values", [], [])
     if names:
-        base = sources.baseline(results, names, candidate)
+        base = sources.baseline(place, names, candidate)
         entries, warnings = comparing.compare(base, candidate, rules)
     entries = [*references.check(declared, candidate, rules), *entries]
     counts = collections.Counter(entry["verdict"] for entry in entries)

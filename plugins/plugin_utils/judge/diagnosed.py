@@ -32,7 +32,7 @@ def diagnose(given: t.Mapping[str, t.Any]) -> Answer:
     """Read the campaigns, judge every host of them."""
     need()
     names = scalars.to_list(given.get("candidate"), "mad_candidate")
-    source = sources.candidate(given.get("results") or "results", names)
+    source = sources.candidate(sources.Place(given.get("results") or "results", given.get("database_url") or ""), names)
     limits = fleet.Limits(least=asked.part(given.get("same_within"), fleet.Limits().least), better=asked.directions(given.get("better")))
     rules = superbench.load(given["rules"]) if given.get("rules") else []
     entries, warnings = fleet.diagnose(source, limits)

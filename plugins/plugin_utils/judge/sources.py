@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From what a person names (a campaign, a folder, a perf.csv, the last five) to the rows of one side of a comparison."""
+"""From what a person names (a campaign, a folder, a perf.csv, the last five) to the rows of one side; folders first, then the history."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import re
 import typing as t
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
-from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, campaigns
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import HISTORY, Campaign, campaigns
 from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
+from ansible_collections.mad.engine.plugins.plugin_utils.history import query
+from ansible_collections.mad.engine.plugins.plugin_utils.history.database import database_url
+from ansible_collections.mad.engine.plugins.plugin_utils.history.entries import RECORD
 
 from . import perf_tables
 from .observations import Observation, Source, of_rows
@@ -19,27 +22,39 @@ from .observations import Observation, Source, of_rows
 LAST = re.compile(r"last(?::\s*([1-9][0-9]{0,3}))?\Z")
 
 
-def candidate(results: str, names: t.Sequence[str], against: t.Sequence[str] = ()) -> Source:
+class Place(t.NamedTuple):
+    """Where campaigns are: the folder of their folders, which are the truth, and the history, which remembers those that are gone."""
+
+    results: str
+    url: str = ""  # of the history; "": history.db in that folder, if there is one
+
+    def history(self) -> str:
+        """The URL of the history, "" where there is none."""
+        known = self.url or os.path.exists(os.path.join(self.results, HISTORY))
+        return database_url(self.results, self.url) if known else ""
+
+
+def candidate(place: Place, names: t.Sequence[str], against: t.Sequence[str] = ()) -> Source:
     """The side that is judged; without a name the newest campaign that has rows and is not what it is held `against`."""
-    return _side(results, names or ["last"], against, "mad_candidate")
+    return _side(place, names or ["last"], against, "mad_candidate")
 
 
-def baseline(results: str, names: t.Sequence[str], judged: Source) -> Source:
+def baseline(place: Place, names: t.Sequence[str], judged: Source) -> Source:
     """The side it is held against; `last:N` are the newest N campaigns but for those that are judged."""
-    return _side(results, names, judged.campaigns(), "mad_baseline")
+    return _side(place, names, judged.campaigns(), "mad_baseline")
 
 
-def _side(results: str, names: t.Sequence[str], without: t.Sequence[str], variable: str) -> Source:
+def _side(place: Place, names: t.Sequence[str], without: t.Sequence[str], variable: str) -> Source:
     found: list[Source] = []
     for name in names:
         last = LAST.match(name)
-        found.extend(_last(results, int(last.group(1) or 1), without, variable) if last else [_named(results, name, variable)])
+        found.extend(_last(place, int(last.group(1) or 1), without, variable) if last else [_named(place, name, variable)])
     side = _together(", ".join(names), found)
     shown = side.campaigns()
     if any(LAST.match(name) for name in names) and shown:
         side = side._replace(name="%s (%s)" % (side.name, ", ".join(shown)) if len(shown) > 1 else shown[0])
     if not side.rows:
-        raise InvalidInput("%s %s: there are no rows of results%s" % (variable, side.name, _hint(results, side.warnings)))
+        raise InvalidInput("%s %s: there are no rows of results%s" % (variable, side.name, _hint(place.results, side.warnings)))
     return side
 
 
@@ -53,40 +68,77 @@ def _hint(results: str, warnings: t.Sequence[str]) -> str:
     return " (%s)" % "; ".join(warnings[:3]) if warnings else " in %s" % os.path.abspath(results)
 
 
-def _last(results: str, count: int, without: t.Sequence[str], variable: str) -> list[Source]:
+def _last(place: Place, count: int, without: t.Sequence[str], variable: str) -> list[Source]:
     """The newest campaigns that have rows, oldest first."""
     found: list[Source] = []
-    for campaign in campaigns(results):
-        if campaign.name in without or not campaign.exists():
+    remembered, warnings = _remembered(place)
+    folders = {campaign.name: campaign for campaign in campaigns(place.results)}
+    times = {**remembered, **{name: _planned(campaign) for name, campaign in folders.items()}}
+    for name in sorted(times, key=lambda name: times[name], reverse=True):
+        if name in without:
             continue
-        source = of_campaign(campaign)
+        source = of_campaign(folders[name]) if name in folders else of_history(place.history(), name)
         if any(row.value is not None for row in source.rows):
             found.append(source)
         if len(found) == count:
             break
     if not found:
         raise InvalidInput(
-            "%s: there is no%s campaign with results in %s" % (variable, " other" if without else "", os.path.abspath(results))
+            "%s: there is no%s campaign with results in %s%s"
+            % (variable, " other" if without else "", os.path.abspath(place.results), _hint("", warnings) if warnings else "")
         )
+    found[-1] = found[-1]._replace(warnings=[*found[-1].warnings, *warnings])
     return found[::-1]
 
 
-def _named(results: str, name: str, variable: str) -> Source:
-    """One campaign, folder or file."""
+def _planned(campaign: Campaign) -> float:
+    try:
+        return os.stat(campaign.plan_path).st_mtime
+    except OSError:
+        return 0.0  # it went away while we looked
+
+
+def _remembered(place: Place) -> tuple[dict[str, float], list[str]]:
+    """({campaign of the history: when it began}, why there are none); the folders are enough for most."""
+    try:
+        known = query.campaigns(place.history()) if place.history() else []
+    except MadError as error:
+        return {}, [error.message]
+    return {entry["campaign"]: entry["started"] or 0.0 for entry in reversed(known)}, []
+
+
+def _named(place: Place, name: str, variable: str) -> Source:
+    """One campaign, folder or file; a campaign without a folder as the history remembers it."""
     path = os.path.expanduser(name)
-    inside = os.path.join(results, name)
-    for place in dict.fromkeys((inside if "/" not in name else path, path)):
-        if os.path.isfile(place):
-            return of_file(place)
-        if os.path.isdir(place):
-            return _of_folder(place)
-    known = [campaign.name for campaign in campaigns(results)][:8]
+    inside = os.path.join(place.results, name)
+    for where in dict.fromkeys((inside if "/" not in name else path, path)):
+        if os.path.isfile(where):
+            return of_file(where)
+        if os.path.isdir(where):
+            return _of_folder(where)
+    source = of_history(place.history(), name) if place.history() and "/" not in name else None
+    if source and source.rows:
+        return source
+    known = [campaign.name for campaign in campaigns(place.results)][:8]
     there = (
-        "the newest campaigns in %s are %s" % (os.path.abspath(results), ", ".join(known))
+        "the newest campaigns in %s are %s" % (os.path.abspath(place.results), ", ".join(known))
         if known
-        else "%s holds no campaign" % os.path.abspath(results)
+        else "%s holds no campaign" % os.path.abspath(place.results)
     )
     raise InvalidInput("%s %s: no such campaign, folder or perf.csv; %s" % (variable, name, there))
+
+
+def of_history(url: str, name: str) -> Source:
+    """The rows of a campaign as the history holds them: what was imported, or whose folder is gone."""
+    found = query.rows(url, campaign=name, cells=True)
+    cells = [{**(perf_tables.understood(row["cells"]) or row["cells"]), **_key(row)} for row in found]
+    return Source(name, of_rows(cells), [])
+
+
+def _key(row: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """What an imported row does not say itself."""
+    hardware = {"hardware": row["hardware"]} if row["source"] == RECORD else {}
+    return {**hardware, **{name: str(row[name]) for name in ("campaign", "run_id", "attempt", "result", "status")}}
 
 
 def of_file(path: str) -> Source:

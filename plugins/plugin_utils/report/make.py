@@ -66,9 +66,8 @@ class _Job:
         if self._judged is None:
             options, asked = self.options, None
             if judgement.wanted(options.baseline):
-                asked = judgement.against(
-                    self.found()[-1], options.baseline, {"same_within": options.same_within, "better": options.better}
-                )
+                words = {name: getattr(options, name) for name in ("database_url", "same_within", "better")}
+                asked = judgement.against(self.found()[-1], options.baseline, words)
             self._judged = judgement.judgement(self.runs(), asked)
         return self._judged
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import Inva
 from ansible_collections.mad.engine.plugins.module_utils.results import record as records
 from ansible_collections.mad.engine.plugins.module_utils.results import rows
 from ansible_collections.mad.engine.plugins.plugin_utils import perf_files, store
+from ansible_collections.mad.engine.plugins.plugin_utils.history import imports
+from ansible_collections.mad.engine.plugins.plugin_utils.history.database import database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.judge import asked, libraries
 from ansible_collections.mad.engine.tests.support.records import (
     FACTS,
@@ -157,11 +160,11 @@ def test_an_awkward_perf_csv(tmp_path: Path) -> None:
     (tmp_path / "awkward.csv").write_text(text)
     answer = compare(str(tmp_path / "awkward.csv"), str(tmp_path / "awkward.csv"))
     groups = {entry["metric"]: entry["baseline"] for entry in answer.entries}
-    assert groups["s"]["runs"] == 5 and groups["s"]["failed"] == 1
+    assert groups["s"]["runs"] == 4 and groups["s"]["failed"] == 1
     assert groups["img/s [ms]"]["runs"] == 1
     (first, _second, *dummy) = answer.warnings
-    assert "4 rows left out" in first
-    for told in ("'=1+1'", "9 cells for 6 columns", "ends before its performance", "cut off in its middle"):
+    assert "5 rows left out" in first
+    for told in ("'=1+1'", "9 cells for 6 columns", "1 cells for 6 columns", "half a last line (5 of 6 cells)"):
         assert told in first
 
 
@@ -313,3 +316,33 @@ def test_perf_csv_with_relative_change_stays_a_perf_csv(tmp_path: Path) -> None:
         first = next(csv.DictReader(stream))
     assert float(first["relative_change"]) < -0.19
     assert perf_files.append(str(tmp_path / "all.csv"), rows.from_csv(Path(after.perf_path).read_text()))
+
+
+# -- the history -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_campaigns_whose_folder_is_gone_come_out_of_the_history(tmp_path: Path) -> None:
+    for number, part in enumerate((1.0, 1.0, 0.8)):
+        made = campaign(tmp_path, "night-%d" % number, {"m": [part * value for value in STEADY]})
+        os.utime(made.plan_path, (2_000_000_000 + number,) * 2)
+    folders = compare("night-0", "night-2", results=str(tmp_path)).entries
+    shutil.rmtree(tmp_path / "night-0")
+    assert compare("night-0", "night-2", results=str(tmp_path)).entries == folders
+    assert compare("last:5", "night-2", results=str(tmp_path)).entries[0]["baseline"]["campaigns"] == ["night-0", "night-1"]
+    shutil.rmtree(tmp_path / "night-2")
+    gone = compare("night-0", "night-2", results=str(tmp_path), fail_on="regressed")
+    assert (gone.entries, gone.changed) == (folders, False)
+    (tmp_path / "history.db").write_bytes(b"damaged" * 999)
+    campaign(tmp_path, "night-3", {"m": STEADY})
+    assert "cannot be read" in " ".join(compare("last", "night-3", results=str(tmp_path)).warnings)
+
+
+def test_an_imported_file_compares_as_the_file_does(tmp_path: Path) -> None:
+    old, new = (table(tmp_path / name, {"m": (value, "s")}, noise=0.01) for name, value in (("old.csv", 7.0), ("newer.csv", 9.0)))
+    Path(old).write_text(Path(old).read_text().replace("m,", "m,7.1s,s,n1,8,gfx942,SUCCESS\nm,", 1))
+    imports.import_files(database_url(str(tmp_path)), [old, new])
+    (direct,), (asked_for,) = compare(old, new).entries, compare("old", "newer", results=str(tmp_path)).entries
+    assert direct["baseline"]["runs"] == 7
+    for entry in (direct, asked_for):
+        del entry["baseline"]["campaigns"], entry["candidate"]["campaigns"], entry["p"], entry["p_adjusted"]  # sums in another order
+    assert asked_for == direct
