@@ -16,7 +16,6 @@ _K8S_DEFAULTS: Preset = {
     "guest_os": "UBUNTU",
     "debug": False,
     "k8s": {
-        "kubeconfig": "~/.kube/config",
         "namespace": "default",
         "image_pull_policy": "Always",
         "ttl_seconds_after_finished": None,
@@ -70,6 +69,9 @@ _SLURM_MULTI_NODE: Preset = {
     "env_vars": {"NCCL_DEBUG": "WARN", "NCCL_IB_DISABLE": "1", **_AMD_TUNING, **_SEVERAL_NODES},
 }
 
+# These lie below the model's card, which lies below the context: so they are no part of that.
+_BELOW_THE_CARD = ("distributed", "env_vars")
+
 
 def _whole(value: Any, default: int) -> int:
     return int(value) if isinstance(value, (int, str)) and str(value).strip().isdigit() else default
@@ -100,10 +102,16 @@ def _layers(context: Mapping[str, Any]) -> List[Preset]:
 
 
 def apply_presets(context: Mapping[str, Any]) -> Dict[str, Any]:
-    """A normalised context over the presets of its target, but for what `launch_defaults` gives; the local target has none."""
-    return merge(*({key: layer[key] for key in layer if key != "distributed"} for layer in _layers(context)), context)
+    """A normalised context over the presets of its target, but for what lies below a model's card; the local target has none."""
+    return merge(*({key: layer[key] for key in layer if key not in _BELOW_THE_CARD} for layer in _layers(context)), context)
 
 
 def launch_defaults(context: Mapping[str, Any]) -> Dict[str, Any]:
-    """`distributed` as the presets have it. It lies below the model's card, which lies below the context: so it is no part of that."""
+    """`distributed` as the presets have it."""
     return dict(merge(*(layer.get("distributed", {}) for layer in _layers(context))))
+
+
+def variable_defaults(context: Mapping[str, Any], nodes: int) -> Dict[str, str]:
+    """`env_vars` as the presets have them for a run of so many nodes, which its card may have said."""
+    layers = _layers(merge(context, {"distributed": {"nnodes": nodes}}))
+    return dict(merge(*(layer.get("env_vars", {}) for layer in layers)))

@@ -299,7 +299,7 @@ def _storage_classes(found: Dict[str, Any], section: Mapping[str, Any], what: st
 def _consistent(options: Options, given: Mapping[str, Any], what: str) -> Options:
     """What only several keys together say."""
     warnings: List[str] = []
-    if options.in_cluster and (options.context or "kubeconfig" in given and options.kubeconfig != "~/.kube/config"):
+    if options.in_cluster and (options.context or options.kubeconfig):
         raise InvalidInput(
             "%s.in_cluster is true, and %s.kubeconfig or %s.context names another way to the cluster; keep one" % (what, what, what)
         )

@@ -190,7 +190,8 @@ def _environment(run: Dict[str, Any], card: Mapping[str, Any], context: Mapping[
     """Fill env and secret_env; returns the secret values."""
     given = plan_env.given_variables(card, context, sources.environ, sources.credentials)
     engine.check_environment(dict(given.plain, **given.secret))
-    own: Dict[str, Any] = dict(plan_env.own_variables(card, context, sources.environ))
+    own: Dict[str, Any] = dict(presets.variable_defaults(context, run["launcher"]["nnodes"]))
+    own.update(plan_env.own_variables(card, context, sources.environ))
     marks = {name: unresolved("known when the host answers") for name in plan_env.HOST_NAMES}
     marks.update({name: unresolved("known with the number of GPUs") for name in plan_env.launch_names(run["launcher"]["name"], run["launcher"]["nnodes"])})
     names = set(given.secret)

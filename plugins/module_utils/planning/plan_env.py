@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Environment of a run: what the plan itself says, what card and context add, and which of it is secret.
 
-Above each other, the last wins: our own variables, the card's env_vars, the context's env_vars, MAD_SECRETS* of the controller's
-environment, the context's docker_env_vars, the fields of the card's credential. Values under secret names travel apart and never stand
-in a plan.
+Above each other, the last wins: the presets' env_vars, our own variables, the card's env_vars, the context's env_vars, MAD_SECRETS* of the
+controller's environment, the context's docker_env_vars, the fields of the card's credential. Values under secret names travel apart and
+never stand in a plan.
 """
 
 from __future__ import annotations

@@ -25,13 +25,15 @@ def test_k8s_single_gpu() -> None:
     assert result["gpu_vendor"] == "AMD" and result["guest_os"] == "UBUNTU"
     wanted = {"memory": "16Gi", "memory_limit": "32Gi", "cpu": "8", "cpu_limit": "16", "gpu_resource_name": "amd.com/gpu"}
     assert wanted.items() <= result["k8s"].items() and result["n_gpus"] == 1 and "backoff_limit" not in result["k8s"]
-    assert result["env_vars"] == {"OMP_NUM_THREADS": "8"} and "distributed" not in result
+    assert presets.variable_defaults(result, 1) == {"OMP_NUM_THREADS": "8"} and not {"env_vars", "distributed"} & set(result)
+    assert "kubeconfig" not in result["k8s"], "KUBECONFIG and the service account of a pod count where nothing is said"
 
 
 def test_k8s_nvidia_multi_gpu() -> None:
     result = preset({"k8s": {"gpu_count": 8}, "gpu_vendor": "NVIDIA"})
     assert result["k8s"]["gpu_resource_name"] == "nvidia.com/gpu" and result["k8s"]["memory"] == "64Gi"
-    assert result["env_vars"]["NCCL_P2P_LEVEL"] == "NVL" and result["env_vars"]["OMP_NUM_THREADS"] == "12"
+    variables = presets.variable_defaults(result, 1)
+    assert variables["NCCL_P2P_LEVEL"] == "NVL" and variables["OMP_NUM_THREADS"] == "12"
     assert "distributed" not in result, "a card's own stands above it"
     defaults = presets.launch_defaults(result)
     assert defaults["launcher"] == "torchrun" and defaults["port"] == 29500
@@ -44,16 +46,17 @@ def test_k8s_without_gpus_asks_for_nothing() -> None:
 
 def test_k8s_multi_node() -> None:
     result = preset({"k8s": {}, "distributed": {"nnodes": 2}})
-    assert (
-        result["k8s"]["host_ipc"] is True and result["env_vars"]["NCCL_TIMEOUT"] == "600" and result["env_vars"]["GPU_MAX_HW_QUEUES"] == "2"
-    )
+    variables = presets.variable_defaults(result, 2)
+    assert result["k8s"]["host_ipc"] is True and variables["NCCL_TIMEOUT"] == "600" and variables["GPU_MAX_HW_QUEUES"] == "2"
 
 
 def test_slurm() -> None:
     assert preset({"slurm": {}})["slurm"] == {"gpus_per_node": 8, "exclusive": True, "modules": []}
     several = preset({"slurm": {"nodes": 2}})
     assert "time" not in several["slurm"] and several["distributed"]["nnodes"] == 2
-    assert several["env_vars"]["NCCL_DEBUG_SUBSYS"] == "INIT,NET" and "partition" not in several["slurm"]
+    assert presets.variable_defaults(several, 2)["NCCL_DEBUG_SUBSYS"] == "INIT,NET" and "partition" not in several["slurm"]
+    assert "NCCL_DEBUG_SUBSYS" in presets.variable_defaults(preset({"slurm": {}}), 2), "a card may ask for several nodes"
+    assert presets.variable_defaults(preset({}), 1) == {}
 
 
 def test_the_user_s_values_win() -> None:
