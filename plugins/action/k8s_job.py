@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import typing as t
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.containers import registry
 from ansible_collections.mad.engine.plugins.module_utils.k8s import k8s_options
@@ -123,12 +121,7 @@ class ActionModule(TargetAction):
             made = k8s_objects.render(dict(run, attempt=number), self._k8s, settings)
             self._kinds.update(item["kind"] for item in [*made["owned"], *made["standing"]])
             found[str(number)] = {name: made[name] for name in ("job", "owned", "standing")}
-            if self._k8s.output_dir:
-                folder = os.path.join(os.path.expanduser(self._k8s.output_dir), self._mine.campaign.name)
-                os.makedirs(folder, exist_ok=True)
-                files.write_atomic(
-                    os.path.join(folder, made["job"]["metadata"]["name"] + ".yaml"), made["text"].encode("utf-8", "surrogateescape")
-                )
+            self._keep_rendered(self._k8s.output_dir, made["job"]["metadata"]["name"] + ".yaml", made["text"])
         return found
 
 

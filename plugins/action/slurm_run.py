@@ -54,7 +54,10 @@ class ActionModule(TargetAction):
             return answer
         waiting = {entry["run"] for entry in answer["waiting"]}
         resolved, dummy = self._mine.resolve([run for run in runs if run["id"] in waiting])
-        made = slurm_submitting.make(answer, {run["id"]: run for run in resolved}, self._section(), self._mine.campaign.name)
+        section = self._section()
+        made = slurm_submitting.make(answer, {run["id"]: run for run in resolved}, section, self._mine.campaign.name)
+        for entry in made:
+            self._keep_rendered(section.output_dir, "%s.sh" % entry["manifest"]["name"], entry["script"])
         again = self._on_host(self._mine.wanted(runs), live=None, submissions=made, **self._words("started"))
         again["changed"] = bool(again["changed"] or answer["changed"] or made)
         again["live"] = answer["live"]

@@ -18,6 +18,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
+from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
@@ -73,6 +74,13 @@ class TargetAction(TransferAction):
     def _stage_paths(self) -> t.Collection[str]:
         """Paths of the repository that go to the host."""
         return self._mine.stage_paths()
+
+    def _keep_rendered(self, output_dir: str, name: str, text: str) -> None:
+        """Keep what was rendered in the folder that a person named, one below it for each campaign."""
+        if output_dir:
+            folder = os.path.join(os.path.expanduser(output_dir), self._mine.campaign.name)
+            os.makedirs(folder, exist_ok=True)
+            files.write_atomic(os.path.join(folder, name), text.encode("utf-8", "surrogateescape"))
 
     # -- the task --------------------------------------------------------------------------------------------------------------------
 

@@ -19,10 +19,7 @@ _SLURM_CHOOSES = {
     "gpu_renderDs": "a job finds the render nodes of the GPUs that Slurm gave it",
 }
 # Of the section: accepted by its parser, done by nobody yet.
-_NOT_YET = {
-    "login_node": "make the login node the host of the inventory (ansible_host says its address)",
-    "output_dir": "logs and results come home by themselves",
-}
+_NOT_YET = {"login_node": "make the login node the host of the inventory (ansible_host says its address)"}
 
 
 def options(context: Mapping[str, Any]) -> slurm_options.Options:

@@ -112,11 +112,6 @@ def _path(value: Any, key: str) -> str:
     return text
 
 
-def _output_dir(value: Any, key: str) -> str:
-    """madengine's default is relative to the submit directory; here logs come home, so only a place on the cluster means anything."""
-    return "" if _line(value, key) in ("./slurm_results", "./slurm_jobs", "./slurm_output") else _path(value, key)
-
-
 def _signal(value: Any, key: str) -> str:
     text = _line(value, key)
     if text and not _SIGNAL.match(text):
@@ -159,7 +154,6 @@ _CHECKS: Dict[str, Check] = {
     "network_interface": _interface,
     "work_dir": _path,
     "shared_workspace": _path,
-    "output_dir": _output_dir,
     "runtime": _runtime,
 }
 SPELLINGS = {"time_limit": "time", "enable_node_check": "node_check", "slurm_max_jobs": "max_jobs", "memory": "mem", "mail_user": "mail"}

@@ -40,7 +40,7 @@ def test_the_specifications_example() -> None:
     normal = presets.apply_presets(context.normalise([SPECIFICATION])["context"])
     options = parse(normal["slurm"])
     assert (options.partition, options.qos, options.account, options.login_node) == ("gpu", "high", "ml-research", "hpc-login.example.com")
-    assert options.time == 14400 and options.work_dir == "/projects/ml/experiments" and options.output_dir == ""
+    assert options.time == 14400 and options.work_dir == "/projects/ml/experiments" and options.output_dir == "./slurm_jobs"
     assert options.modules == ("rocm/5.7.0", "python/3.10", "git/2.40")
     lines = directives(options, Shape(4, 8, 14400))
     assert lines[:4] == ["--nodes=4", "--ntasks-per-node=1", "--gpus-per-node=8", "--time=04:00:00"]
