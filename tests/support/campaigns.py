@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ GATED = BEGIN + GATE + END
 class Playing:
     """A play in the background, in a process group of its own."""
 
-    def __init__(self, argv: list[str], folder: Path, log: Path) -> None:
+    def __init__(self, argv: list[str], folder: Path, log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
-                argv, cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                argv, cwd=folder, env=environment(folder, **(env or {})), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
 
     def output(self) -> str:

@@ -24,11 +24,22 @@ def _no_more(_base: str, _limit: float, _keep: Set[str], _check: bool) -> List[s
     return []
 
 
-def absent(job: Job, old: Callable[[str, float, Set[str], bool], List[str]] = _no_more) -> Answer:
+def _nothing_else(folder: HostFolder, _check: bool) -> List[str]:
+    if "namespace" in folder.settings():
+        raise MadError("Jobs of a Kubernetes cluster may belong to it; mad.engine.clean removes both on the host that stands for the cluster")
+    return []
+
+
+def absent(
+    job: Job,
+    old: Callable[[str, float, Set[str], bool], List[str]] = _no_more,
+    elsewhere: Callable[[HostFolder, bool], List[str]] = _nothing_else,
+) -> Answer:
     """Remove this campaign's folder (`keep_days` None) or every folder, archive and core older than so many days; never what runs.
 
     `runs` of the job are those whose record the controller lacks: with a record of one of them here the folder stays. `old` removes what a
-    target keeps beside that and nobody used since; it is told which image ids are in use.
+    target keeps beside that and nobody used since; it is told which image ids are in use. `elsewhere` removes what a folder's campaign left in
+    other places, before the folder goes: it alone knows of it, so it stays when that fails.
     """
     base = work_dir(job)
     check = bool(job.get("check"))
@@ -41,6 +52,13 @@ def absent(job: Job, old: Callable[[str, float, Set[str], bool], List[str]] = _n
         why = predecessors.why_busy(folder) or _still_needed(folder, job.get("runs") or {})
         if why:
             kept.append({"path": folder.path, "reason": why})
+            continue
+        try:
+            removed += elsewhere(folder, check)
+        except MadError as error:
+            if job.get("keep_days") is None:
+                raise  # of many folders, the others do not wait for this one
+            kept.append({"path": folder.path, "reason": error.message})
             continue
         removed.append(folder.path)
         if not check:

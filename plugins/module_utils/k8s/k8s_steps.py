@@ -117,30 +117,24 @@ def collected(job: Job) -> Answer:
 
 
 def absent(job: Job) -> Answer:
-    """Remove what the campaign left in the cluster, then its folder here; with `keep_days` only folders."""
-    removed: List[str] = []
-    if job.get("keep_days") is None:
-        folder = host_steps.folder_of(job)
-        if folder.exists() and not folder.supervised() and folder.settings().get("version"):
-            removed = _remove_jobs(folder, bool(job.get("check")))
-    answer = host_clean.absent(job)
-    removed += answer["removed"]
-    return dict(answer, changed=bool(removed), removed=removed, diff={"before": "".join(path + "\n" for path in removed), "after": ""})
+    """Remove what campaigns left in the cluster, then their folders here."""
+    return host_clean.absent(job, elsewhere=lambda folder, check: _remove_jobs(folder, check, job.get("keep_days") is not None))
 
 
-def _remove_jobs(folder: HostFolder, check: bool) -> List[str]:
-    """Jobs of this campaign that have ended and were left; what they own goes with them. One that runs stays, as its folder does."""
+def _remove_jobs(folder: HostFolder, check: bool, old: bool) -> List[str]:
+    """Jobs that have ended and were left, of a folder's attempts; what they own goes with them. Failed ones may have to stay until they are old."""
     settings = folder.settings()
-    if settings.get("ttl_seconds") is not None:
-        return []
+    if "namespace" not in settings or settings.get("ttl_seconds") is not None:
+        return []  # nothing was ever started out of it, or the cluster removes its Jobs itself
+    ours = {folder.attempt(run["id"], number).launch().get("uid") for run in folder.runs() for number in folder.attempts(run["id"])}
     api, known = Api(connection_of(settings), patience=60.0), folder.host()
     labels = "%s,%s=%s" % (k8s_names.selector(str(known.get("campaign"))), k8s_names.HOST, k8s_names.label_value(str(known.get("host"))))
     removed = []
     for job in api.list("jobs", labels)[0]:
         failed = k8s_judge.condition(job, "Failed") is not None
-        if not failed and not k8s_judge.condition(job, "Complete"):
-            continue
-        if failed and not settings.get("cleanup_on_failure", True):
+        ended = failed or k8s_judge.condition(job, "Complete") is not None
+        stays = failed and not old and not settings.get("cleanup_on_failure", True)
+        if not ended or stays or job["metadata"]["uid"] not in ours:
             continue
         removed.append("job %s in namespace %s" % (job["metadata"]["name"], api.namespace))
         if not check:
