@@ -51,9 +51,10 @@ def test_what_models_do(make: Make) -> None:
     campaign.secrets = {"%016x" % 6: {"WANTED": hostile}}
     campaign.add(7, skip_model_run=True, keep={"alive": False, "model_dir": True})
     campaign.add(8, "exit 93\n", card={"resumable": True}, retries=3)
+    campaign.add(9, env={"NOT=A NAME": "x"})
     campaign.stage()
     answer = campaign.start()
-    assert set(answer["acknowledged"]) == set(campaign.runs)
+    assert set(answer["acknowledged"]) == set(campaign.runs) - {"%016x" % 9}, "what cannot be put into a job holds up no other"
     campaign.finish()
     assert campaign.classes() == {
         "m1": ("SUCCESS", ""),
@@ -64,9 +65,10 @@ def test_what_models_do(make: Make) -> None:
         "m6": ("SUCCESS", ""),
         "m7": ("SKIPPED", ""),
         "m8": ("FAILURE", "crash"),
+        "m9": ("FAILURE", "invalid"),
     }
     assert campaign.results["%016x" % 8]["attempt"] == 1 and "cannot help" in campaign.results["%016x" % 8]["reason"]
-    kept = [number for number in range(1, 9) if os.path.exists(campaign.folder.attempt("%016x" % number, 1).file("work"))]
+    kept = [number for number in range(1, 10) if os.path.exists(campaign.folder.attempt("%016x" % number, 1).file("work"))]
     assert kept == [7], "mad_keep_model_dir keeps the work folder, nothing else does"
     assert not (campaign.shared / "pwned").exists() and not list(Path(campaign.folder.path).rglob("env.sh"))
     good = campaign.results["%016x" % 1]

@@ -17,7 +17,7 @@ import contextlib
 import os
 import posixpath
 import shutil
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
 from ..base import files
 from ..base.quoting import quote, quote_env
@@ -65,22 +65,29 @@ class Preparation:
 
     def write(self) -> None:
         """All files of the attempt."""
+        made = self.texts()
         self.attempt.claim()
         self.attempt.save_launch({"schema": 1, "run": self.run["id"], "attempt": self.attempt.number, "boot_id": ELSEWHERE})
-        self._write("settings.sh", self._settings(), 0o600)
-        self._write("launch.sh", slurm_launch.of_run(self.run) + "\n", 0o600)
-        self._write("env.sh", self._environment(), 0o600)
-        self._write("bring.sh", slurm_runtimes.bring(self.run, self.source, self._images()), 0o700)
         for rank in range(parts_of(self.run)):
-            io = node_file(self.attempt, rank, "io")
-            os.makedirs(io, mode=0o700, exist_ok=True)
-            files.write_atomic(
-                os.path.join(io, "driver.sh"), _bytes(driver.render(self.run, self.attempt.number, self._place(rank))), 0o755
-            )
-            self._write("start-%d.sh" % rank, self._start(rank), 0o700)
+            os.makedirs(node_file(self.attempt, rank, "io"), mode=0o700, exist_ok=True)
+        for path, text, mode in made:
+            files.write_atomic(path, text.encode("utf-8", "surrogateescape"), mode)
 
-    def _write(self, name: str, text: str, mode: int) -> None:
-        files.write_atomic(self.attempt.file(name), _bytes(text), mode)
+    def texts(self) -> List[Tuple[str, str, int]]:
+        """(path, text, mode) of all files; MadError where the run cannot be put into words. Nothing is written."""
+        own = [
+            ("settings.sh", self._settings(), 0o600),
+            ("launch.sh", slurm_launch.of_run(self.run) + "\n", 0o600),
+            ("env.sh", self._environment(), 0o600),
+            ("bring.sh", slurm_runtimes.bring(self.run, self.source, self._images()), 0o700),
+        ]
+        for rank in range(parts_of(self.run)):
+            own.append(("start-%d.sh" % rank, self._start(rank), 0o700))
+        made = [(self.attempt.file(name), text, mode) for name, text, mode in own]
+        for rank in range(parts_of(self.run)):
+            text = driver.render(self.run, self.attempt.number, self._place(rank))
+            made.append((os.path.join(node_file(self.attempt, rank, "io"), "driver.sh"), text, 0o755))
+        return made
 
     def _settings(self) -> str:
         values: Dict[str, Any] = {
@@ -161,7 +168,3 @@ def remove_work(attempt: Attempt, run: Run) -> None:
     """Remove the work folders of all nodes."""
     for rank in range(nodes_of(run)):
         shutil.rmtree(node_file(attempt, rank, "work"), ignore_errors=True)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -53,7 +53,7 @@ def started(job: Job) -> Answer:
             folder.unsay(name)
     _write(folder, job, follower.submissions)
     follower.follow()
-    waiting = _checked(_waiting(folder, job, follower), folder, job, follower)
+    waiting = _checked(_possible(_waiting(folder, job, follower), folder, job, follower), folder, job, follower)
     answer = _complete(_answer(folder, job), waiting, folder, follower)
     return dict(answer, acknowledged=_acknowledged(folder, job, follower.submissions))
 
@@ -75,6 +75,23 @@ def _archives(job: Job, runs: Iterable[Mapping[str, Any]]) -> Dict[str, str]:
     digests = {str((run.get("image") or {}).get("digest") or "") for run in runs}
     found = {digest: slurm_images.archive_path(host_steps.work_dir(job), digest) for digest in digests if digest}
     return {digest: path for digest, path in found.items() if path}
+
+
+def _possible(waiting: List[Answer], folder: CampaignFolder, job: Job, follower: Follower) -> List[Answer]:
+    """What waits and can be put into files; a run that cannot is one row, and holds up no other."""
+    runs = {entry["run"]: dict(folder.run(entry["run"]), attempt=entry["attempt"]) for entry in waiting}
+    archives = _archives(job, runs.values())
+    left = []
+    for entry in waiting:
+        attempt = folder.attempt(entry["run"], int(entry["attempt"]))
+        try:
+            slurm_attempt.Preparation(folder, runs[entry["run"]], attempt, archives).texts()
+        except MadError as error:
+            _close(folder, entry["run"], attempt.number, error.failure_class, error.message)
+            follower.changed = True
+        else:
+            left.append(entry)
+    return left
 
 
 def _checked(waiting: List[Answer], folder: CampaignFolder, job: Job, follower: Follower) -> List[Answer]:
@@ -172,8 +189,9 @@ def polled(job: Job) -> Answer:
     follower.follow(now=said)
     if folder.reason("stop") is not None:
         _skip_pending(folder, job, follower)
+    waiting = _possible(_waiting(folder, job, follower), folder, job, follower)
     answer = _answer(folder, job)
-    return _complete(dict(answer, changed=bool(answer["results"] or said)), _waiting(folder, job, follower), folder, follower)
+    return _complete(dict(answer, changed=bool(answer["results"] or said)), waiting, folder, follower)
 
 
 def _skip_pending(folder: CampaignFolder, job: Job, follower: Follower) -> None:
