@@ -169,6 +169,38 @@ def test_a_time_limit_and_a_node_that_dies_which_costs_an_attempt_and_is_avoided
     assert first["failure_class"] == "infra" and first["target"]["nodes"] == [node]
 
 
+def test_preempted_drained_and_asked_to_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preempted job costs an attempt, a drained node costs nothing, and exit status 75 of a resumable model is the same attempt again."""
+    partitions = "PartitionName=main Nodes=ALL Default=YES PriorityTier=1 State=UP\nPartitionName=high Nodes=ALL PriorityTier=9 State=UP"
+    with Cluster(nodes=3, settings={"PreemptType": "preempt/partition_prio", "PreemptMode": "CANCEL"}, partitions=partitions) as cluster:
+        monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
+        campaign = SlurmCampaign(cluster, tmp_path, Options(exclusive=True))
+        for name in ("wait-1", "wait-2"):
+            (tmp_path / name).touch()
+        waits = "echo $SLURMD_NODENAME >%(home)s/node-%(n)d; echo begun; while [ -e %(home)s/wait-%(n)d ]; do sleep 0.2; done; " + GOOD
+        campaign.add(1, waits % {"home": tmp_path, "n": 1}, retries=1)
+        campaign.add(2, waits % {"home": tmp_path, "n": 2})
+        again = "echo x >>%(home)s/count; [ $(wc -l <%(home)s/count) -lt 2 ] && exit 75\n" % {"home": tmp_path}
+        campaign.add(3, again + GOOD, card={"resumable": True})
+        campaign.stage()
+        campaign.start()
+        campaign.wait(lambda: all(campaign.begun(number) for number in (1, 2)) and (tmp_path / "count").exists() and bool(cluster.queue("PENDING")))
+        cluster.call("scontrol", "update", "jobid=" + cluster.queue("PENDING")[0], "starttime=now")  # Slurm would let it wait for two minutes
+        nodes = [(tmp_path / name).read_text().strip() for name in ("node-1", "node-2")]
+        cluster.call("scontrol", "update", "nodename=" + nodes[1], "state=drain", "reason=a fan")
+        cluster.submit("#!/bin/sh\nsleep 1\n", "--partition=high", "--exclusive", "--nodelist=" + nodes[0])
+        for name in ("wait-1", "wait-2"):
+            campaign.wait(lambda: len(campaign.folder.attempts("%016x" % 1)) == 2 or not cluster.queue("RUNNING"))
+            (tmp_path / name).unlink()
+        campaign.finish(240)
+        assert campaign.classes() == dict.fromkeys(("m1", "m2", "m3"), ("SUCCESS", "")), campaign.results
+        assert [campaign.results["%016x" % number]["attempt"] for number in (1, 2, 3)] == [2, 1, 1]
+        first = campaign.folder.attempt("%016x" % 1, 1).result() or {}
+        assert first["failure_class"] == "preempted" and first["target"]["nodes"] == nodes[:1]
+        assert (tmp_path / "count").read_text() == "x\n" * 2
+        cluster.wait_for_none()
+
+
 def test_a_job_whose_slurmd_is_killed_tells_its_end_itself(own: Cluster, tmp_path: Path) -> None:
     campaign = SlurmCampaign(own, tmp_path)
     campaign.add(1, "echo begun; sleep 2\n" + GOOD)

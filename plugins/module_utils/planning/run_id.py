@@ -23,6 +23,13 @@ PARTS = ("card", "args", "hashes", "build_args", "context", "place", "repeat", "
 HASHES = ("scripts", "pre_post", "docker", "tools", "data")
 # Keys of a context that change how long and how loudly a run is watched, not what it is. Build arguments are a part of their own.
 _NOT_OF_THE_RUN = frozenset(("timeout", "live_output", "debug", "monitor", "cleanup_on_failure", "docker_build_arg"))
+# The same of a cluster's section, in every spelling: who is told, what is kept, how long and how many at a time.
+_NOT_OF_THE_SECTION = {
+    "slurm": frozenset(
+        ("output_dir", "time", "max_jobs", "slurm_max_jobs", "node_check", "enable_node_check", "comment", "mail", "mail_user", "mail_type", "login_node")
+    ),
+    "k8s": frozenset(("output_dir", "kubeconfig", "in_cluster", "pending_timeout", "max_jobs", "ttl_seconds", "ttl_seconds_after_finished")),
+}
 _CARD_WITHOUT = frozenset(("timeout", "source"))
 _SECRET = {"secret": True}  # stands for a value that is not part of the id
 
@@ -45,8 +52,15 @@ def card_part(card: Mapping[str, Any]) -> Dict[str, Any]:
 
 def context_part(context: Mapping[str, Any], secrets: Iterable[str] = ()) -> Dict[str, Any]:
     """What of a normalised context counts, with the names of secrets that come from elsewhere (environment, credential file)."""
-    given = {key: _without_values({key: value})[key] for key, value in context.items() if key not in _NOT_OF_THE_RUN}
+    counts = {key: _of_section(key, value) for key, value in context.items() if key not in _NOT_OF_THE_RUN}
+    given = {key: _without_values({key: value})[key] for key, value in counts.items()}
     return {"given": given, "secrets": sorted(secrets)}
+
+
+def _of_section(name: str, value: Any) -> Any:
+    """What of a cluster's section counts; any other value as it is."""
+    without = _NOT_OF_THE_SECTION.get(name)
+    return {key: item for key, item in value.items() if key not in without} if without and isinstance(value, Mapping) else value
 
 
 def build_part(build_args: Mapping[str, str]) -> Dict[str, Any]:

@@ -109,6 +109,12 @@ def test_of_secrets_only_the_names() -> None:
     assert run_id.card_part({"env_vars": {"X_TOKEN": "a"}}) == run_id.card_part({"env_vars": {"X_TOKEN": "b"}})
 
 
+@pytest.mark.parametrize("section,key", [("slurm", "output_dir"), ("slurm", "max_jobs"), ("slurm", "time"), ("k8s", "output_dir"), ("k8s", "kubeconfig")])
+def test_how_a_cluster_is_watched_does_not_count(section: str, key: str) -> None:
+    one = run_id.context_part({section: {"partition": "p"}})
+    assert one == run_id.context_part({section: {"partition": "p", key: "x"}}) != run_id.context_part({section: {"partition": "q"}})
+
+
 # -- ids of plans ------------------------------------------------------------------------------------------------------------------
 
 
