@@ -9,9 +9,9 @@ from typing import Any, Dict, Mapping, Optional
 
 from ..base.errors import InvalidInput
 from ..slurm import slurm_options
+from . import target_nodes
 from .plan_gpu import NO_GPU
 
-_ARCHITECTURE = "MAD_SYSTEM_GPU_ARCHITECTURE"
 # Of the context: Slurm decides these on the node.
 _SLURM_CHOOSES = {
     "docker_gpus": "Slurm chooses the GPUs; say how many with slurm.gpus_per_node",
@@ -37,21 +37,7 @@ def facts(context: Mapping[str, Any], _detected: Optional[Mapping[str, Any]]) ->
     """What is known of the nodes: vendor and number of GPUs, and that the runtime is there. A login node's own facts say nothing about them."""
     vendor = str(context.get("gpu_vendor") or NO_GPU)
     count = 0 if vendor == NO_GPU else max(options(context).gpus_per_node, int(context.get("n_gpus") or 0), 0)
-    architecture = (context.get("docker_build_arg") or {}).get(_ARCHITECTURE) or (context.get("docker_env_vars") or {}).get(_ARCHITECTURE) or ""
-    return {
-        "gpu": {
-            "vendor": vendor,
-            "count": count,
-            "architecture": str(architecture),
-            "product": "",
-            "runtime_version": "",
-            "devices": [{"index": index, "render_node": ""} for index in range(count)],
-            "problems": [],
-        },
-        "engines": {name: {"available": True, "problem": ""} for name in ("docker", "podman")},
-        "cpu": {},
-        "os": {},
-    }
+    return target_nodes.facts(context, vendor, count)
 
 
 def runtime(context: Mapping[str, Any]) -> str:

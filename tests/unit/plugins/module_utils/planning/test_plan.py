@@ -359,15 +359,6 @@ def test_presets_card_context(repo: Path, layer: dict, own: dict, expected: tupl
     assert tuple(run["launcher"][key] for key in ("name", "nnodes", "port")) == expected
 
 
-@pytest.mark.parametrize("layer,expected", [({}, "of the card"), ({"env_vars": {"NCCL_DEBUG": "of the context"}}, "of the context")])
-def test_variables_of_presets_card_context(repo: Path, layer: dict, expected: str) -> None:
-    """The variables of a cluster's presets lie below the card's own, and know how many nodes the card asks for."""
-    model = card(env_vars={"NCCL_DEBUG": "of the card"}, distributed={"launcher": "torchrun", "nnodes": 2})
-    run = one(repo, [model], {"n1": host({"gpu_vendor": "AMD", "guest_os": "UBUNTU", "slurm": {}, **layer})})
-    assert (run["env"]["NCCL_DEBUG"], run["env"]["OMP_NUM_THREADS"], run["env"]["NCCL_TIMEOUT"]) == (expected, "8", "600")
-    assert run["given_env"] == ["NCCL_DEBUG"]
-
-
 def test_the_context_may_bring_a_big_model_to_one_machine(repo: Path) -> None:
     assert one(repo, [card(distributed={"nnodes": 4})], {"n1": host({"nnodes": 1})})["outcome"] is None
 
