@@ -137,6 +137,21 @@ def test_stop_skips_what_has_not_begun(make_host: MakeHost) -> None:
     assert [record["status"] for record in host.wait().values()] == ["SUCCESS"] * 3
 
 
+def test_stop_ends_pending_retries(make_host: MakeHost) -> None:
+    """`stop`: a retry that has not begun never does; the failure before it comes home, from one that waits and from one that runs."""
+    host = make_host()
+    first, second = host.run("exit 1\n", retries=1), host.run("sleep 2\nexit 1\n", retries=1)
+    host.go(parallel=1)
+    host.until(lambda: host.running(second))  # the first one's retry went before it, in order
+    host.poll(stop="stopped: 1 runs failed, mad_max_failures accepts 0")
+    found = host.wait()
+    assert [(found[run_id]["attempt"], found[run_id]["failure_class"]) for run_id in (first, second)] == [(2, "crash"), (1, "crash")]
+    assert found[second]["notes"][-1] == "it was not tried again: stopped: 1 runs failed, mad_max_failures accepts 0"
+    host.until(lambda: not host.folder.supervised())
+    answer = host.poll()
+    assert (answer["queued"], answer["running"], len(answer["results"])) == (0, [], 2) and not host.folder.supervised()
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_cancel_exactly_this_campaign(make_host: MakeHost, runtime: str) -> None:
     """What runs is ended, what waits never starts, all have class cancelled; another campaign's run goes on."""

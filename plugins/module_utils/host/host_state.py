@@ -17,6 +17,7 @@
         work/                                   /myworkspace
         model.log pre.log post.log engine.log artifacts/      moved here from io/ at the end
         result.json                             the record; its existence is the end of the attempt
+        last                                    exists: no attempt follows this one, whatever its record says (text = why)
 """
 
 from __future__ import annotations
@@ -159,6 +160,14 @@ class Attempt:
     def save_result(self, record: Mapping[str, Any]) -> None:
         """Write the record durably: the end of this attempt."""
         files.write_json(self.file("result.json"), record, 0o600)
+
+    def settle(self, reason: str) -> None:
+        """Make this attempt the last one of its run, durably: a retry that its record would allow does not begin."""
+        files.write_atomic(self.file("last"), reason.encode("utf-8", "surrogateescape"), 0o600)
+
+    def settled(self) -> str:
+        """Why no attempt follows; "" where nobody said so."""
+        return (read_text(self.file("last")).strip() or "last") if os.path.exists(self.file("last")) else ""
 
     def log(self, name: str) -> str:
         """Where a log is now: in io/ while the run runs, then beside the record."""
@@ -352,16 +361,34 @@ class HostFolder:
         counted = hasty = 0
         record: Optional[Dict[str, Any]] = None
         for number in numbers:
-            record = self.attempt(run["id"], number).result()
+            attempt = self.attempt(run["id"], number)
+            record = attempt.result()
             if record is None:
                 return Standing("open", number, None)
             kind = self.again(run, record)
+            settled = attempt.settled() if kind else ""
+            if settled:
+                return Standing("done", number, dict(record, notes=[*record.get("notes", ()), settled]))
             hasty = hasty + 1 if kind == "free" and is_hasty(record) else 0
             kind = "counted" if hasty > HASTY_LIMIT else kind
             counted += kind != "free"
         if kind and (kind == "free" or counted <= int(run.get("retries", 0))):
             return Standing("pending", numbers[-1] + 1, record)
         return Standing("done", numbers[-1], record)
+
+    def end_of_pending(self, run: Mapping[str, Any], number: int) -> Optional[Dict[str, str]]:
+        """What `cancel` or `stop` makes of an attempt that has not begun: the decision for its record, or None when it needs none.
+
+        A retry that `stop` forbids has none of its own: the attempt before it becomes the last one, and its record the run's.
+        """
+        cancel, stop = self.reason("cancel"), self.reason("stop")
+        if cancel is not None:
+            return {"failure_class": "cancelled", "reason": cancel}
+        reason = str(stop) if str(stop).startswith(status.STOPPED) else "%s: %s" % (status.STOPPED, stop)
+        if number > int(run.get("attempt", 1)):
+            self.attempt(run["id"], number - 1).settle("it was not tried again: " + reason)
+            return None
+        return {"failure_class": "", "reason": reason}
 
     def again(self, run: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         """What another attempt after this record would be: "free", "counted" or ""."""

@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
 from ..base import files, work_folder
 from ..base.errors import MadError
@@ -197,30 +197,33 @@ class Supervisor:
         )
 
     def _write_record(self, run: Mapping[str, Any], attempt: Attempt, decision: Mapping[str, str]) -> None:
-        try:
+        with self._or_later(run, attempt.number):
             attempt.claim()
             document = record.make_unrun_record(dict(run, attempt=attempt.number), decision["failure_class"], decision["reason"])
             attempt.save_result(dict(document, host=self.folder.facts()))
+
+    @contextlib.contextmanager
+    def _or_later(self, run: Mapping[str, Any], number: int) -> Iterator[None]:
+        """What cannot be written now (a full disk) is tried again."""
+        try:
+            yield
         except (OSError, MadError) as error:
-            self._complain("the record of run %s cannot be written: %s" % (run["id"], error))
-            self.pending.append((run, attempt.number))
+            self._complain("the end of run %s cannot be written: %s" % (run["id"], error))
+            self.pending.append((run, number))
             time.sleep(5.0)
 
     # -- starting ----------------------------------------------------------------------------------------------------------------
 
     def _obey(self) -> None:
         """`cancel` and `stop`: nothing more starts; what never began gets its record."""
-        cancel, stop = self.folder.reason("cancel"), self.folder.reason("stop")
-        if cancel is None and stop is None:
+        if self.folder.reason("cancel") is None and self.folder.reason("stop") is None:
             return
         pending, self.pending = self.pending, []
         for run, number in pending:
-            first = number <= int(run.get("attempt", 1))
-            if cancel is not None:
-                self._write_record(run, self.folder.attempt(run["id"], number), {"failure_class": "cancelled", "reason": cancel})
-            elif first:
-                reason = stop if str(stop).startswith("stopped") else "stopped: %s" % stop
-                self._write_record(run, self.folder.attempt(run["id"], number), {"failure_class": "", "reason": str(reason)})
+            with self._or_later(run, number):
+                decision = self.folder.end_of_pending(run, number)
+                if decision:
+                    self._write_record(run, self.folder.attempt(run["id"], number), decision)
 
     def _start_what_fits(self) -> None:
         if not self.pending or not self._have_machine():

@@ -242,11 +242,9 @@ class Runner:
                 trial.error = trial.error or Fault("cancelled", cancel, "cancelled")
         pending, self.pending = self.pending, []
         for run, number in pending:
-            if cancel is not None:
-                self._unrun(run, number, "cancelled", cancel)
-            elif number <= int(run.get("attempt", 1)):
-                reason = stop if str(stop).startswith("stopped") else "stopped: %s" % stop
-                self._unrun(run, number, "", str(reason))
+            decision = self.folder.end_of_pending(run, number)
+            if decision:
+                self._unrun(run, number, decision["failure_class"], decision["reason"])
 
     def _unrun(self, run: Mapping[str, Any], number: int, failure_class: str, reason: str) -> None:
         """The record of an attempt that was not made."""

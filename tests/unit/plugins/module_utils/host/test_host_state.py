@@ -100,6 +100,40 @@ def test_standing(folder: HostFolder, records: Any, run: Dict[str, Any], standin
     assert folder.standing(folder.run(ID))[:2] == standing
 
 
+def test_a_stop_makes_the_last_record_final(folder: HostFolder) -> None:
+    """A retry that does not begin has no record of its own: the failure before it is what comes home, now and after any restart."""
+    folder.save_run(make_run(retries=2))
+    folder.attempt(ID, 1).claim()
+    folder.attempt(ID, 1).save_result(record("FAILURE", "crash", 1))
+    assert folder.standing(folder.run(ID))[:2] == ("pending", 2)
+    folder.say("stop", "stopped: 1 runs failed, mad_max_failures accepts 0")
+    assert folder.end_of_pending(folder.run(ID), 2) is None
+    folder.unsay("stop")
+    for _claimed in (False, True):  # a supervisor may have made the attempt's folder, and died
+        standing = folder.standing(folder.run(ID))
+        assert standing[:2] == ("done", 1) and standing.record is not None
+        assert standing.record["failure_class"] == "crash"
+        assert standing.record["notes"] == ["it was not tried again: stopped: 1 runs failed, mad_max_failures accepts 0"]
+        folder.attempt(ID, 2).claim()
+    folder.save_run(make_run(attempt=3))  # a later play asks for another one
+    assert folder.standing(folder.run(ID))[:2] == ("pending", 3)
+
+
+@pytest.mark.parametrize(
+    ("orders", "number", "decision"),
+    [
+        ({"stop": "stopped: enough"}, 1, {"failure_class": "", "reason": "stopped: enough"}),
+        ({"stop": "enough"}, 1, {"failure_class": "", "reason": "stopped: enough"}),
+        ({"stop": "stopped: enough", "cancel": "by a person"}, 1, {"failure_class": "cancelled", "reason": "by a person"}),
+        ({"cancel": "by a person"}, 2, {"failure_class": "cancelled", "reason": "by a person"}),
+    ],
+)
+def test_orders_for_what_has_not_begun(folder: HostFolder, orders: Dict[str, str], number: int, decision: Dict[str, str]) -> None:
+    for name, reason in orders.items():
+        folder.say(name, reason)
+    assert folder.end_of_pending(make_run(), number) == decision
+
+
 def test_runs_are_handed_over_once(folder: HostFolder) -> None:
     assert folder.save_run(make_run(queued=1.0)) and not folder.save_run(make_run(queued=2.0))
     assert folder.save_run(make_run(attempt=3)) and not folder.save_run(make_run(attempt=2))
