@@ -72,7 +72,8 @@ def unit(context: Context, job: Job) -> str:
 
 def integration(context: Context, job: Job) -> str:
     """Tests on real parts."""
-    return pytest(job, "tests/integration", "--durations=15", env={"MAD_DEV_HOME": str(context.home)})
+    options = ("--durations=15", "--ignore=%s" % training_steps.PLAY)
+    return pytest(job, "tests/integration", *options, env={"MAD_DEV_HOME": str(context.home)})
 
 
 def floor(context: Context, job: Job) -> str:

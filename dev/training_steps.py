@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from context import Context
 
 LEAST_LINES, LEAST_BRANCHES = 95.0, 90.0
+# Of the collection's tests, the one that needs torch: it runs here, in the collection's environment, and not in the step integration.
+PLAY = "tests/integration/test_training_play.py"
 
 
 def make(context: Context) -> list[Step]:
@@ -59,8 +62,13 @@ def unit(context: Context, job: Job) -> str:
 
 
 def integration(context: Context, job: Job) -> str:
-    """What takes minutes: real processes, every kill point, exports, notebooks, the blocks of the documentation."""
-    return pytest(context, job, training_env.ensure("test"), "-n", "2", "-m", "slow", "--durations=10")
+    """What takes minutes: real processes, every kill point, exports, notebooks, the blocks of the documentation; then the play."""
+    tools = training_env.ensure("test")
+    note = pytest(context, job, tools, "-n", "2", "-m", "slow", "--durations=10")
+    settings = {"MAD_DEV_HOME": str(context.home), "TRAINING_PYTHON": tools.python}
+    if job.call([sys.executable, "-m", "pytest", "-q", "-rfEs", PLAY], env=settings):
+        raise Failed("mad.engine.run with the tag training: %s" % line_with(job.tail(300), " passed", " failed", " error"))
+    return "%s; mad.engine.run with the tag training" % note
 
 
 def pytest(context: Context, job: Job, tools: Environment, *arguments: str) -> str:

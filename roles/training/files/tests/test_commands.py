@@ -142,7 +142,7 @@ def test_benchmark_reports_throughput(tmp_path, capsys):
     rows = list(csv.DictReader(table.read_text().splitlines()))
     by_metric = {row["metric"]: row for row in rows}
     assert float(by_metric["tokens_per_second"]["performance"]) == pytest.approx(speed, rel=1e-3)
-    assert by_metric["tokens_per_second"]["model"] == "char_lm_tokens_per_second"
+    assert by_metric["tokens_per_second"]["model"] == "char_lm"
     assert {"samples_per_second", "seconds_per_step", "peak_memory_mb", "val_loss"} <= set(by_metric)
     assert {row["steps"] for row in rows} == {"4"}
 

@@ -89,7 +89,7 @@ def _write_csv(path: Path, config: TrainingConfig, meter: Meter, values: dict[st
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for name, value in values.items():
-        writer.writerow([f"{config.run.model}_{name}", f"{value:.6g}", name, meter.steps, config.data.batch_size,
+        writer.writerow([config.run.model, f"{value:.6g}", name, meter.steps, config.data.batch_size,
                          config.optim.precision, world, config.run.seed])
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text.getvalue())
