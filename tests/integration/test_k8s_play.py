@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from ansible_collections.mad.engine.tests.support.k8s_cluster import Cluster
 from ansible_collections.mad.engine.tests.support.k8s_host import k8s
+from ansible_collections.mad.engine.tests.support.play import ROOT
 from ansible_collections.mad.engine.tests.support.sites import QUICK, SLOW, Site
 
 FIXTURES = (k8s,)
@@ -83,3 +85,13 @@ def test_killed_while_it_starts_then_kept_then_cleaned(site: KubernetesSite) -> 
     cleaned = site.play("clean", mad_keep_days=0)
     assert cleaned.status == 0 and not list(site.work.glob("campaigns/*")), cleaned.output
     site.wait_for_nothing()
+
+
+def test_the_stand_in_for_people_starts_from_a_checkout_and_ends() -> None:
+    program = [str(ROOT / "tests" / "support" / "k8s-cluster"), "start"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        name, dummy, value = process.stdout.readline().strip().removeprefix("export ").partition("=")
+        assert name == "KUBECONFIG" and Path(value).is_file()
+        process.terminate()
+        assert process.wait(60) == 0 and not Path(value).exists()

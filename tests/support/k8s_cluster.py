@@ -8,6 +8,7 @@ As a program, for people: `k8s-cluster start` prints a kubeconfig's path and run
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import threading
@@ -16,15 +17,11 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-if __package__ in (None, ""):  # started as a program
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".dev" / "tree"))
-    __package__ = "ansible_collections.mad.engine.tests.support"
-
-from ansible_collections.mad.engine.tests.support.k8s_api import Api
-from ansible_collections.mad.engine.tests.support.k8s_asked import Fault, User
-from ansible_collections.mad.engine.tests.support.k8s_controller import Controllers, set_condition
-from ansible_collections.mad.engine.tests.support.k8s_kubelet import Kubelet, PodLogs, PodRunner
-from ansible_collections.mad.engine.tests.support.k8s_store import Object, Problem, Store
+from .k8s_api import Api
+from .k8s_asked import Fault, User
+from .k8s_controller import Controllers, set_condition
+from .k8s_kubelet import Kubelet, PodLogs, PodRunner
+from .k8s_store import Object, Problem, Store
 
 __all__ = ["Api", "Cluster", "Fault", "Problem", "Store", "User"]
 _TICK = 0.05
@@ -152,6 +149,7 @@ def main(argv: List[str]) -> int:
             "usage: k8s-cluster start    (runs until it is interrupted; needs root: containers are namespaces of this machine)\n"
         )
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Cluster() as cluster:
         sys.stdout.write(
             "export KUBECONFIG=%s\n# two nodes with 8 amd.com/gpu each at %s; Ctrl-C ends it\n" % (cluster.kubeconfig, cluster.api.url)
