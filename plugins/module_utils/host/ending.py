@@ -54,6 +54,11 @@ def wall_clock(seconds_since_boot: float) -> float:
     return time.time() - (processes.uptime() - seconds_since_boot)
 
 
+def noted_at(attempt: Attempt, moment: float) -> float:
+    """Seconds since the epoch of a moment in an attempt's `phases`."""
+    return wall_clock(moment + (attempt.clock_offset() or 0.0))
+
+
 class Ending:
     """Makes and writes the record of one attempt."""
 
@@ -85,7 +90,7 @@ class Ending:
 
     def wall_clock(self, seconds_since_boot: float) -> float:
         """Seconds since the epoch of a moment that the driver noted."""
-        return wall_clock(seconds_since_boot)
+        return noted_at(self.attempt, seconds_since_boot)
 
     # -- times, logs, artifacts --------------------------------------------------------------------------------------------------
 

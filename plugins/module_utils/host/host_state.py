@@ -13,6 +13,7 @@
     runs/<run id>/attempt-N/                    made by mkdir: the arbiter
         keeper.lock                             flock, held by the keeper as long as it lives
         launch.json                             written before anything is started
+        clock.json                              how far the clock of `phases` is from the boot clock, where it is another one
         io/                                     what driver and model may write: driver.sh, phases, logs, artifacts
         work/                                   /myworkspace
         model.log pre.log post.log engine.log artifacts/      moved here from io/ at the end
@@ -152,6 +153,15 @@ class Attempt:
     def save_launch(self, launch: Mapping[str, Any]) -> None:
         """Write launch.json durably."""
         files.write_json(self.file("launch.json"), launch, 0o600)
+
+    def clock_offset(self) -> Optional[float]:
+        """Seconds to add to a moment in `phases` to have it on the boot clock; None where its keeper found no difference, or has not looked."""
+        offset = read_optional(self.file("clock.json")).get("offset")
+        return float(offset) if isinstance(offset, (int, float)) else None
+
+    def save_clock_offset(self, offset: float) -> None:
+        """Keep it, for whoever reads `phases` after this keeper."""
+        files.write_json(self.file("clock.json"), {"offset": offset}, 0o600)
 
     def result(self) -> Optional[Dict[str, Any]]:
         """The record, None while there is none."""

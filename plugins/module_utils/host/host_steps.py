@@ -26,7 +26,7 @@ from ..base.secret_names import mask
 from ..containers import archives
 from ..results import record
 from . import driver, host_images, host_state, predecessors, processes
-from .ending import is_regular, wall_clock
+from .ending import is_regular, noted_at
 from .host_state import HostFolder
 
 RESULTS_LIMIT = 256 << 10  # bytes of results in one answer
@@ -334,7 +334,7 @@ def add_result(folder: HostFolder, answer: Answer, document: Mapping[str, Any], 
 def _running(folder: HostFolder, run_id: str, number: int) -> Answer:
     attempt = folder.attempt(run_id, number)
     progress = driver.read_phases(attempt.file("io", "phases"))
-    began = wall_clock(progress.began) if progress.began else float(attempt.launch().get("created") or time.time())
+    began = noted_at(attempt, progress.began) if progress.began else float(attempt.launch().get("created") or time.time())
     return {
         "run": run_id,
         "attempt": number,

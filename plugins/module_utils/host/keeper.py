@@ -26,6 +26,7 @@ from .preparation import Preparation, Seat
 
 TICK = 1.0  # seconds between looks at a running attempt; its end itself wakes us at once
 LAUNCH_LIMIT = 600.0  # seconds for the engine to start the driver
+CLOCK_SLACK = 1.0  # seconds that two readings of one clock may differ
 PHASE_LIMITS = {"prepare": 600.0, "clone": 3600.0, "pre": 600.0, "post": 600.0, "collect": 600.0}
 
 
@@ -36,6 +37,7 @@ class Keeper:
         self.folder, self.run, self.attempt, self.seat, self.boot_id = folder, run, attempt, seat, boot_id
         self.body = make_body(folder, run, attempt, seat)
         self.began = processes.uptime()
+        self.offset = attempt.clock_offset()  # of the clock that `phases` is written with; None: not looked at yet
         self.created = time.time()
         self.told_to_stop = False
         self.was_ended = False  # by us
@@ -73,6 +75,7 @@ class Keeper:
         except Exception as error:  # noqa: BLE001 a defect of ours must not leave a run without an end: it becomes the reason
             traceback.print_exc()
             self._fail(MadError("internal error of the keeper: %r" % error))
+        self._clock_offset(self.body.progress())
         if not self.was_ended and not self.keep_alive and not self.outcome["error"] and ended_well(self.body.progress()):
             self.body.begin_clean_up()
         self.body.open_up()
@@ -105,6 +108,7 @@ class Keeper:
                 keeper={"pid": me, "ticks": processes.start_ticks(me)},
                 boot_id=self.boot_id,
                 created=self.created,
+                uptime=self.began,
                 gpus=list(self.seat.gpus),
                 cpus=self.seat.cpus,
                 parallel=self.seat.parallel,
@@ -146,6 +150,16 @@ class Keeper:
             return self._time_is_over()
         return True
 
+    def _clock_offset(self, progress: driver.Progress) -> float:
+        """What to add to a moment in `phases`. Looked at once, when its first line is seen: that line was written between the launch and now."""
+        if self.offset is None and progress.began:
+            launched, now = float(self.attempt.launch().get("uptime") or 0.0), processes.uptime()
+            self.offset = 0.0
+            if not launched - CLOCK_SLACK <= progress.began <= now + CLOCK_SLACK:
+                self.offset = now - max(progress.began, progress.phase_began, progress.model_ended, progress.ended)
+                self.attempt.save_clock_offset(self.offset)
+        return self.offset or 0.0
+
     def _time_is_over(self) -> bool:
         progress, now = self.body.progress(), processes.uptime()
         if progress.ended:
@@ -154,6 +168,7 @@ class Keeper:
             if now - self.began > LAUNCH_LIMIT:
                 self._error("launch", "the engine did not start it within %d s" % LAUNCH_LIMIT)
             return now - self.began > LAUNCH_LIMIT
+        now -= self._clock_offset(progress)
         if progress.phase == "model":
             limit = float(self.run.get("timeout") or 0)
             self.outcome["timed_out"] = bool(limit) and progress.exit_code is None and now - progress.phase_began > limit

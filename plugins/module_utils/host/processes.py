@@ -29,7 +29,10 @@ def boot_id(path: str = BOOT_ID_FILE) -> str:
 
 
 def uptime() -> float:
-    """Seconds since boot: the clock of /proc/uptime, the same in every process and container, untouched when the time is set."""
+    """Seconds since boot of the kernel, untouched when the time is set.
+
+    What `phases` is written with, /proc/uptime, is this clock only where nothing virtual lies over it (lxcfs, gVisor): see `Attempt.clock_offset`.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
