@@ -37,7 +37,8 @@ def absent(
 ) -> Answer:
     """Remove this campaign's folder (`keep_days` None) or every folder, archive and core older than so many days; never what runs.
 
-    `runs` of the job are those whose record the controller lacks: with a record of one of them here the folder stays. `old` removes what a
+    `runs` of the job are those whose record the controller lacks: with a record of one of them here the folder stays. A folder that campaigns of
+    several results folders work with goes with the last of them (or by its age): the others only take themselves out. `old` removes what a
     target keeps beside that and nobody used since; it is told which image ids are in use. `elsewhere` removes what a folder's campaign left in
     other places, before the folder goes: it alone knows of it, so it stays when that fails.
     """
@@ -48,10 +49,18 @@ def absent(
     if not os.path.lexists(base):
         return {"changed": False, "removed": [], "kept": []}
     work_folder.check_owner(base)
+    left: List[str] = []
     for folder in _candidates(job, base):
-        why = predecessors.why_busy(folder) or _still_needed(folder, job.get("runs") or {})
+        shared = bool(predecessors.others(folder))
+        why = _still_needed(folder, job.get("runs") or {})
+        if not why and (job.get("runs") or not shared):  # what runs there may be the others' alone
+            why = predecessors.why_busy(folder)
         if why:
             kept.append({"path": folder.path, "reason": why})
+            continue
+        if shared and (check or predecessors.leave(folder)):
+            kept.append({"path": folder.path, "reason": "a campaign of the same name, of another results folder, works with it"})
+            left.append(folder.path)
             continue
         try:
             removed += elsewhere(folder, check)
@@ -69,8 +78,9 @@ def absent(
         in_use = _images_in_use(base, removed)
         removed += host_images.old_images(_limit(job), in_use, check)
         removed += old(base, _limit(job), in_use, check)
-    diff = {"before": "".join(path + "\n" for path in removed), "after": ""}
-    return {"changed": bool(removed), "removed": removed, "kept": kept, "diff": diff}
+    gone = removed + [path + " (this campaign's part in it)" for path in left]
+    diff = {"before": "".join(line + "\n" for line in gone), "after": ""}
+    return {"changed": bool(gone), "removed": removed, "kept": kept, "diff": diff}
 
 
 def _limit(job: Job) -> float:
@@ -112,17 +122,18 @@ def _still_needed(folder: HostFolder, runs: Mapping[str, int]) -> str:
 
 
 def _remove_folder(folder: HostFolder) -> None:
-    """Containers that were kept alive, then the folder. The lock is taken first: no supervisor may begin meanwhile."""
-    lock = host_state.try_lock(folder.file("supervisor.lock"))
-    if lock is None:
-        raise MadError("a supervisor began to work in %s just now" % folder.path)
-    try:
-        predecessors.remove_containers(folder)
-        shutil.rmtree(folder.path, ignore_errors=True)
-        if os.path.lexists(folder.path):
-            shutil.rmtree(folder.path)  # says what resists
-    finally:
-        os.close(lock)
+    """Containers that were kept alive, then the folder. The locks are taken first: no supervisor may begin and no campaign may join meanwhile."""
+    with predecessors.joining(folder):
+        lock = None if predecessors.others(folder) else host_state.try_lock(folder.file("supervisor.lock"))
+        if lock is None:
+            raise MadError("a supervisor began to work in %s, or another campaign joined it, just now" % folder.path)
+        try:
+            predecessors.remove_containers(folder)
+            shutil.rmtree(folder.path, ignore_errors=True)
+            if os.path.lexists(folder.path):
+                shutil.rmtree(folder.path)  # says what resists
+        finally:
+            os.close(lock)
 
 
 def _remove_old_files(base: str, limit: float, check: bool) -> List[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from typing import Tuple
+from typing import List, Tuple
 
 from ..base import files, work_folder
 from ..base.errors import MadError
@@ -23,13 +23,31 @@ def take_over(folder: HostFolder, campaign: str, host: str) -> Tuple[str, bool]:
     A campaign of the same name from another results folder that still runs here is joined: its runs are the same content, measured now. One
     in which nothing runs any more is history: its records must not pass for new measurements.
     """
-    work_dir = os.path.dirname(os.path.dirname(folder.path))
-    work_folder.own_folder(work_dir, 0o711)
+    work_folder.own_folder(os.path.dirname(os.path.dirname(folder.path)), 0o711)
     replaced = ""
-    with files.locked(os.path.join(work_dir, "campaigns.lock")):
+    with joining(folder):
         if folder.occupant() is not None and not folder.exists() and not why_busy(folder):
             replaced = _put_aside(folder)
         return replaced, folder.make(campaign, host)
+
+
+def joining(folder: HostFolder) -> contextlib.AbstractContextManager[bool]:
+    """The lock of the work folder under which campaigns' folders are made, joined, left and removed."""
+    return files.locked(os.path.join(os.path.dirname(os.path.dirname(folder.path)), "campaigns.lock"))
+
+
+def others(folder: HostFolder) -> List[str]:
+    """Identities of other campaigns that joined ours here and have not said that they are done."""
+    return [known for known in folder.host().get("identities", ()) if known != folder.identity] if folder.identity else []
+
+
+def leave(folder: HostFolder) -> bool:
+    """Take ourselves out of a folder that others still work with; False where there are none: then it can go."""
+    with joining(folder):
+        left = others(folder)
+        if left:
+            files.write_json(folder.file("host.json"), dict(folder.host(), identities=left), 0o600)
+        return bool(left)
 
 
 def _put_aside(folder: HostFolder) -> str:

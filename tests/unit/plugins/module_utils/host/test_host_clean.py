@@ -1,0 +1,94 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Removing what campaigns left: whose folder it is, what is in use, what goes by its age."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_steps, predecessors
+from ansible_collections.mad.engine.plugins.module_utils.host.host_state import Attempt, HostFolder
+
+ID = "00000000000000aa"
+
+
+class Work:
+    """A work folder with one campaign name, for which controllers ask under their identities."""
+
+    def __init__(self, base: Path) -> None:
+        self.path = str(base / "work")
+
+    def job(self, identity: str, **more: Any) -> Dict[str, Any]:
+        """What a controller asks."""
+        return dict({"campaign": "c1", "host": "n1", "work_dir": self.path, "identity": identity, "runs": {}}, **more)
+
+    def join(self, identity: str) -> HostFolder:
+        """Make the folder, or join it."""
+        folder = host_steps.folder_of(self.job(identity))
+        folder.make("c1", "n1")
+        return folder
+
+    def absent(self, identity: str, **more: Any) -> Dict[str, Any]:
+        """Remove it."""
+        return host_clean.absent(self.job(identity, **more))
+
+
+@pytest.fixture()
+def work(tmp_path: Path) -> Work:
+    return Work(tmp_path)
+
+
+def begin(folder: HostFolder) -> Attempt:
+    """An attempt under a keeper."""
+    folder.save_run({"id": ID, "order": 1, "attempt": 1, "retries": 0, "card": {}, "runtime": "host"})
+    attempt = folder.attempt(ID, 1)
+    attempt.claim()
+    return attempt
+
+
+def test_a_shared_folder_goes_with_the_last_of_those_who_joined(work: Work) -> None:
+    folder = work.join("one")
+    work.join("two")
+    assert work.absent("one", check=True)["changed"] and folder.host()["identities"] == ["one", "two"]
+    answer = work.absent("one")
+    assert (answer["changed"], answer["removed"], answer["kept"][0]["path"]) == (True, [], folder.path)
+    assert not folder.exists() and os.path.isdir(folder.path)
+    assert work.absent("one") == {"changed": False, "removed": [], "kept": [], "diff": {"before": "", "after": ""}}
+    assert work.absent("two")["removed"] == [folder.path] and not os.path.exists(folder.path)
+
+
+def test_who_leaves_does_not_wait_for_what_the_others_run(work: Work) -> None:
+    folder = work.join("one")
+    work.join("two")
+    lock = begin(folder).hold()
+    assert lock is not None
+    try:
+        kept = work.absent("one", runs={ID: 1})["kept"]  # its own result is not home
+        assert kept == [{"path": folder.path, "reason": "run %s is running" % ID}] and folder.exists()
+        assert work.absent("one")["changed"] and not folder.exists()
+        assert work.absent("two")["kept"] == [{"path": folder.path, "reason": "run %s is running" % ID}]
+    finally:
+        os.close(lock)
+
+
+def test_a_folder_that_somebody_never_left_goes_by_its_age(work: Work) -> None:
+    folder = work.join("one")
+    work.join("two")
+    work.absent("one")
+    for name in ("", "host.json"):
+        os.utime(folder.file(name), (1.0, 1.0))
+    assert work.absent("three", keep_days=14)["removed"] == [folder.path]
+
+
+def test_nobody_joins_while_it_is_removed(work: Work) -> None:
+    folder = work.join("one")
+    work.join("two")
+    with pytest.raises(MadError, match="another campaign joined it, just now"):
+        host_clean._remove_folder(folder)
+    assert predecessors.others(folder) == ["two"]
