@@ -166,7 +166,7 @@ class CallbackModule(CallbackBase):
         self._say("%s after %s" % (progress.summary(time.time()), duration(time.time() - self._begun)))
         if progress.table:
             self._say("results: %s" % progress.table)
-        for line in () if progress.complete() else self._how_to_resume():
+        for line in self._how_to_go_on():
             self._say(line)
 
     # -- what is made of it -----------------------------------------------------------------------------------------------------
@@ -224,6 +224,16 @@ class CallbackModule(CallbackBase):
         hint = progress_command.job_hint(os.environ, self._announced)
         command = self._progress.resume_command
         return [hint] if hint else ["to resume: " + command] if command else []
+
+    def _how_to_go_on(self):
+        """At the end: at most one line for what the next play does, and one for what it does only when told to."""
+        progress, lines = self._progress, []
+        hint = progress_command.job_hint(os.environ, self._announced)
+        if progress.left() and (hint or not progress.resume_told):
+            lines += self._how_to_resume()
+        if progress.final and progress.judged_failures and progress.resume_command:
+            lines.append(progress_command.rerun_hint(progress.judged_failures, hint, progress.resume_command))
+        return lines
 
     def _watch_signals(self):
         """Stand before Ansible's own handlers; each fork of Ansible sets its own."""

@@ -29,3 +29,10 @@ def job_hint(environ: Mapping[str, str], campaign: str) -> str:
     if environ.get("AWX_PRIVATE_DATA_DIR") or environ.get("AWX_ISOLATED_DATA_DIR"):
         return "launch the job template again with the extra variable mad_campaign=%s" % campaign
     return ""
+
+
+def rerun_hint(failed: int, job: str, resume_command: str) -> str:
+    """How a person has runs measured again that failed for good; `job` is what job_hint says."""
+    command = "%s and mad_rerun=failed" % job if job else resume_command + " -e mad_rerun=failed"
+    what = "1 failed run is final; to measure it again: " if failed == 1 else "%d failed runs are final; to measure them again: " % failed
+    return what + command

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.mad.engine.plugins.module_utils.results.status import UNJUDGED
+
 COUNTS = ("total", "done", "success", "failure", "skipped", "running", "queued")
 _WORST_FIRST = {"FAILURE": 0, "SKIPPED": 1, "SUCCESS": 2}
 _LONGEST_TEXT = 100
@@ -76,6 +78,9 @@ class Progress:
         self.final = False  # perf_store has judged: its counts are the truth
         self.exit_code: int | None = None
         self.table = ""
+        self.again: int | None = None  # runs that the next play of this campaign does; None: nobody has counted them
+        self.judged_failures = 0  # failed runs that only mad_rerun=failed does again; invalid ones fail the same way until somebody mends them
+        self.resume_told = False  # the table's own last line says how to go on
         self._finished: set[tuple[str, str]] = set()
 
     # -- taking in --------------------------------------------------------------------------------------------------------------
@@ -116,6 +121,17 @@ class Progress:
             self.final = bool(counts)
             self.exit_code = result["exit_code"] if isinstance(result.get("exit_code"), int) else None
             self.table = plain(result.get("table"), 1000)
+            self._take_rest(result)
+
+    def _take_rest(self, result: Mapping[str, Any]) -> None:
+        """What the next play would do, and what it would not."""
+        found = _mapping(result.get("mad_summary"))
+        self.again = _number(found.get("again"))
+        judged = [count for name, count in _mapping(found.get("classes")).items() if name not in (*UNJUDGED, "invalid")]
+        self.judged_failures = sum(_number(count) or 0 for count in judged)
+        lines = result.get("lines")
+        told = [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
+        self.resume_told = bool(self.resume_command) and any(self.resume_command in line for line in told)
 
     def _take_built(self, host: str, built: Sequence[Any]) -> None:
         for entry in _entries(built):
@@ -150,9 +166,11 @@ class Progress:
 
     # -- asking -----------------------------------------------------------------------------------------------------------------
 
-    def complete(self) -> bool:
-        """Whether nothing is left to go on with: every run has a row, and none failed."""
-        return self.final and not self.exit_code and self.whole.get("done") == self.whole.get("total")
+    def left(self) -> bool:
+        """Whether the next play of this campaign has something to do."""
+        if not self.final or self.resume_told:
+            return True
+        return self.whole.get("done") != self.whole.get("total") if self.again is None else self.again > 0
 
     @property
     def started(self) -> bool:
@@ -212,6 +230,14 @@ def _counts(value: Any) -> dict[str, int]:
     if not isinstance(value, Mapping):
         return {}
     return {name: value[name] for name in COUNTS if isinstance(value.get(name), int) and not isinstance(value[name], bool)}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _entries(value: Any) -> list[Mapping[str, Any]]:

@@ -102,6 +102,43 @@ def test_the_results_file_is_named(callback: Any) -> None:
     assert "results: /r/c1/perf.csv" in callback._display.take()
 
 
+def end_of(callback: Any, counts: dict[str, int], again: int, classes: dict[str, int], lines: list[str]) -> list[str]:
+    """What the callback says at the end of a play whose rows were judged."""
+    plan(callback)
+    summary = {"again": again, "classes": classes}
+    values = {"counts": {"total": 2, **counts}, "exit_code": 3, "resume_command": COMMAND, "mad_summary": summary, "lines": lines}
+    callback.v2_runner_on_ok(result("perf_store", "n1", values))
+    callback._display.take()
+    callback.v2_playbook_on_stats(None)
+    taken: list[str] = callback._display.take()
+    return taken[1:]
+
+
+def test_failed_runs_that_are_final_are_not_to_be_resumed(callback: Any) -> None:
+    lines = end_of(callback, {"done": 2, "success": 0, "failure": 2}, 0, {"crash": 1, "cancelled": 1}, [])
+    assert lines == ["2 failed runs are final; to measure them again: " + COMMAND + " -e mad_rerun=failed"]
+
+
+def test_of_invalid_rows_there_is_nothing_to_say(callback: Any) -> None:
+    assert end_of(callback, {"done": 2, "success": 1, "failure": 1}, 0, {"invalid": 1}, []) == []
+
+
+def test_the_command_is_not_said_again_right_after_the_table(callback: Any) -> None:
+    done, classes = {"done": 2, "success": 1, "failure": 1}, {"lost_contact": 1}
+    assert end_of(callback, done, 1, classes, ["go on with: " + COMMAND]) == []
+
+
+def test_what_the_next_play_does_is_said_where_no_table_said_it(callback: Any) -> None:
+    lines = end_of(callback, {"done": 2, "failure": 2}, 1, {"lost_contact": 1, "oom": 1}, ["results in /r/c1"])
+    assert lines == [RESUME, "1 failed run is final; to measure it again: " + COMMAND + " -e mad_rerun=failed"]
+
+
+def test_a_controller_has_no_command_to_type(callback: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner")
+    lines = end_of(callback, {"done": 2, "failure": 2}, 1, {"infra": 1, "oom": 1}, ["go on with: " + COMMAND])
+    assert [line.rpartition("variable ")[2] for line in lines] == ["mad_campaign=c1", "mad_campaign=c1 and mad_rerun=failed"]
+
+
 def test_other_peoples_plays_are_silent(callback: Any) -> None:
     other = result("x", "n1", {**RUNNING, "campaign": "c1"})
     other.task.action = other.task.resolved_action = "ansible.builtin.command"
