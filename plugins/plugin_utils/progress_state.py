@@ -75,6 +75,7 @@ class Progress:
         self.hosts: dict[str, Host] = {}
         self.events: list[Event] = []
         self.whole: dict[str, int] = {}  # counts of the whole campaign, from a controller step
+        self.before: dict[str, int] = {}  # of those, what the plan said: rows from before this play, and this play's runs as queued or running
         self.final = False  # perf_store has judged: its counts are the truth
         self.exit_code: int | None = None
         self.table = ""
@@ -117,6 +118,8 @@ class Progress:
 
     def _take_whole(self, step: str, counts: dict[str, int], result: Mapping[str, Any]) -> None:
         self.whole = {**self.whole, **counts}
+        if step == "campaign_plan":
+            self.before = counts
         if step == "perf_store":
             self.final = bool(counts)
             self.exit_code = result["exit_code"] if isinstance(result.get("exit_code"), int) else None
@@ -178,12 +181,22 @@ class Progress:
         return any(host.running or host.counts for host in self.hosts.values())
 
     def counts(self) -> dict[str, int]:
-        """Of the whole campaign: what the controller said, brought up to date by what the hosts said since."""
+        """Of the whole campaign: what the controller said, brought up to date by what the hosts said since.
+
+        A host counts the runs of this play only; what had its row before, and what no host executes, is only in the plan's counts.
+        """
+        nothing, running = dict.fromkeys(COUNTS, 0), len(self.running())
+        if self.final:
+            pending = self.whole.get("running", 0)
+            return {**nothing, **self.whole, "running": min(running, pending), "queued": max(0, pending - running)}
+        if not self.hosts:
+            return {**nothing, **self.whole}
         summed = {name: sum(host.counts.get(name, 0) for host in self.hosts.values()) for name in COUNTS}
-        if self.final or not self.hosts:
-            return {**dict.fromkeys(COUNTS, 0), **self.whole}
-        # Runs that no host executes (skipped by the plan, done earlier) are only in the controller's counts.
-        return {**summed, "total": max(summed["total"], self.whole.get("total", 0))}
+        before = {**nothing, **self.before}
+        found = {name: summed[name] + before[name] for name in ("done", "success", "failure", "skipped")}
+        unheard = before["queued"] + before["running"] - summed["done"] - running
+        queued = max(summed["queued"], unheard)
+        return {**found, "total": max(summed["total"], self.whole.get("total", 0)), "running": running, "queued": queued}
 
     def running(self) -> list[tuple[str, str, str, float]]:
         """(host, model, run, start), the longest first."""
@@ -207,7 +220,8 @@ class Progress:
 
     def summary(self, now: float) -> str:
         """17 of 60 runs done (15 ok, 2 failed, 0 skipped), 6 running on 6 hosts, 37 queued; longest: model on n3 for 1h02m."""
-        counts, running = self.counts(), self.running()
+        counts = self.counts()
+        running = self.running() if counts["running"] else []
         text = "{done} of {total} runs done ({success} ok, {failure} failed, {skipped} skipped)".format(**counts)
         if running:
             text += ", %d running on %s" % (len(running), _hosts(len({entry[0] for entry in running})))

@@ -42,13 +42,37 @@ def test_the_life_of_a_run() -> None:
     assert progress.started and progress.tell(10) == ["n1: started a (run r-a)"]
     progress.take("container_run", "n1", poll(running=[("b", 1.0)], finished=[("a", "SUCCESS")], total=2, done=1, success=1), NOW + 65)
     assert progress.tell(10) == ["n1: SUCCESS a in 1m05s: 12.5 tokens_per_second (run r-a)", "n1: started b (run r-b)"]
-    assert progress.summary(NOW + 3725) == "1 of 3 runs done (1 ok, 0 failed, 0 skipped), 1 running on 1 host; longest: b on n1 for 1h01m"
+    assert progress.summary(NOW + 3725) == "2 of 3 runs done (1 ok, 0 failed, 1 skipped), 1 running on 1 host; longest: b on n1 for 1h01m"
     progress.take("container_run", "n1", poll(finished=[("b", "FAILURE")], total=2, done=2, success=1, failure=1), NOW + 4000)
     assert progress.tell(10) == ["n1: FAILURE b in 1h05m: oom (run r-b)"]
     judged = {"total": 3, "done": 3, "success": 1, "failure": 1, "skipped": 1}
     progress.take("perf_store", "n1", {"counts": judged, "exit_code": 3, "table": "/r/perf.csv"}, NOW)
     assert progress.summary(NOW) == "3 of 3 runs done (1 ok, 1 failed, 1 skipped)"
     assert (progress.exit_code, progress.table, progress.campaign_dir) == (3, "/r/perf.csv", "/r/c1")
+
+
+def test_a_continued_campaign_counts_what_was_final_before() -> None:
+    progress = Progress()
+    planned = {"total": 12, "done": 8, "success": 6, "failure": 2, "skipped": 0, "running": 0, "queued": 4, "execute": 4}
+    progress.take("campaign_plan", "n1", {"campaign": "c1", "counts": planned}, NOW)
+    assert progress.summary(NOW) == "8 of 12 runs done (6 ok, 2 failed, 0 skipped), 4 queued"
+    progress.take("container_run", "n1", poll(total=2, queued=2), NOW)
+    assert progress.summary(NOW) == "8 of 12 runs done (6 ok, 2 failed, 0 skipped), 4 queued"
+    progress.take("container_run", "n1", poll(running=[("a", 2.0)], finished=[("b", "FAILURE")], total=2, done=1, failure=1), NOW)
+    progress.take("container_run", "n2", poll(total=2, queued=2), NOW)
+    text = "9 of 12 runs done (6 ok, 3 failed, 0 skipped), 1 running on 1 host, 2 queued; longest: a on n1 for 2s"
+    assert progress.summary(NOW) == text
+
+
+def test_what_runs_on_after_a_play_that_does_not_wait() -> None:
+    progress = Progress()
+    progress.take("campaign_plan", "n1", {"campaign": "c1", "counts": {"total": 3, "done": 1, "success": 1, "queued": 2}}, NOW)
+    progress.take("container_run", "n1", poll(running=[("a", 0.0)], total=2, queued=1), NOW)
+    progress.take("perf_store", "n1", {"counts": {"total": 3, "done": 1, "success": 1, "running": 2, "queued": 0}}, NOW)
+    text = "1 of 3 runs done (1 ok, 0 failed, 0 skipped), 1 running on 1 host, 1 queued; longest: a on n1 for 5s"
+    assert progress.summary(NOW + 5) == text
+    progress.take("perf_store", "n1", {"counts": {"total": 3, "done": 3, "success": 1, "failure": 2, "running": 0}}, NOW)
+    assert progress.summary(NOW) == "3 of 3 runs done (1 ok, 2 failed, 0 skipped)"  # given up: nothing runs that anybody waits for
 
 
 def test_a_run_named_twice_counts_once() -> None:
