@@ -167,6 +167,13 @@ never_started:
   type: list
   elements: str
   returned: success, states started, polled and cancelled
+waits_for:
+  description:
+    - What the host waits for before it starts anything, while another campaign has the machine lock.
+    - RV(waits_for.pid) is 0 and RV(waits_for.campaign) empty where the kernel does not tell who has it.
+  type: dict
+  returned: while the host waits, states started, polled and cancelled
+  sample: {lock: /var/tmp/mad-host.lock, seconds: 40.2, pid: 4711, campaign: 20261122T101500Z}
 runs:
   description: Number of runs staged (state staged), or the ids of the runs whose files came home (state collected).
   type: raw

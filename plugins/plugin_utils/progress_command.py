@@ -8,7 +8,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 
+from ansible import constants as C
+
 CANCEL = "mad.engine.cancel"
+CALLBACK = "mad.engine.progress"
+
+
+def callback_enabled() -> bool:
+    """Whether the callback tells the progress: what it says, the steps do not say too."""
+    return CALLBACK in C.config.get_config_value("CALLBACKS_ENABLED")  # type: ignore[no-untyped-call]
 
 
 def cancel_command(resume_command: str, playbooks: Iterable[str]) -> str:

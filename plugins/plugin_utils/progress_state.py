@@ -19,11 +19,12 @@ from ansible_collections.mad.engine.plugins.module_utils.results.status import U
 COUNTS = ("total", "done", "success", "failure", "skipped", "running", "queued")
 _WORST_FIRST = {"FAILURE": 0, "SKIPPED": 1, "SUCCESS": 2}
 _LONGEST_TEXT = 100
+_LEAST_WAIT = 5.0  # seconds: below twice this, a wait is told once
 
 
 @dataclass(frozen=True)
 class Event:
-    """One change: kind is started, finished, built, unreachable or back."""
+    """One change: kind is started, finished, built, waiting, unreachable or back."""
 
     kind: str
     host: str
@@ -42,6 +43,7 @@ class Host:
     counts: dict[str, int] = field(default_factory=dict)
     running: dict[str, tuple[str, float]] = field(default_factory=dict)  # run id: (model, start in seconds since the epoch)
     problem: str = ""
+    waits_for: tuple[str, float] = ("", 0.0)  # the lock and who has it, and the seconds of waiting when that was told last
 
 
 def plain(value: Any, longest: int = _LONGEST_TEXT) -> str:
@@ -63,6 +65,16 @@ def duration(seconds: float) -> str:
 
 def utc(now: float) -> str:
     return datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def waiting(found: Mapping[str, Any]) -> str:
+    """waiting for /var/tmp/mad-host.lock, held by pid 4711 (campaign c1), 40s: what a host answers as `waits_for`, in words."""
+    return "waiting for %s%s, %s" % (plain(found.get("lock")), _holder(found), duration(_seconds(found.get("seconds")) or 0.0))
+
+
+def _holder(found: Mapping[str, Any]) -> str:
+    pid, campaign = _number(found.get("pid")), plain(found.get("campaign"))
+    return ", held by pid %d%s" % (pid, " (campaign %s)" % campaign if campaign else "") if pid else ""
 
 
 class Progress:
@@ -103,6 +115,7 @@ class Progress:
             self._heard(known, host)
             self._take_finished(known, host, _entries(result.get("ended")), now)
             self._take_running(known, host, result.get("running"), now)
+            self._take_waiting(known, host, _mapping(result.get("waits_for")))
 
     def unreachable(self, host: str, message: str) -> None:
         """A host that runs something of ours did not answer; told once until it answers again."""
@@ -166,6 +179,16 @@ class Progress:
                 self.events.append(Event("started", host, model, run))
             now_running[run] = (model, now - (_seconds(entry.get("seconds")) or 0.0))
         known.running = now_running
+
+    def _take_waiting(self, known: Host, host: str, found: Mapping[str, Any]) -> None:
+        """A host whose lock another campaign has: told at first, when somebody else has it, and each time the waiting has doubled."""
+        if not found:
+            known.waits_for = ("", 0.0)
+            return
+        holder, seconds = plain(found.get("lock")) + _holder(found), _seconds(found.get("seconds")) or 0.0
+        if holder != known.waits_for[0] or seconds >= 2 * known.waits_for[1]:
+            known.waits_for = (holder, max(seconds, _LEAST_WAIT))
+            self.events.append(Event("waiting", host, detail=waiting(found)))
 
     # -- asking -----------------------------------------------------------------------------------------------------------------
 
@@ -276,6 +299,8 @@ def _line(event: Event) -> str:
     if event.kind == "built":
         verb = {"SUCCESS": "built", "SKIPPED": "image unchanged:", "FAILURE": "BUILD FAILED:"}.get(event.status, event.status)
         return "%s: %s %s%s%s" % (event.host, verb, event.model, "" if event.status == "SKIPPED" else took, detail)
+    if event.kind == "waiting":
+        return "%s: %s" % (event.host, event.detail)
     if event.kind == "unreachable":
         return "%s: does not answer, its runs go on: %s" % (event.host, event.detail)
     return "%s: answers again" % event.host
@@ -285,6 +310,7 @@ _KINDS = {
     "built": "images",
     "started": "runs started",
     "finished": "runs finished",
+    "waiting": "hosts wait for their machine lock",
     "unreachable": "hosts do not answer",
     "back": "hosts answer again",
 }

@@ -22,7 +22,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
-from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, stage, zipapp
+from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, progress_command, progress_state, stage, zipapp
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
 from ansible_collections.mad.engine.plugins.plugin_utils.transfer import TransferAction
 from ansible_collections.mad.engine.plugins.plugin_utils.turns import turn
@@ -204,6 +204,8 @@ class TargetAction(TransferAction):
             self._show(entry)
         finished = self._mine.save(answer["results"] + self._fetch_large(answer["large"])) + self._mine.give_up(answer["unknown"])
         counts = self._mine.counts(len(running), queued)
+        if answer.get("waits_for") and not progress_command.callback_enabled():  # the callback says it in its own way
+            Display().display("%s: %s" % (self._mine.host, progress_state.waiting(answer["waits_for"])))
         return {
             **({"warnings": answer["warnings"]} if answer.get("warnings") else {}),
             "changed": bool(answer["changed"] or finished),
@@ -212,6 +214,7 @@ class TargetAction(TransferAction):
             "counts": counts,
             "more": answer["more"],
             "never_started": self._mine.never_started(answer["unknown"]),
+            **({"waits_for": answer["waits_for"]} if answer.get("waits_for") else {}),
         }
 
     def _fetch_large(self, entries: list[Result]) -> list[Result]:

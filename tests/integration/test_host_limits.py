@@ -176,16 +176,20 @@ def test_cancel_exactly_this_campaign(make_host: MakeHost, runtime: str) -> None
 
 
 def test_cancel_while_waiting_for_the_machine(make_host: MakeHost, tmp_path: Path) -> None:
-    """A campaign that waits for the machine lock is cancelled without waiting for it; and may be started again."""
+    """A campaign that waits for the machine lock says who has it, is cancelled without waiting for it, and may be started again."""
     lock = str(tmp_path / "lock")
     other, host = make_host(lock=lock), make_host(lock=lock)
-    going = other.run("sleep 3\n" + PRINT)
+    going = other.run("sleep 100\n" + PRINT)
     other.go()
     other.until_running(going)
     run_id = host.run(PRINT)
     host.go()
+    host.until(lambda: host.poll()["waits_for"])
+    found = host.poll()["waits_for"]
+    assert found["lock"] == lock and found["seconds"] >= 2 and (found["pid"], found["campaign"]) == (other.supervisor(), other.campaign)
     host.cancel()
     assert host.wait(10, poll=False)[run_id]["failure_class"] == "cancelled"
+    other.cancel()
     host.planned[run_id]["attempt"] = 2
     host.go()
     assert host.wait()[run_id]["status"] == "SUCCESS"

@@ -32,6 +32,7 @@ from .host_state import HostFolder
 RESULTS_LIMIT = 256 << 10  # bytes of results in one answer
 LIVE_LIMIT = 64 << 10  # bytes of live output in one answer
 _ACKNOWLEDGE = 20.0  # seconds for a supervisor to say that it has read the list
+_LOCK_PATIENCE = 2.0  # seconds without the machine lock until it is worth a word
 _CRASHES = 3  # supervisors that ended by an error of their own, before a person must look
 
 Job = Mapping[str, Any]
@@ -286,7 +287,7 @@ def polled(job: Job) -> Answer:
 
 def nothing() -> Answer:
     """An answer of started, polled and cancelled with nothing in it."""
-    return {"changed": False, "results": [], "more": False, "large": [], "running": [], "queued": 0, "unknown": [], "live": []}
+    return {"changed": False, "results": [], "more": False, "large": [], "running": [], "queued": 0, "unknown": [], "live": [], "waits_for": {}}
 
 
 def _standing(folder: HostFolder, run_id: str, attempt: int) -> Tuple[str, Optional[host_state.Standing]]:
@@ -314,7 +315,23 @@ def _answer(folder: HostFolder, job: Job) -> Answer:
             answer["queued"] += 1
     if isinstance(job.get("live"), dict):
         answer["live"] = list(live_output(folder, job["live"], answer, hidden))
+    if answer["queued"] and not answer["running"]:
+        answer["waits_for"] = _lock_waited_for(folder)
     return answer
+
+
+def _lock_waited_for(folder: HostFolder) -> Answer:
+    """{"lock", "seconds", "pid", "campaign"} while the supervisor waits for the machine lock, else {}; pid 0 and campaign "": not known."""
+    state = folder.state()
+    pid, ticks = int(state.get("pid") or 0), int(state.get("started") or 0)
+    if state.get("machine_lock") is not False or not processes.is_alive(pid, ticks) or processes.age(ticks) < _LOCK_PATIENCE:
+        return {}
+    lock = str(folder.settings()["lock"])
+    holder = processes.flock_holder(lock)
+    command = processes.command_of(holder) if holder else []
+    place = os.path.basename(command[-1]) if command[-2:-1] == ["supervise"] else ""
+    told = {"pid": holder if command else 0, "campaign": place.rpartition(".")[0]}
+    return dict(told, lock=lock, seconds=round(processes.age(ticks), 1))
 
 
 def add_result(folder: HostFolder, answer: Answer, document: Mapping[str, Any], room: int) -> int:

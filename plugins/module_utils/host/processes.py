@@ -72,6 +72,27 @@ def command_of(pid: int) -> List[str]:
         return []
 
 
+def age(ticks: int) -> float:
+    """Seconds since the start time of a process in clock ticks."""
+    return max(0.0, uptime() - ticks / float(os.sysconf("SC_CLK_TCK")))
+
+
+def flock_holder(path: str, locks: str = "/proc/locks") -> int:
+    """Pid of the process that took the exclusive flock of a file; 0 when nobody has it, or the kernel does not tell (another pid namespace)."""
+    try:
+        wanted = os.stat(path)
+        with open(locks, encoding="ascii", errors="replace") as stream:
+            lines = [line.split() for line in stream]
+    except OSError:
+        return 0
+    # 1: FLOCK ADVISORY WRITE 4711 fe:01:1234 0 EOF; overlay file systems show another device than stat does
+    held = [line for line in lines if line[1:4] == ["FLOCK", "ADVISORY", "WRITE"] and len(line) > 5]
+    same = [(line[5].rpartition(":")[0], line[4]) for line in held if line[5].rpartition(":")[2] == str(wanted.st_ino)]
+    device = "%02x:%02x" % (os.major(wanted.st_dev), os.minor(wanted.st_dev))
+    same.sort(key=lambda entry: entry[0] != device)
+    return int(same[0][1]) if same and same[0][1].isdecimal() else 0
+
+
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:

@@ -103,6 +103,21 @@ def test_a_silent_host_is_told_once_and_when_it_is_back() -> None:
     assert progress.tell(10) == ["n1: answers again"]
 
 
+def test_a_host_whose_lock_another_campaign_has() -> None:
+    progress = Progress()
+    held = {"lock": "/var/tmp/mad-host.lock", "pid": 4711, "campaign": "other", "seconds": 3.0}
+    told = []
+    for seconds in range(3, 170):
+        progress.take("container_run", "n1", {**poll(total=1, queued=1), "waits_for": {**held, "seconds": seconds}}, NOW)
+        told += progress.tell(10)
+    assert told[0] == "n1: waiting for /var/tmp/mad-host.lock, held by pid 4711 (campaign other), 3s"
+    assert [line.rpartition(", ")[2] for line in told] == ["3s", "10s", "20s", "40s", "1m20s", "2m40s"]
+    progress.take("container_run", "n1", {**poll(total=1, queued=1), "waits_for": {**held, "pid": 0, "campaign": "", "seconds": 170}}, NOW)
+    assert progress.tell(10) == ["n1: waiting for /var/tmp/mad-host.lock, 2m50s"]
+    progress.take("container_run", "n1", poll(running=[("a", 0.0)], total=1), NOW)
+    assert progress.tell(10) == ["n1: started a (run r-a)"]
+
+
 def test_five_hundred_hosts_are_summed_up_and_failures_are_named() -> None:
     progress = Progress()
     for number in range(500):
@@ -149,10 +164,10 @@ def test_small_words() -> None:
 
 SCALAR = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
 ANY = st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=3), max_leaves=6)
-KEYS = ["run", "model", "seconds", "status", "metric", "total", "done", "queued", "image"]
+KEYS = ["run", "model", "seconds", "status", "metric", "total", "done", "queued", "image", "lock", "pid", "again", "classes"]
 ENTRY = st.dictionaries(st.sampled_from(KEYS), ANY, max_size=5)
 RESULT = st.dictionaries(
-    st.sampled_from(["campaign", "campaign_dir", "counts", "running", "ended", "built", "exit_code", "table"]),
+    st.sampled_from(["campaign", "campaign_dir", "counts", "running", "ended", "built", "exit_code", "table", "waits_for", "mad_summary", "lines"]),
     ANY | ENTRY | st.lists(ENTRY | ANY, max_size=3),
 )
 

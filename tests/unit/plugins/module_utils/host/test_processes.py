@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -108,3 +109,32 @@ def test_cgroup_where_one_may_be_made(tmp_path: Path) -> None:
     assert group.pids() == {12, 34}
     group.kill()
     assert (Path(group.path) / "cgroup.kill").read_text() == "1"
+
+
+def test_who_took_a_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    assert processes.flock_holder(str(path)) == 0 and processes.flock_holder(str(tmp_path / "absent")) == 0
+    known = os.stat(path)
+    device = "%02x:%02x" % (os.major(known.st_dev), os.minor(known.st_dev))
+    table = tmp_path / "locks"
+    table.write_text(
+        "1: POSIX  ADVISORY  WRITE 11 {0}:{1} 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 00:99:{1} 0 EOF\n2: -> FLOCK  ADVISORY  WRITE 13 {0}:{1} 0 EOF\n"
+        "3: FLOCK  ADVISORY  READ 14 {0}:{1} 0 EOF\n4: FLOCK  ADVISORY  WRITE 15 {0}:{1} 0 EOF\nnonsense\n".format(device, known.st_ino)
+    )
+    assert processes.flock_holder(str(path), str(table)) == 15
+    table.write_text("2: FLOCK  ADVISORY  WRITE 12 00:99:%d 0 EOF\n3: FLOCK  ADVISORY  WRITE -1 %s:5 0 EOF\n" % (known.st_ino, device))
+    assert processes.flock_holder(str(path), str(table)) == 12  # an overlay file system: stat knows another device
+    table.write_text("3: FLOCK  ADVISORY  WRITE -1 %s:%d 0 EOF\n" % (device, known.st_ino))
+    assert processes.flock_holder(str(path), str(table)) == 0  # of another pid namespace
+
+
+def test_who_took_a_lock_as_this_kernel_tells_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with open(path, "w", encoding="ascii") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert processes.flock_holder(str(path)) in (os.getpid(), 0)  # 0: a kernel or a sandbox without /proc/locks
+
+
+def test_the_age_of_a_process() -> None:
+    assert 0 < processes.age(processes.start_ticks(os.getpid())) < processes.uptime()
