@@ -62,7 +62,6 @@ def test_what_sbatch_refuses_has_rows_and_fails_the_play(site: SlurmSite) -> Non
     played = site.play("run", {"partition": "nowhere"})
     assert played.status != 0 and "nvalid partition" in played.output
     assert site.rows() == dict.fromkeys(("one", "two"), ("FAILURE", "launch"))
-    assert site.play("run", mad_keep_alive=True).output.count("mad_keep_alive is not supported for target slurm") >= 1
 
 
 def test_containers_from_an_image_that_was_built_here(slurm: Cluster, mad_repo: MadRepo, tmp_path: Path) -> None:

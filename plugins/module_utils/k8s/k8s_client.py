@@ -44,6 +44,7 @@ KINDS = {
 }
 _LATER = (429, 500, 502, 503, 504)  # what the API server says when asking again helps
 _TIMEOUT = 60.0  # seconds for an answer
+_FRESH = 5.0  # seconds for which what the client says of credentials is kept: asking it costs more than a request, and 401 asks it again
 PATIENCE = 600.0  # seconds of asking again before a request is given up
 _HINT = (
     "pip install 'mad-engine[k8s]' or pip install kubernetes, into the Python that Ansible uses on this host (ansible_python_interpreter)"
@@ -112,6 +113,8 @@ class Api:
 
         self._configuration = _configuration(self.connection)
         self._pool = client.ApiClient(self._configuration).rest_client.pool_manager
+        self._credentials: Dict[str, str] = {}
+        self._asked = 0.0
 
     # -- one request -------------------------------------------------------------------------------------------------------------
 
@@ -126,9 +129,11 @@ class Api:
         if kind:
             headers["Content-Type"] = kind
         with self._lock:  # the hook that renews a token is not made for several threads
-            for entry in self._configuration.auth_settings().values():
-                if entry.get("in") == "header" and entry.get("value"):
-                    headers[entry["key"]] = entry["value"]
+            if not self._asked or time.monotonic() - self._asked > _FRESH:
+                entries = self._configuration.auth_settings().values()
+                self._credentials = {entry["key"]: entry["value"] for entry in entries if entry.get("in") == "header" and entry.get("value")}
+                self._asked = time.monotonic()
+            headers.update(self._credentials)
         return headers
 
     def _send(self, method: str, path: str, query: Mapping[str, Any], body: Any, kind: str, timeout: Tuple[float, float]) -> Any:

@@ -286,7 +286,7 @@ class Runner:
             self._work(trial, trial.launch)
             return
         verdict = trial.verdict()
-        trial.follow(_STREAMS - sum(other.reading() for other in self.trials.values()))
+        trial.follow(lambda: _STREAMS - sum(other.reading() for other in self.trials.values()))
         trial.look_at_wait(verdict)
         if trial.error is not None:
             self._work(trial, lambda: self._end_early(trial))

@@ -10,7 +10,6 @@ with the uid, then what the Job owns, then its release. A Job that was released 
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import threading
 import time
@@ -164,9 +163,7 @@ class Trial:
             "uid": job["metadata"]["uid"],
         }
         for document in objects.get("owned") or []:
-            owned = copy.deepcopy(document)
-            owned["metadata"]["ownerReferences"] = [owner]
-            self.api.apply(owned)
+            self.api.apply(dict(document, metadata=dict(document["metadata"], ownerReferences=[owner])))
         if not self.settings.queued_by_kueue:
             # The answer is not kept: the watch may have told something newer meanwhile.
             self.api.patch("jobs", job["metadata"]["name"], {"spec": {"suspend": False}})
@@ -187,18 +184,15 @@ class Trial:
         pods = self.current() if resumable else list(self.pods.values())
         return k8s_judge.judge(self.job or {}, pods, CONTAINER)
 
-    def follow(self, room: int) -> int:
-        """Begin to read logs of pods whose container has begun, at most so many; how many began."""
-        begun = 0
+    def follow(self, room: Callable[[], int]) -> None:
+        """Begin to read logs of pods whose container has begun, as far as there is room, which is asked for only then."""
         for uid, pod in self.pods.items():
-            if uid in self.followers or begun >= room or not k8s_judge.has_begun(pod, CONTAINER):
+            if uid in self.followers or not k8s_judge.has_begun(pod, CONTAINER) or room() <= 0:
                 continue
             follower = Follower(self.api, pod, self._folder_of(pod), lambda uid=uid: self._patience(uid))  # type: ignore[misc]
             follower.reader.over = self.wake
             self.followers[uid] = follower
             follower.reader.start()
-            begun += 1
-        return begun
 
     def _folder_of(self, pod: Object) -> str:
         """io/ for what counts; pods that were replaced have a folder of their own."""

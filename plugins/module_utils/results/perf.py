@@ -14,6 +14,7 @@ number and metric stand on one line, within REACH bytes after the keyword.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -168,7 +169,7 @@ class _Scanner:
         self.patterns = [pattern.encode("utf-8", "surrogateescape") for pattern in patterns] if enabled else []
         benign = dict.fromkeys([*DEFAULT_BENIGN, *_texts(scan, "benign")])
         self.benign = [text.encode("utf-8", "surrogateescape") for text in benign]
-        self.groups = groups(self.patterns)
+        self.groups = _known_groups(tuple(self.patterns))
         self.errors: List[Dict[str, Any]] = []
         self.notes: List[str] = []
         self.primary: Optional[Dict[str, Any]] = None
@@ -294,6 +295,9 @@ def groups(patterns: Sequence[bytes]) -> List[Tuple[bytes, List[int]]]:
     needles = cover(patterns)
     owners = [next(number for number, needle in enumerate(needles) if needle in pattern) for pattern in patterns]
     return [(needle, [member for member, owner in enumerate(owners) if owner == number]) for number, needle in enumerate(needles)]
+
+
+_known_groups = functools.lru_cache(maxsize=32)(groups)  # the runs of a campaign are nearly all looked at for the same patterns
 
 
 def cover(patterns: Sequence[bytes]) -> List[bytes]:
