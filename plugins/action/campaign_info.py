@@ -41,9 +41,11 @@ class ActionModule(ActionBase):
 
 
 def of_inventory(entries: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, dict[str, str]]:
-    """{host: {"target"}} of the hosts that take part; a target that this release does not serve is an error here too."""
+    """{host: {"target", "login_node"}} of the hosts that take part; a target that this release does not serve is an error here too."""
     hosts, dummy = plan_hosts.make_hosts(entries, load_context_file)
-    return {name: {"target": targets.supported(name, host["context"])} for name, host in hosts.items()}
+    return {
+        name: {"target": targets.supported(name, host["context"]), "login_node": targets.login_node(host["context"])} for name, host in hosts.items()
+    }
 
 
 def describe(campaign: Campaign) -> dict[str, t.Any]:
@@ -51,7 +53,9 @@ def describe(campaign: Campaign) -> dict[str, t.Any]:
     plan, unfinished = campaign.plan(), set(campaign.unfinished())
     hosts: dict[str, dict[str, t.Any]] = {}
     for run in plan["runs"]:
-        host = hosts.setdefault(run["place"]["host"], {"target": run["place"]["target"], "runs": 0, "unfinished": 0})
+        name = run["place"]["host"]
+        login = targets.login_node(((plan.get("hosts") or {}).get(name) or {}).get("context") or {})
+        host = hosts.setdefault(name, {"target": run["place"]["target"], "login_node": login, "runs": 0, "unfinished": 0})
         host["runs"] += 1
         host["unfinished"] += run["id"] in unfinished
     return {

@@ -20,7 +20,7 @@ from ansible.utils.display import Display
 from ansible_collections.mad.engine.plugins.action.model_info import default_cache, default_repo
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, MadError
-from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_options
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_options, targets
 from ansible_collections.mad.engine.plugins.plugin_utils import command_line, host_runs, planning, summary
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs
 
@@ -169,6 +169,7 @@ def _hosts_answer(planned: planning.Planned) -> dict[str, dict[str, t.Any]]:
             "runs": len(runs[name]),
             "collect": left[name],
             "target": host["target"],
+            "login_node": targets.login_node(host["context"]),
             "reachable": host["reachable"],
             "runtime": runs[name][0] if len(set(runs[name])) == 1 else "",
         }

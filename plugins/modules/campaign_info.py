@@ -58,7 +58,7 @@ counts:
   type: dict
   returned: success, unless O(campaign=none)
 hosts:
-  description: For each inventory host of the plan its V(target), its number of V(runs) and how many of them are V(unfinished).
+  description: For each inventory host of the plan its V(target), its V(login_node), its number of V(runs) and how many of them are V(unfinished).
   type: dict
   returned: success
 """

@@ -113,11 +113,12 @@ counts:
   sample: {total: 12, done: 4, success: 3, failure: 1, skipped: 0, running: 0, queued: 8, execute: 8}
 hosts:
   description:
-    - For each host the number of V(runs) that need it in this play, its V(target), its V(runtime), whether it is V(reachable).
+    - For each host the number of V(runs) that need it in this play, its V(target), its V(login_node) if another host works for it,
+      its V(runtime), whether it is V(reachable).
     - V(collect) counts ended runs whose logs are still on the host, because an earlier play was killed before it had them.
   type: dict
   returned: success
-  sample: {n1: {runs: 4, collect: 0, target: local, runtime: docker, reachable: true}}
+  sample: {n1: {runs: 4, collect: 0, target: local, login_node: "", runtime: docker, reachable: true}}
 build_hosts:
   description: Hosts that build images for this play, each with how many.
   type: dict

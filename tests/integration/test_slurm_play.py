@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.mad.engine.tests.support.mad_repo import MadRepo, mad_repo
 from ansible_collections.mad.engine.tests.support.sites import QUICK, SLOW, Site
 from ansible_collections.mad.engine.tests.support.slurm import Cluster
+from ansible_collections.mad.engine.tests.support.sshd import Fleet
 
 __all__ = ["mad_repo"]  # a fixture
 
@@ -62,6 +63,26 @@ def test_what_sbatch_refuses_has_rows_and_fails_the_play(site: SlurmSite) -> Non
     played = site.play("run", {"partition": "nowhere"})
     assert played.status != 0 and "nvalid partition" in played.output
     assert site.rows() == dict.fromkeys(("one", "two"), ("FAILURE", "launch"))
+
+
+def test_the_login_node_is_another_host(slurm: Cluster, fleet: Fleet, tmp_path: Path) -> None:
+    """Named in the context only: no inventory has it, so SSH's own configuration says where it is."""
+    login = fleet.add("login", slurm.env)
+    fleet.write_inventory(tmp_path / "unused")  # and with it the known hosts
+    known = "HostKeyAlias [%s]:%d\nUserKnownHostsFile %s" % (login.address, login.port, fleet.folder / "known_hosts")
+    words = "Host hpc\nHostName %s\nPort %d\nIdentityFile %s\n%s\n" % (login.address, login.port, fleet.key, known)
+    (tmp_path / "ssh_config").write_text(words, "utf-8")
+    site = SlurmSite(slurm, tmp_path)
+    site.env = {"ANSIBLE_SSH_ARGS": "-F %s" % (tmp_path / "ssh_config")}  # nothing of Slurm's: this machine is no login node
+    site.section["login_node"] = "hpc"
+    site.model("slow", SLOW)
+    left = site.play("run", mad_wait=False)
+    assert left.status == 0 and slurm.queue("PENDING", "RUNNING"), left.output
+    cancelled = site.play("cancel")
+    assert cancelled.status == 0 and site.rows() == {"slow": ("FAILURE", "cancelled")}, cancelled.output
+    slurm.wait_for_none()
+    cleaned = site.play("clean", mad_keep_days=0)
+    assert cleaned.status == 0 and not list((tmp_path / "shared" / "campaigns").iterdir()), cleaned.output
 
 
 def test_containers_from_an_image_that_was_built_here(slurm: Cluster, mad_repo: MadRepo, tmp_path: Path) -> None:

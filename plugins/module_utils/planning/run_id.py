@@ -26,7 +26,7 @@ _NOT_OF_THE_RUN = frozenset(("timeout", "live_output", "debug", "monitor", "clea
 # The same of a cluster's section, in every spelling: who is told, what is kept, how long and how many at a time.
 _NOT_OF_THE_SECTION = {
     "slurm": frozenset(
-        ("output_dir", "time", "max_jobs", "slurm_max_jobs", "node_check", "enable_node_check", "comment", "mail", "mail_user", "mail_type", "login_node")
+        ("output_dir", "time", "max_jobs", "slurm_max_jobs", "node_check", "enable_node_check", "comment", "mail", "mail_user", "mail_type")
     ),
     "k8s": frozenset(("output_dir", "kubeconfig", "in_cluster", "pending_timeout", "max_jobs", "ttl_seconds", "ttl_seconds_after_finished")),
 }

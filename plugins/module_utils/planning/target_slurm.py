@@ -18,8 +18,6 @@ _SLURM_CHOOSES = {
     "docker_cpus": "Slurm chooses the CPUs; say how many with slurm.cpus_per_task",
     "gpu_renderDs": "a job finds the render nodes of the GPUs that Slurm gave it",
 }
-# Of the section: accepted by its parser, done by nobody yet.
-_NOT_YET = {"login_node": "make the login node the host of the inventory (ansible_host says its address)"}
 
 
 def options(context: Mapping[str, Any]) -> slurm_options.Options:
@@ -53,13 +51,10 @@ def place(context: Mapping[str, Any]) -> Dict[str, Any]:
 
 def check(context: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """InvalidInput for what does not work on Slurm, and for what must be said because nothing can be detected."""
-    section = options(context)
+    options(context)
     for key, why in _SLURM_CHOOSES.items():
         if context.get(key):
             raise InvalidInput("%s cannot be set for target slurm: %s" % (key, why))
-    for name, instead in _NOT_YET.items():
-        if getattr(section, name):
-            raise InvalidInput("slurm.%s is not supported by this release: %s" % (name, instead))
     if settings.get("keep_alive"):
         raise InvalidInput("mad_keep_alive is not supported for target slurm: a job ends with its model; mad_keep_model_dir keeps its files")
     if not context.get("gpu_vendor"):

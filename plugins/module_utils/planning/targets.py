@@ -70,6 +70,11 @@ def of(context: Context) -> Target:
     return TARGETS.get(name_of(context), TARGETS["local"])
 
 
+def login_node(context: Context) -> str:
+    """The host on which a host's work is done, "" for itself."""
+    return str((context.get("slurm") or {}).get("login_node") or "") if name_of(context) == "slurm" else ""
+
+
 def supported(host: str, context: Context) -> str:
     """The name of a host's target; InvalidInput for one that is not switched on."""
     name = name_of(context)

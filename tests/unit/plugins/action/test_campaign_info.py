@@ -26,7 +26,8 @@ def campaign_with(tmp_path, done):
 
 def test_counts_per_host(tmp_path):
     found = describe(campaign_with(tmp_path, done=1))
-    assert found["hosts"] == {"a": {"target": "local", "runs": 2, "unfinished": 1}, "b": {"target": "local", "runs": 1, "unfinished": 1}}
+    known = {"target": "local", "login_node": "", "unfinished": 1}
+    assert found["hosts"] == {"a": {**known, "runs": 2}, "b": {**known, "runs": 1}}
     assert found["counts"] == {"total": 3, "done": 1}
     assert not found["finished"]
 
