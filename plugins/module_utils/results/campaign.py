@@ -10,7 +10,7 @@
     <results>/<campaign>/runs/<run id>/attempt-N.json {"schema", "run_id", "attempt", "launch": {...}, "result": record}; launch is
                                                       written before waiting, result when the attempt has ended
     <results>/<campaign>/runs/<run id>/result.json    the record of the newest attempt: the row of the ledger
-    <results>/<campaign>/runs/<run id>/run.log, artifacts/
+    <results>/<campaign>/runs/<run id>/run.log, artifacts/   of that attempt; those of older ones lie in attempt-N/
     <results>/<campaign>/perf.csv, perf_entry.csv, perf_entry.json, summary.json, report.html
     <results>/<campaign>/.identity                    tells this campaign from another of the same name in another results folder
     <results>/<campaign>/comparison.json              medians of the baseline that relative_change in perf.csv refers to
@@ -28,11 +28,12 @@ import os
 import re
 import secrets
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..base import files
 from ..base.errors import InvalidInput, MadError
 from ..base.merge import merge
+from . import run_files
 from .record import plain
 from .record_shape import problem_of
 from .status import needs_run
@@ -272,12 +273,8 @@ class Campaign:
     def save_attempt(self, document: Mapping[str, Any]) -> bool:
         """Merge `{"run_id", "attempt", "launch": {...}}` into attempt-N.json (before waiting); returns whether it changed."""
         run_id, attempt = check_run_id(document.get("run_id", "")), _check_attempt(document.get("attempt"))
-        self.run_dir(run_id, make=True)
-        try:
-            known = self.attempt(run_id, attempt) or {}
-        except MadError:
-            known = {}  # unreadable: what we know now is better
-        return _write_if_changed(self.attempt_path(run_id, attempt), merge({"schema": 1}, known, document), known)
+        with self._run_lock(run_id):
+            return self._change_attempt(run_id, attempt, lambda known: merge(known, document))
 
     def save_result(self, record: Mapping[str, Any]) -> bool:
         """Keep a finished record: in attempt-N.json, and as result.json unless a newer attempt stands there. Returns whether it changed.
@@ -289,22 +286,27 @@ class Campaign:
         if record.get("campaign") != self.name:
             raise InvalidInput("run %s belongs to campaign %r, not to %r" % (run_id, record.get("campaign"), self.name))
         _check_record(record, run_id, "that was sent")
-        self.run_dir(run_id, make=True)
-        changed = False
-        if self.launched(run_id, attempt) or record.get("launched"):
-            changed = self._save_in_attempt(run_id, attempt, record)
-        known = self._result_or_none(run_id)
-        if known and known.get("attempt", 0) > attempt:
-            return changed
-        return _write_if_changed(self.result_path(run_id), record, known) or changed
+        with self._run_lock(run_id):
+            changed = False
+            if self.launched(run_id, attempt) or record.get("launched"):  # replaced as a whole: a record is never a mixture of two
+                changed = self._change_attempt(run_id, attempt, lambda known: dict(known, result=dict(record)))
+            known = self._result_or_none(run_id) or {}
+            if known.get("attempt", 0) > attempt:
+                return changed
+            if known and known["attempt"] < attempt:
+                run_files.put_aside(self.run_dir(run_id), known["attempt"])
+            return _write_if_changed(self.result_path(run_id), record, known) or changed
 
-    def _save_in_attempt(self, run_id: str, attempt: int, record: Mapping[str, Any]) -> bool:
+    def _run_lock(self, run_id: str) -> contextlib.AbstractContextManager[bool]:
+        """Held while files of a run are read and written again: two controllers may work in one campaign."""
+        return files.locked(os.path.join(self.run_dir(run_id, make=True), ".lock"))
+
+    def _change_attempt(self, run_id: str, attempt: int, change: Callable[[Dict[str, Any]], Dict[str, Any]]) -> bool:
         try:
             known = self.attempt(run_id, attempt) or {}
         except MadError:
-            known = {}
-        document = merge({"schema": 1, "run_id": run_id, "attempt": attempt}, known)
-        document["result"] = dict(record)  # replaced as a whole: a record is never a mixture of two
+            known = {}  # unreadable: what we know now is better
+        document = change(merge({"schema": 1, "run_id": run_id, "attempt": attempt}, known))
         return _write_if_changed(self.attempt_path(run_id, attempt), document, known)
 
     def _result_or_none(self, run_id: str) -> Optional[Dict[str, Any]]:

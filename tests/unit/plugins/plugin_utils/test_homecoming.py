@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any, Dict
@@ -16,7 +17,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadE
 from ansible_collections.mad.engine.plugins.module_utils.containers import archives
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming
 from ansible_collections.mad.engine.plugins.plugin_utils.host_runs import HostRuns
-from ansible_collections.mad.engine.tests.support.records import make_campaign, make_run, run_id, success
+from ansible_collections.mad.engine.tests.support.records import crash, make_campaign, make_run, run_id, success
 
 MINE, OTHER = run_id(1), run_id(2)
 
@@ -24,7 +25,7 @@ MINE, OTHER = run_id(1), run_id(2)
 def receive(tmp_path: Path, members: Dict[str, bytes], only_results: bool = False) -> Dict[str, Any]:
     """What host n1 sends, whose only run is the first one."""
     campaign = make_campaign(tmp_path / "results", [make_run(1), make_run(2, place={"host": "n2"})])
-    path, scratch = tmp_path / "archive.tar.gz", tmp_path / "scratch"
+    path, scratch = tmp_path / "archive.tar.gz", tmp_path / ("scratch-%s" % os.urandom(4).hex())
     scratch.mkdir()
     with tarfile.open(path, "w:gz") as archive:
         for name, data in members.items():
@@ -37,6 +38,28 @@ def test_logs_and_artifacts(tmp_path: Path) -> None:
     assert receive(tmp_path, members) == {MINE: True}
     folder = tmp_path / "results" / "20261122T101500Z" / "runs" / MINE
     assert [folder.joinpath(name).read_bytes() for name in ("run.log", "artifacts/a\nb_output.csv", "attempt-1/run.log")] == [b"1", b"2", b"3"]
+
+
+def test_what_an_earlier_attempt_left_stays_its_own(tmp_path: Path) -> None:
+    """A later play's attempt neither overwrites the logs of the one before nor inherits its artifacts, wherever the first try was interrupted."""
+    campaign = make_campaign(tmp_path / "results", [make_run(1), make_run(2, place={"host": "n2"})])
+    folder = Path(campaign.run_dir(MINE))
+    campaign.save_result(crash(1))
+    receive(tmp_path, {MINE + "/run.log": b"1", MINE + "/engine.log": b"1", MINE + "/artifacts/first_output.csv": b"1", MINE + "/node-1/run.log": b"1"})
+    (folder / "attempt-1" / "artifacts").mkdir(parents=True)
+    os.replace(folder / "artifacts" / "first_output.csv", folder / "attempt-1" / "artifacts" / "first_output.csv")  # the first try
+    os.rmdir(folder / "artifacts")
+    for _again in range(2):
+        campaign.save_result(dict(success(1), attempt=2))
+        receive(tmp_path, {MINE + "/run.log": b"2", MINE + "/attempt-1/run.log": b"1"})
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix in (".log", ".csv")}
+    assert found == {
+        "run.log": b"2",
+        "attempt-1/run.log": b"1",
+        "attempt-1/engine.log": b"1",
+        "attempt-1/node-1/run.log": b"1",
+        "attempt-1/artifacts/first_output.csv": b"1",
+    }
 
 
 @pytest.mark.parametrize(

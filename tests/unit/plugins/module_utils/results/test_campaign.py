@@ -273,3 +273,19 @@ def test_a_plan_whose_runs_are_none(tmp_path: Any, text: str) -> None:
         stream.write(text)
     with pytest.raises(InvalidInput, match="is damaged: its entry 1 is no run"):
         campaign.plan()
+
+
+def test_two_controllers_write_one_attempt(tmp_path: Any) -> None:
+    """Each of many writers adds a key of its own, and none of them is lost."""
+    made = make_campaign(tmp_path / "results", [make_run(1)])
+
+    def write(number: int) -> None:
+        made.save_attempt({"run_id": run_id(1), "attempt": 1, "launch": {"key-%d" % number: number}})
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    document = made.attempt(run_id(1), 1)
+    assert document is not None and len(document["launch"]) == 16
