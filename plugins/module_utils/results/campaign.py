@@ -10,7 +10,7 @@
     <results>/<campaign>/runs/<run id>/attempt-N.json {"schema", "run_id", "attempt", "launch": {...}, "result": record}; launch is
                                                       written before waiting, result when the attempt has ended
     <results>/<campaign>/runs/<run id>/result.json    the record of the newest attempt: the row of the ledger
-    <results>/<campaign>/runs/<run id>/run.log, artifacts/   of that attempt; those of older ones lie in attempt-N/
+    <results>/<campaign>/runs/<run id>/.lock, run.log, artifacts/   of that attempt; those of older ones lie in attempt-N/
     <results>/<campaign>/perf.csv, perf_entry.csv, perf_entry.json, summary.json, report.html
     <results>/<campaign>/.identity                    tells this campaign from another of the same name in another results folder
     <results>/<campaign>/comparison.json              medians of the baseline that relative_change in perf.csv refers to

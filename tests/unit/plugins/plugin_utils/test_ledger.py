@@ -154,7 +154,7 @@ def test_an_unreadable_result_is_kept_aside_and_run_again(tmp_path: Any) -> None
     ledger = complete(campaign, {"n1": "ok"})
     assert ledger.records[ONE]["failure_class"] == "infra"
     assert "not valid JSON" in ledger.records[ONE]["reason"]
-    assert sorted(os.listdir(folder)) == ["attempt-1.json", "result.json", "result.json.unreadable"]
+    assert sorted(os.listdir(folder)) == [".lock", "attempt-1.json", "result.json", "result.json.unreadable"]
     assert "result.json.unreadable" in ledger.notes[0]
     assert campaign.unfinished() == [ONE]
     campaign.save_result(success())
