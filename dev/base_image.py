@@ -26,7 +26,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 HOME = Path(os.environ.get("MAD_DEV_HOME") or Path(__file__).resolve().parent.parent)
@@ -37,6 +37,7 @@ TOOLS = (
     " nproc uname id whoami hostname dirname basename readlink realpath mktemp tee"
     " seq stat df du kill ps tar gzip setsid true false test expr"
 ).split()
+ENGINE_FAILED = (125, 126)  # docker's and podman's exit status for their own failure and their runtime's; 127: no such program
 MERGED = ("bin", "sbin", "lib", "lib64")
 NOT_NEEDED = re.compile(
     r"/(__pycache__|test|tests|idlelib|tkinter|turtledemo|ensurepip|lib2to3|site-packages|dist-packages|config-[^/]*)(/|$)"
@@ -48,8 +49,19 @@ SMALL_FILES = {
 }
 
 
+KINDS = {  # and what making one takes
+    "tiny": "busybox and bash (seconds)",
+    "host": "this machine's own Python and tools (once, under a minute)",
+    "debian": "Debian with Python, by debootstrap (once, some minutes)",
+}
+
+
 class CannotMake(Exception):
     """This kind of image cannot be made here; the text says why."""
+
+
+class CannotRun(CannotMake):
+    """The engine starts no container of any image here."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- what goes in
@@ -219,7 +231,10 @@ def load(client: str, archive: Path, name: str, kind: str) -> None:
     done = engine([client, "run", "--rm", "--network=none", "--label", LABEL + "=probe", name, *test])
     if done.returncode:
         engine([client, "rmi", name])
-        raise CannotMake("the image does not run: %s" % done.stderr.strip()[-400:])
+        words = (done.stderr.strip().splitlines() or ["exit status %d" % done.returncode])[-1][-400:]
+        if done.returncode in ENGINE_FAILED:
+            raise CannotRun("it cannot start containers on this machine: %s" % words)
+        raise CannotMake("the image does not run: %s" % words)
 
 
 def make(client: str, kind: str, repository: str) -> str:
@@ -236,12 +251,15 @@ def make(client: str, kind: str, repository: str) -> str:
         return name
 
 
-def make_any(client: str, kinds: Iterable[str], repository: str) -> str:
-    """Return the first kind that can be made here, or raise with every reason."""
+def make_any(client: str, kinds: Iterable[str], repository: str, tell: Callable[[str], None] = lambda text: None) -> str:
+    """Return the first kind that can be made here, or raise with every reason; `tell` hears what is made before it is."""
     reasons = []
     for kind in kinds:
+        tell("making a base image of " + KINDS[kind])
         try:
             return make(client, kind, repository)
+        except CannotRun:
+            raise
         except CannotMake as error:
             reasons.append("%s: %s" % (kind, error))
     raise CannotMake("; ".join(reasons))
@@ -251,7 +269,7 @@ def main() -> None:
     """Make and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="docker", help="docker or podman")
-    parser.add_argument("--kind", action="append", choices=["host", "tiny", "debian"], help="tried in this order; default host, debian")
+    parser.add_argument("--kind", action="append", choices=[*KINDS], help="tried in this order; default host, debian")
     parser.add_argument("--repository", default="mad-demo-base")
     args = parser.parse_args()
     try:

@@ -21,8 +21,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +63,8 @@ class Environment:
         while not self._hold():
             with self._locked():
                 if not self.complete():
-                    self._make()
+                    with patience("making the environment", say):
+                        self._make()
                     self._remove_outdated()
         return self
 
@@ -88,7 +90,7 @@ class Environment:
     def _make(self) -> None:
         """Make it at its final place (its scripts name that place), the stamp last."""
         started = time.monotonic()
-        say("making %s (once; from the package index)" % self.path)
+        say("making %s (once; from the package index, a minute or two)" % self.path)
         shutil.rmtree(self.path, ignore_errors=True)
         run([self.interpreter, "-m", "venv", str(self.path)], "python3 -m venv failed")
         pip = [self.python, "-m", "pip", "install", "--progress-bar=off", "--disable-pip-version-check"]
@@ -111,6 +113,24 @@ class Environment:
 def say(text: str) -> None:
     """Tell the person what takes time, without mixing into a program's output."""
     print("dev: " + text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def patience(what: str, tell: Callable[[str], None], every: float = 20.0) -> Iterator[None]:
+    """Tell a person from time to time that something still goes on."""
+    ended, started = threading.Event(), time.monotonic()
+
+    def remind() -> None:
+        while not ended.wait(every):
+            tell("still %s, %.0f s so far" % (what, time.monotonic() - started))
+
+    thread = threading.Thread(target=remind, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def run(argv: list[str], problem: str) -> None:

@@ -5,12 +5,15 @@
 
 The runtime is the engine that answers (docker, else podman), else the embedded one without containers. The base image is made here:
 no registry is needed. Arguments go to ansible-playbook after the demo's own: `dev/demo -e mad_tags=hash`, `dev/demo --check --diff`.
+Another playbook comes first: `dev/demo mad.engine.cancel -e mad_campaign=last`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import base_image
+import bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("MAD_DEV_HOME") or ROOT)
@@ -28,8 +32,8 @@ ENGINES = {
     "podman": ["podman", "info", "--format", "{{.Version.Version}}"],
 }
 PULLED = "ubuntu:24.04"
-# What a person watching wants to see: progress, changes, the table.
-QUIET = {"ANSIBLE_CALLBACKS_ENABLED": "mad.engine.progress", "ANSIBLE_DISPLAY_OK_HOSTS": "false", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}
+# What a person watching wants to see: progress, warnings, failures, the table; with -v all that Ansible says.
+QUIET = {"ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "dev" / "callback"), "ANSIBLE_STDOUT_CALLBACK": "quiet"}
 
 
 def say(text: str) -> None:
@@ -43,12 +47,13 @@ def choose(asked_for_host: bool) -> tuple[str, str]:
     for name, question in ENGINES.items():
         if asked_for_host or not shutil.which(name) or not succeeds(question, 20):
             continue
-        image, problem = base(name)
+        with bootstrap.patience("making the base image", say):
+            image, problem = base(name)
         if image:
             say("%s answers: the benchmarks run in containers, on base image %s" % (name, image))
             return name, image
-        reason = "%s answers, but has no base image that runs (%s)" % (name, problem)
-    say("%s: the benchmarks run on this machine itself, without containers (embedded runtime `host`)" % reason)
+        reason = "%s answers, but %s" % (name, problem)
+    say("%s; so the benchmarks run on this machine itself, without containers (embedded runtime `host`)" % reason)
     return "host", ""
 
 
@@ -63,9 +68,12 @@ def succeeds(argv: list[str], seconds: float) -> bool:
 def base(client: str) -> tuple[str, str]:
     """Return (image, ""), made of this machine's own Python and tools so that no registry is needed, else pulled; or ("", why not)."""
     try:
-        return base_image.make_any(client, ["host", "debian"], "mad-demo-base"), ""
+        return base_image.make_any(client, ["host", "debian"], "mad-demo-base", lambda text: say("%s answers; %s" % (client, text))), ""
+    except base_image.CannotRun as error:
+        return "", str(error)
     except base_image.CannotMake as error:
-        return (PULLED, "") if succeeds([client, "pull", PULLED], 300) else ("", str(error))
+        say("%s; pulling %s (up to 5 minutes)" % (error, PULLED))
+        return (PULLED, "") if succeeds([client, "pull", PULLED], 300) else ("", "no base image can be made or pulled (%s)" % error)
 
 
 def variables(runtime: str, image: str) -> dict[str, Any]:
@@ -84,27 +92,29 @@ def variables(runtime: str, image: str) -> dict[str, Any]:
 
 def main() -> int:
     """Run the play; say where the results are."""
-    told = variables(*choose("mad_runtime=host" in sys.argv))
-    started = time.monotonic()
-    argv = [sys.executable, "-m", "ansible", "playbook", "mad.engine.run", "-e", json.dumps(told), *sys.argv[1:]]
-    play = subprocess.Popen(argv, env={**QUIET, **os.environ})
+    own = len(sys.argv) > 1 and sys.argv[1].startswith("mad.engine.")
+    playbook, arguments = (sys.argv[1], sys.argv[2:]) if own else ("mad.engine.run", sys.argv[1:])
+    told = variables(*(("host", "") if own else choose("mad_runtime=host" in arguments)))
+    started, begun = time.monotonic(), time.time()
+    hint = "" if own else "; the first lines come after some seconds, the rows after a minute or two (-v shows every task)"
+    say("ansible-playbook %s begins%s" % (playbook, hint))
+    argv = [sys.executable, "-m", "ansible", "playbook", playbook, "-e", json.dumps(told), *arguments]
+    quiet = {} if any(re.match("-v+$|--verbose$", word) for word in arguments) else QUIET
+    named = {"ANSIBLE_CALLBACKS_ENABLED": "mad.engine.progress", "MAD_COMMAND": shlex.join([str(ROOT / "dev" / "demo"), *arguments])}
+    play = subprocess.Popen(argv, env={**quiet, **named, **os.environ})
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the play, which says what goes on without it
     status = play.wait()
     say("ended with %d after %.0f s" % (status, time.monotonic() - started))
-    show_place(HOME / "results", status)
+    show_place(HOME / "results", begun)
     return status
 
 
-def show_place(results: Path, status: int) -> None:
-    """Say where the last campaign's table and logs are, and how to go on with it when it did not end well."""
-    newest = sorted((path for path in results.glob("*/plan.json")), key=lambda path: path.stat().st_mtime)
-    if newest:
-        folder = newest[-1].parent
-        say("results: %s" % folder)
-        if (folder / "perf.csv").exists():
-            say("table:   %s" % (folder / "perf.csv"))
-        if status:
-            say("to go on with it: dev/demo -e mad_campaign=%s" % folder.name)
+def show_place(results: Path, since: float) -> None:
+    """Say where the table of a campaign that was planned since then is."""
+    planned = [path for path in results.glob("*/plan.json") if path.stat().st_mtime >= since]
+    newest = max(planned, key=lambda path: path.stat().st_mtime, default=None)
+    if newest and (newest.parent / "perf.csv").exists():
+        say("table: %s" % (newest.parent / "perf.csv"))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import typing as t
 
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.base.secret_names import is_secret_name, mask
 
 _HIDDEN = "********"
@@ -16,6 +18,7 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)(=)(\"[^\"]*\"|'[^']*'|\S+)"
 _MEMBER = re.compile(r"""(["'])([A-Za-z_][A-Za-z0-9_-]*)\1(\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,{}\[\]"']+)""")
 _CAMPAIGN = re.compile(r"mad_campaign=\S*\Z")
 _EXTRA = ("-e", "--extra-vars")
+WRAPPER = "MAD_COMMAND"
 _CHECK = ("-C", "--check")
 
 
@@ -33,9 +36,19 @@ def spoken(argv: t.Sequence[str]) -> list[str]:
     """The words as a person would type them: `python -m ansible playbook x` is `ansible-playbook x`."""
     words = [str(word) for word in argv]
     name = os.path.basename(words[0]) if words else ""
+    if os.environ.get(WRAPPER):
+        return _wrapper(os.environ[WRAPPER])
     if name == "__main__.py" and len(words) > 1:
         return ["ansible-" + words[1], *words[2:]]
     return [name or "ansible-playbook", *words[1:]]
+
+
+def _wrapper(text: str) -> list[str]:
+    """The words of what a person types instead of ansible-playbook: a script that starts the play says it in MAD_COMMAND."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InvalidInput("the environment variable %s is no command line: %s: %s" % (WRAPPER, error, text)) from error
 
 
 def without_secrets(words: t.Iterable[str], values: t.Iterable[str] = ()) -> list[str]:

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -185,7 +186,7 @@ def test_the_flight_plan_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_command_says_where_it_runs_and_where_the_results_are(tmp_path: Path) -> None:
-    """dev/demo without an engine: one line says so; the place of the table is the end of the output."""
+    """dev/demo without an engine: one line says so; few lines, a command to resume that works, and the place of the table at the end."""
     env = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock", "MAD_DEV_HOME": str(tmp_path)}
     stand_in = tmp_path / "bin" / "podman"
     stand_in.parent.mkdir()
@@ -200,3 +201,8 @@ def test_the_command_says_where_it_runs_and_where_the_results_are(tmp_path: Path
     assert done.returncode == 0, done.stdout + done.stderr
     assert sum("runtime `host`" in line for line in lines) == 1
     assert Path(lines[-1].split(":", 2)[-1].strip()).is_file()
+    noise = ("TASK [", "PLAY [", "included: ", "changed: ", "ok: ")
+    assert not [line for line in done.stdout.splitlines() if line.startswith(noise)], done.stdout
+    (command,) = [line.partition("to resume: ")[2] for line in done.stdout.splitlines() if "to resume: " in line]
+    words = shlex.split(command)
+    assert words[:3] == [str(ROOT / "dev" / "demo"), "-e", json.dumps(variables)] and words[3] == "-e", command

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,19 @@ def test_without_an_engine_the_reasons_are_named() -> None:
     """One sentence with the reason of every kind, no traceback."""
     with pytest.raises(RuntimeError, match="^base image: (tiny: .*|.*busybox.*)"):
         base_image.make("tiny", host="unix:///nowhere/docker.sock")
+
+
+def test_an_engine_that_starts_nothing_is_asked_once(tmp_path: Path) -> None:
+    """Where no container can start, no larger image is made after the first one."""
+    engine = tmp_path / "engine"
+    engine.write_text(
+        '#!/bin/sh\necho "$1" >> "$0.log"\ncase $1 in image) exit 1;; run) echo "OCI permission denied" >&2; exit 126;; esac\n', "ascii"
+    )
+    engine.chmod(0o755)
+    program = [sys.executable, str(base_image.ROOT / "dev" / "base_image.py"), "--engine", str(engine), "--kind", "host", "--kind", "debian"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.stderr == "base image: it cannot start containers on this machine: OCI permission denied\n"
+    assert (tmp_path / "engine.log").read_text("ascii").split() == ["image", "import", "run", "rmi"]
 
 
 @pytest.mark.real

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.plugin_utils import command_line
 
 
@@ -25,6 +26,14 @@ from ansible_collections.mad.engine.plugins.plugin_utils import command_line
 )
 def test_as_a_person_types_it(argv: list, words: list) -> None:
     assert command_line.spoken(argv) == words
+
+
+def test_a_script_that_starts_the_play_says_what_a_person_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAD_COMMAND", "'/my bin/bench' nightly -e a=1")
+    assert command_line.spoken(["/x/bin/ansible-playbook", "a.yml"]) == ["/my bin/bench", "nightly", "-e", "a=1"]
+    monkeypatch.setenv("MAD_COMMAND", "bench 'nightly")
+    with pytest.raises(MadError, match="MAD_COMMAND is no command line"):
+        command_line.spoken([])
 
 
 @pytest.mark.parametrize(
