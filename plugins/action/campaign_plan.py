@@ -20,6 +20,7 @@ from ansible.utils.display import Display
 from ansible_collections.mad.engine.plugins.action.model_info import default_cache, default_repo
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, MadError
+from ansible_collections.mad.engine.plugins.module_utils.models import discovery
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_options, targets
 from ansible_collections.mad.engine.plugins.plugin_utils import command_line, host_runs, planning, summary
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs
@@ -36,6 +37,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "cache_dir": {"type": "str"},
 }
 PROGRESS = {"mad.engine.progress"}
+NOTHING = "campaign %s: nothing to run, %d runs have their row (mad_rerun=failed or all measures again, without mad_campaign a new campaign begins)"
 _LARGEST_DIFF = 200_000  # characters of a flight plan that travel in a task's result
 
 
@@ -64,6 +66,8 @@ class ActionModule(ActionBase):
         except OSError as error:
             raise AnsibleActionFail("%s: %s" % (error.filename, error.strerror)) from error
         result.update(self._answer(planned, inputs))
+        if result["counts"]["done"] and not result["counts"]["execute"]:
+            Display().display(NOTHING % (result["campaign"], result["counts"]["done"]))
         if not self._task.check_mode and not PROGRESS & set(C.config.get_config_value("CALLBACKS_ENABLED")):  # the callback says it in its own way
             Display().display("campaign %s; to resume: %s" % (result["campaign"], result["resume_command"]))
         return result
@@ -74,6 +78,7 @@ class ActionModule(ActionBase):
         """Arguments of the task above the play's mad_* variables."""
         given = arguments["options"]
         if given is None:
+            inputs.must_agree(plan_options.COMMON, inputs.hosts())
             given = inputs.options([*plan_options.OPTIONS, *plan_options.LATER, *plan_options.REFUSED, "summary_output"])
         self._given = given  # also for a refusal: it says where results and summary go
         options = planning.parse_options(given)
@@ -86,8 +91,9 @@ class ActionModule(ActionBase):
             hosts=self._hosts(arguments, inputs),
             options=options,
             environ=dict(os.environ),
-            command=command_line.for_resuming(command_line.without_secrets(command_line.spoken(sys.argv))),
+            command=command_line.for_resuming(command_line.spoken(sys.argv)),
             version=collection_version(),
+            discover_timeout=float(_first(given.get("discover_timeout"), discovery.TIMEOUT)),
             cache_dir=_first(arguments["cache_dir"], default_cache()),
             check=bool(self._task.check_mode),
             replay=again,

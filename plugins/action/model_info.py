@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.base.files import write_atomic
 from ansible_collections.mad.engine.plugins.module_utils.models import discovery
@@ -23,7 +24,7 @@ ARGUMENTS: dict[str, Any] = {
     "tags": {"type": "list", "elements": "str", "default": []},
     "output": {"type": "path"},
     "cache_dir": {"type": "path"},
-    "timeout": {"type": "float", "default": 60.0},
+    "timeout": {"type": "float", "default": discovery.TIMEOUT},
     "show": {"type": "bool", "default": False},
 }
 
@@ -91,10 +92,11 @@ class ActionModule(ActionBase):
 
     def _answer(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The task's result."""
-        output, listing = arguments["output"], not arguments["tags"]
-        tags = ["all"] if listing and output else arguments["tags"]
+        given = [tag for text in arguments["tags"] for tag in scalars.to_list(text, "tags")]  # Ansible splits at commas, not at line ends
+        output, listing = arguments["output"], not given
+        tags = ["all"] if listing and output else given
         repo = arguments["repo"] or default_repo()
-        found = discovery.discover(repo, tags, arguments["cache_dir"] or default_cache(), arguments["timeout"])
+        found = discovery.discover(repo, tags, arguments["cache_dir"] or default_cache(), arguments["timeout"], frozen=self._task.check_mode)
         models = found["models"]
         names = found["names"] if listing else [model["name"] for model in models]
         result = {"changed": False, "models": [] if listing else models, "names": names, "count": len(names)}

@@ -1,38 +1,48 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line of the running ansible-playbook, without secrets, as it is written down and printed for resuming."""
+"""The command line of the running ansible-playbook, without secrets, as it is written down and printed for resuming.
+
+A secret that stood in it is left out, and `-e '@give again: NAME'` stands in its place: a person reads what to add, and ansible-playbook
+refuses the line as it is (there is no such file) instead of running the models with a mask for a password.
+"""
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import shlex
 import typing as t
+from collections.abc import Iterator, Mapping, Sequence
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.parsing.splitter import parse_kv
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.base.secret_names import is_secret_name, mask
 
-_HIDDEN = "********"
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)(=)(\"[^\"]*\"|'[^']*'|\S+)")
-_MEMBER = re.compile(r"""(["'])([A-Za-z_][A-Za-z0-9_-]*)\1(\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,{}\[\]"']+)""")
-_CAMPAIGN = re.compile(r"mad_campaign=\S*\Z")
-_EXTRA = ("-e", "--extra-vars")
 WRAPPER = "MAD_COMMAND"
+GIVE_AGAIN = "@give again: "
+_UNREADABLE = "variables that cannot be read"
+_SECRET_DICTS = ("mad_build_secrets",)  # of which every value is a secret, whatever its name
+# Whoever resumes names the campaign, does not start anew what is done, and waits for what was left running.
+_NOT_AGAIN = ("mad_campaign", "mad_rerun", "mad_wait")
 _CHECK = ("-C", "--check")
+_FLAGS = "vCDbkKJ"  # of ansible-playbook, without a value: -vve NAME=1
+_APART = re.compile(r"-[%s]*e|--e(?:x(?:t(?:r(?:a(?:-(?:v(?:a(?:rs?)?)?)?)?)?)?)?)?" % _FLAGS)
+_ATTACHED = re.compile(r"(?:-([%s]*)e=?|--e[a-z-]*=)(.+)" % _FLAGS, re.DOTALL)
+_URL_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:)([^/\s@]+)(?=@)")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@,+%^*?-]+")
 
 
-def _hide_assignment(match: t.Match[str]) -> str:
-    name, sign, _value = match.groups()
-    return name + sign + _HIDDEN if is_secret_name(name) else match.group(0)
+class Extra(str):
+    """The value of an -e."""
 
 
-def _hide_member(match: t.Match[str]) -> str:
-    quote, name, colon, _value = match.groups()
-    return quote + name + quote + colon + '"%s"' % _HIDDEN if is_secret_name(name) else match.group(0)
-
-
-def spoken(argv: t.Sequence[str]) -> list[str]:
+def spoken(argv: Sequence[str]) -> list[str]:
     """The words as a person would type them: `python -m ansible playbook x` is `ansible-playbook x`."""
     words = [str(word) for word in argv]
     name = os.path.basename(words[0]) if words else ""
@@ -51,20 +61,112 @@ def _wrapper(text: str) -> list[str]:
         raise InvalidInput("the environment variable %s is no command line: %s: %s" % (WRAPPER, error, text)) from error
 
 
-def without_secrets(words: t.Iterable[str], values: t.Iterable[str] = ()) -> list[str]:
-    """The words with every value of a secret name (NAME=value, "name": "value") and every given secret value replaced."""
-    secret = list(values)
-    return [mask(_MEMBER.sub(_hide_member, _ASSIGNMENT.sub(_hide_assignment, word)), secret) for word in words]
+def for_resuming(words: Sequence[str], values: t.Iterable[str] = ()) -> list[str]:
+    """The words without secrets, without --check, and without the variables that whoever resumes says anew.
 
-
-def for_resuming(words: t.Sequence[str]) -> list[str]:
-    """The words without `-e mad_campaign=...`, whose place whoever resumes fills, and without --check."""
+    `values` are secrets that are known from elsewhere: they are hidden wherever they stand.
+    """
     found: list[str] = []
-    for word in words:
-        if word in _CHECK:
+    missing: list[str] = []
+    secret = list(values)
+    for item in _items(words):
+        if isinstance(item, Extra):
+            text, names = _without_secrets(item)
+            missing += names
+            found += ["-e", mask(text, secret)] if text else []
+        elif item not in _CHECK:
+            found.append(mask(_URL_PASSWORD.sub(r"\1********", item), secret))
+    return found + (["-e", GIVE_AGAIN + ", ".join(dict.fromkeys(missing))] if missing else [])
+
+
+def _items(words: Sequence[str]) -> Iterator[str]:
+    """Each word; what belongs to an -e comes as Extra, however it was written."""
+    rest = iter(words)
+    for word in rest:
+        attached = _ATTACHED.fullmatch(word)
+        if _APART.fullmatch(word):
+            value = next(rest, None)
+            yield from [word] if value is None else [*_flags(word[1:-1] if word[1] != "-" else ""), Extra(value)]
+        elif attached:
+            yield from [*_flags(attached.group(1) or ""), Extra(attached.group(2))]
+        else:
+            yield word
+
+
+def _flags(letters: str) -> list[str]:
+    return ["-" + letters] if letters else []
+
+
+def _without_secrets(text: str) -> tuple[str, list[str]]:
+    """What is left of the text of an -e, and the names of the secrets that it held."""
+    if text.startswith("@"):
+        return text, []  # a file: its name is no secret
+    variables = _parsed(text)
+    if variables is None:
+        return "", [_UNREADABLE]
+    kept = {name: value for name, value in variables.items() if name not in _NOT_AGAIN}
+    rest, names = _pruned(kept)
+    return (text if not names and kept == variables else _written(rest)), names
+
+
+def _parsed(text: str) -> dict[str, t.Any] | None:
+    """The variables as ansible-playbook reads them; None for what it refuses."""
+    try:
+        found = yaml.safe_load(text) if text[:1] in ("{", "[") else parse_kv(text)
+    except (yaml.YAMLError, AnsibleError, RecursionError):
+        return None
+    if not isinstance(found, Mapping):
+        return None
+    return {str(name): value for name, value in found.items() if name != "_raw_params"}  # words without a name, which mean nothing there
+
+
+def _written(variables: Mapping[str, t.Any]) -> str:
+    """The variables as one -e takes them."""
+    if all(isinstance(value, str) and _PLAIN.fullmatch(value) for value in variables.values()):
+        return " ".join("%s=%s" % pair for pair in variables.items())
+    return json.dumps(variables, default=str)
+
+
+def _pruned(variables: Mapping[t.Any, t.Any], above: str = "") -> tuple[dict[str, t.Any], list[str]]:
+    """The variables without secrets, and the dotted names of those."""
+    rest: dict[str, t.Any] = {}
+    missing: list[str] = []
+    for key, value in variables.items():
+        name = above + str(key)
+        if _is_secret(str(key)):
+            missing.append(name)
+        elif isinstance(value, Mapping):
+            below, names = _pruned(value, name + ".")
+            missing += names
+            if below or not names:
+                rest[str(key)] = below
+        elif _holds_secret(value):
+            missing.append(name)
+        else:
+            rest[str(key)] = value
+    return rest, missing
+
+
+def _is_secret(name: str) -> bool:
+    connection = name.startswith("ansible_") and name.endswith(("_pass", "_passphrase"))
+    return connection or name in _SECRET_DICTS or is_secret_name(name)
+
+
+def _holds_secret(value: t.Any) -> bool:
+    """Whether a value holds one: a list of mappings, an address with a password, text that is itself a mapping."""
+    if isinstance(value, Mapping):
+        return bool(_pruned(value)[1])
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_secret, value))
+    if not isinstance(value, str):
+        return False
+    return bool(_URL_PASSWORD.search(value)) or (value.lstrip()[:1] in ("{", "[") and _holds_secret(_from_text(value)))
+
+
+def _from_text(text: str) -> t.Any:
+    for parse in (yaml.safe_load, ast.literal_eval):
+        try:
+            return parse(text)
+        except (yaml.YAMLError, ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if _CAMPAIGN.match(word) and found and found[-1] in _EXTRA:
-            found.pop()
-        elif not re.match(r"--extra-vars=mad_campaign=\S*\Z", word):
-            found.append(word)
-    return found
+    return None

@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.merge import common
 from ansible_collections.mad.engine.plugins.module_utils.building import build_host, build_source, manifest
 from ansible_collections.mad.engine.plugins.module_utils.containers import registry
 from ansible_collections.mad.engine.plugins.module_utils.planning.plan_env import GUEST_OS
@@ -192,10 +193,14 @@ class HostBuilds:
         return any(changed), document
 
     def _context(self) -> dict[str, t.Any]:
-        """The normalised context of the first host, with what was detected where it is silent."""
-        host: dict[str, t.Any] = next(iter((self.plan.get("hosts") or {}).values()), {})
-        detected = ((host.get("facts") or {}).get("gpu") or {}).get("vendor") or ""
-        return dict({"gpu_vendor": detected, "guest_os": GUEST_OS}, **(host.get("context") or {}))
+        """What the normalised contexts of all hosts say, with what was detected on the first one where they are silent.
+
+        The manifest is the lowest layer of every host that runs from it: what one host says of itself must not reach the others.
+        """
+        hosts = list((self.plan.get("hosts") or {}).values())
+        detected = ((hosts[0].get("facts") or {}).get("gpu") or {}).get("vendor") or "" if hosts else ""
+        shared = common(*(host.get("context") or {} for host in hosts)) if hosts else {}
+        return dict({"gpu_vendor": detected, "guest_os": GUEST_OS}, **shared)
 
 
 def _failure(request: Request, reason: str, failure_class: str = "image") -> Outcome:

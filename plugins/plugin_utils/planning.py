@@ -52,6 +52,7 @@ class Request(t.NamedTuple):
     check: bool = False
     replay: str = ""  # a run of the past, instead of tags and manifest; then `repo` may be "" for the one of then
     database_url: str = ""
+    discover_timeout: float = discovery.TIMEOUT
 
 
 class Planned(t.NamedTuple):
@@ -162,7 +163,7 @@ def _models(request: Request) -> tuple[dict[str, t.Any], dict[str, t.Any] | None
     if not request.tags:
         raise InvalidInput("neither mad_tags nor mad_manifest is set: name models by tag (mad.engine.discover lists them), or a manifest")
     try:
-        return discovery.discover(request.repo, request.tags, request.cache_dir), None
+        return discovery.discover(request.repo, request.tags, request.cache_dir, request.discover_timeout, frozen=request.check), None
     except MadError as error:
         raise DiscoveryFailed(error.message) from error
 

@@ -19,6 +19,7 @@ import yaml
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.contexts import context as contexts
+from ansible_collections.mad.engine.plugins.module_utils.planning.plan_options import PER_HOST
 
 PREFIX = "mad_"
 _HOST_WORDS = ("context", "context_file", "target", "runtime")  # each host has its own
@@ -31,6 +32,7 @@ class PlayInputs:
     def __init__(self, task_vars: t.Mapping[str, t.Any], templar: t.Any) -> None:
         self.task_vars, self.templar = task_vars, templar
         self.hostvars = task_vars.get("hostvars", {})  # without an inventory it has no length, but knows localhost
+        self._gathered: dict[str, t.Any] = {}
         self.extra = dict(getattr(getattr(self.hostvars, "_variable_manager", None), "extra_vars", None) or {})
 
     # -- the play ----------------------------------------------------------------------------------------------------------------
@@ -56,6 +58,22 @@ class PlayInputs:
         """The named mad_* variables that are set."""
         return {name: value for name in wanted for value in [self.value(name)] if value is not None}
 
+    def must_agree(self, wanted: t.Iterable[str], hosts: t.Sequence[str]) -> None:
+        """InvalidInput that names a variable of the whole campaign for which the inventory gives these hosts different values."""
+        names = [name for name in wanted if PREFIX + name not in self.extra]
+        own = [(host, variables) for host, variables in zip(hosts, map(self._own, hosts)) if not _skipped(host, variables)]
+        for name in names:
+            said: dict[str, list[str]] = {}
+            for host, variables in own:
+                said.setdefault(_shown(_get(variables, PREFIX + name)), []).append(host)
+            if len(said) > 1:
+                found = ", ".join("%s for %s" % (value, named(found)) for value, found in sorted(said.items()))
+                raise InvalidInput(
+                    "mad_%s is one value for the whole campaign, and the inventory has several: %s; give it to all of these hosts "
+                    "(group_vars/all, or -e mad_%s=...), or run them in campaigns of their own (--limit). A host can have its own %s"
+                    % (name, found, name, ", ".join(PREFIX + word for word in PER_HOST))
+                )
+
     def hosts(self) -> list[str]:
         """The hosts of this play, also those that did not answer; hosts with `mad_skip` take no part."""
         names = [str(name) for name in self.task_vars.get("ansible_play_hosts_all") or []]
@@ -63,6 +81,13 @@ class PlayInputs:
 
     # -- hosts -------------------------------------------------------------------------------------------------------------------
 
+    def _own(self, name: str) -> t.Any:
+        """The variables of one host, which cost a while to gather."""
+        if name not in self._gathered:
+            self._gathered[name] = self._inventory_view[name]
+        return self._gathered[name]
+
+    @functools.cached_property
     def _inventory_view(self) -> t.Any:
         """hostvars as they are without variables of the command line; hostvars themselves where Ansible's inside has changed."""
         manager = getattr(self.hostvars, "_variable_manager", None)
@@ -75,11 +100,10 @@ class PlayInputs:
 
     def by_host(self, names: t.Iterable[str], facts_from: str) -> dict[str, dict[str, t.Any]]:
         """{host: entry of campaign_plan's `hosts`}; `facts_from` names the variable in which gpu_info's answer was registered."""
-        view = self._inventory_view()
         found = {}
         for name in names:
-            own = view[name]
-            if scalars.to_bool(_get(own, PREFIX + "skip") or False, "mad_skip of host %s" % name):
+            own = self._own(name)
+            if _skipped(name, own):
                 continue
             found[name] = self._host(own, _get(own, facts_from) if facts_from else None)
         return found
@@ -104,6 +128,19 @@ class PlayInputs:
 
 def _get(variables: t.Any, name: str) -> t.Any:
     return variables[name] if name in variables else None
+
+
+def _skipped(host: str, variables: t.Any) -> bool:
+    return scalars.to_bool(_get(variables, PREFIX + "skip") or False, "mad_skip of host %s" % host)
+
+
+def _shown(value: t.Any) -> str:
+    return "nothing" if scalars.is_unset(value) else scalars.shown(value)
+
+
+def named(hosts: t.Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(hosts[:most]) + (" and %d more" % (len(hosts) - most) if len(hosts) > most else "")
 
 
 def _answer(registered: t.Any) -> dict[str, t.Any]:

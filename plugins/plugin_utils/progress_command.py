@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from ansible import constants as C
 
+from ansible_collections.mad.engine.plugins.plugin_utils.command_line import GIVE_AGAIN
+
 CANCEL = "mad.engine.cancel"
 CALLBACK = "mad.engine.progress"
 
@@ -20,11 +22,16 @@ def callback_enabled() -> bool:
 
 
 def cancel_command(resume_command: str, playbooks: Iterable[str]) -> str:
-    """The playbook mad.engine.cancel with the inventory, hosts and variables of `resume_command`, in which `playbooks` name playbooks."""
+    """The playbook mad.engine.cancel with the inventory, hosts and variables of `resume_command`, in which `playbooks` name playbooks.
+
+    Secrets that would have to be given again to resume are not asked for: nothing is started.
+    """
     names = set(playbooks)
     words, done = [], False
     for word in shlex.split(resume_command):
-        if word in names or word == "mad.engine.run":
+        if word.startswith(GIVE_AGAIN) and words[-1:] == ["-e"]:
+            words.pop()
+        elif word in names or word == "mad.engine.run":
             words += [] if done else [CANCEL]
             done = True
         else:

@@ -10,6 +10,7 @@ be written is a named problem of the answer and stops nothing that comes after i
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
@@ -19,6 +20,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results.rows import bas
 
 from . import ledger as ledgers
 from . import perf_files, summary, table
+from .host_runs import is_uncollected
 from .index import Index, database_url, planned_at
 
 
@@ -58,7 +60,7 @@ def store(campaign: Campaign, options: Options) -> Answer:
 
 def _store(campaign: Campaign, plan: Mapping[str, Any], hosts: Mapping[str, ledgers.Host], options: Options) -> Answer:
     ledger = ledgers.complete(campaign, plan, hosts, options.wait, options.write)
-    problems, warnings = list(ledger.problems), []
+    problems, warnings = [*ledger.problems, *(_left_behind(campaign, ledger, hosts) if options.wait else ())], []
     baseline = baseline_of(campaign.comparison())
     planned = [row for record in ledger.records.values() for row in rows(record, baseline)]
     entries = planned + [row for record in ledger.others.values() for row in rows(record, baseline)]
@@ -85,6 +87,19 @@ def _store(campaign: Campaign, plan: Mapping[str, Any], hosts: Mapping[str, ledg
     return Answer(changed, found, report(campaign, found, planned), warnings + ledger.notes)
 
 
+def _left_behind(campaign: Campaign, ledger: ledgers.Ledger, hosts: Mapping[str, ledgers.Host]) -> List[str]:
+    """For each host whose runs have their rows, but not their logs: how many, and why."""
+    left = [record for record in ledger.records.values() if is_uncollected(campaign, record)]
+    attempts = [(record, campaign.attempt(record["run_id"], int(record["attempt"])) or {}) for record in left]
+    found = Counter(str(record["place"]["host"]) for record, attempt in attempts if attempt.get("launch"))
+    return [
+        "%s: the logs and artifacts of %d runs did not come home (%s); the next play of this campaign fetches them"
+        % (name, count, hosts[name].reason or "it did not answer any more")
+        for name, count in sorted(found.items())
+        if name in hosts
+    ]
+
+
 def _index(campaign: Campaign, plan: Mapping[str, Any], ledger: ledgers.Ledger, options: Options) -> bool:
     url = database_url(campaign.results_dir, options.database_url)
     with Index(url) as index:
@@ -108,10 +123,16 @@ def _builds(campaign: Campaign, warnings: List[str]) -> Dict[str, Any]:
     return {"built": len(found.get("successful_builds") or ()), "failed": failed}
 
 
+def _log(campaign: Campaign, run_id: str) -> str:
+    """The log of a run, from the campaign's folder on; "" where it has none."""
+    path = os.path.join(campaign.run_dir(run_id), "run.log")
+    return os.path.relpath(path, campaign.folder) if os.path.exists(path) else ""
+
+
 def report(campaign: Campaign, found: Mapping[str, Any], entries: List[Dict[str, str]]) -> List[str]:
     """The end of a play for a person: table, what failed and why, counts, where everything is, how to go on."""
     lines = ["", *table.render(entries), ""]
-    failures = table.failures(entries)
+    failures = table.failures(entries, lambda row: _log(campaign, row["run_id"]))
     if failures:
         lines.extend(["Not successful:", *failures, ""])
     broken = ["image %s: %s" % (image, reason) for image, reason in found["builds"]["failed"].items()]
@@ -120,6 +141,6 @@ def report(campaign: Campaign, found: Mapping[str, Any], entries: List[Dict[str,
     code = "; exit_code %d" % found["exit_code"] if found["exit_code"] else ""
     lines.append(table.counts_line(found["counts"], found["classes"]) + code)
     lines.append("results in " + campaign.folder)
-    if found["again"]:
+    if found["again"] or found["problems"]:
         lines.append("go on with: " + found["resume_command"])
     return lines

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.mad.engine.plugins.module_utils.results.metrics import number
 
@@ -152,18 +152,24 @@ def _line(columns: Sequence[str], sizes: Mapping[str, int], entry: Mapping[str, 
     return _GAP.join(pad(cut(entry[name], sizes[name]), sizes[name], name in _RIGHT) for name in columns).rstrip()
 
 
-def failures(rows: Sequence[Mapping[str, str]]) -> List[str]:
-    """Lines that say what failed or was skipped and why: each reason once, with the runs it befell."""
+def failures(rows: Sequence[Mapping[str, str]], log_of: Callable[[Mapping[str, str]], str] = lambda row: "") -> List[str]:
+    """Lines that say what failed or was skipped and why: each reason once, with the runs it befell and the log of one of them.
+
+    `log_of` gives the path of a row's log, "" where there is none.
+    """
     groups: Dict[str, List[str]] = {}
+    logs: Dict[str, str] = {}
     for row in rows:
         if row["status"] != "SUCCESS":
             reason = "%s: %s" % (row["failure_class"] or row["status"], printable(row["reason"])[:MAX_REASON])
             groups.setdefault(reason, []).append("%s on %s" % (printable(row["model"]), printable(row["host"])))
+            logs[reason] = logs.get(reason) or log_of(row)
     lines: List[str] = []
     for reason, members in list(groups.items())[:MAX_FAILURES]:
         lines.extend(wrap(reason, "    "))
         more = ", and %d more" % (len(members) - MAX_NAMES) if len(members) > MAX_NAMES else ""
         lines.extend(wrap(", ".join(members[:MAX_NAMES]) + more, "    ", "  "))
+        lines.extend(["  log: " + logs[reason]] if logs[reason] else [])
     if len(groups) > MAX_FAILURES:
         lines.append("... and %d more reasons in perf.csv" % (len(groups) - MAX_FAILURES))
     return lines

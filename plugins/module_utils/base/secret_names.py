@@ -9,13 +9,13 @@ import re
 from typing import Dict, Iterable, Mapping, Tuple
 
 _WORDS = frozenset(("token", "secret", "secrets", "password", "passwd", "credential", "credentials"))
-_ENDINGS = ("api_key", "access_key", "private_key")
+_ENDINGS = ("api_key", "access_key", "private_key", "password", "passwd")
 _MASK = "********"
 _SHORTEST = 8  # shorter values would blacken ordinary text
 
 
 def is_secret_name(name: str) -> bool:
-    """True for names like HF_TOKEN, MAD_SECRETS_X, aws-access-key; never for metric names like tokens_per_second."""
+    """True for names like HF_TOKEN, MAD_SECRETS_X, PGPASSWORD, aws-access-key; never for metric names like tokens_per_second."""
     lowered = name.lower().replace("-", "_")
     if lowered.startswith("mad_secrets") or lowered.endswith(_ENDINGS):
         return True

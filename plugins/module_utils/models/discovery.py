@@ -17,11 +17,13 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Set, Tuple
 from ..base.errors import InvalidInput
 from . import cards
 from .cards import Entry
+from .discovery_cache import Cache
 from .discovery_custom import Custom, Question
 from .tags import Choice, parse_all, scopes, select
 
 STATIC = "models.json"
 CUSTOM = "get_models_json.py"
+TIMEOUT = 60.0  # seconds for one get_models_json.py
 LARGEST_FILE = 64 << 20  # bytes; 10,000 cards are 5 MB
 
 
@@ -33,20 +35,20 @@ class Directory(NamedTuple):
     custom: bool
 
 
-def discover(repo: str, tags: Any, cache_dir: str = "", timeout: float = 60.0, jobs: int = 0) -> Dict[str, Any]:
+def discover(repo: str, tags: Any, cache_dir: str = "", timeout: float = TIMEOUT, jobs: int = 0, frozen: bool = False) -> Dict[str, Any]:
     """The models of a repository that the tags select, as {"models": [card], "names": [text], "warnings": [text]}.
 
     `tags` is a list or a text with commas; without tags no model is selected. `names` are all names of the sources that
     were read: with nothing but scoped tags (DIR/...) these are the root's and those directories'. `timeout` (seconds)
     limits each get_models_json.py, `jobs` how many run at a time (0: as many as there are CPUs); their answers are
-    kept in `cache_dir`, if given. InvalidInput names the file, the model and the key, or the tag and what resembles it.
+    kept in `cache_dir`, if given; a `frozen` one is read and not written (check mode). InvalidInput names the file, the model and the key, or the tag and what resembles it.
     """
     if math.isnan(timeout) or timeout <= 0:
         raise InvalidInput("timeout: expected a number of seconds above 0, got %s" % cards.described(timeout))
     wanted = parse_all(tags)
     root = _repository(repo)
     folders = _script_folders(root)
-    custom = Custom(root, cache_dir, timeout, jobs)
+    custom = Custom(root, Cache(cache_dir, root, frozen), timeout, jobs)
     entries, warnings = _read_all(root, _with_models(folders, scopes(wanted)), custom)
     entries, clashes, notes = _without_doubles(entries)
     warnings += notes

@@ -44,11 +44,12 @@ def variable_print(name: str) -> str:
 
 
 class Cache:
-    """The cache folder, seen from one repository. An empty folder name means that nothing is kept."""
+    """The cache folder, seen from one repository. An empty folder name means that nothing is kept; `frozen`, that nothing in it changes."""
 
-    def __init__(self, folder: str, repo: str) -> None:
+    def __init__(self, folder: str, repo: str, frozen: bool = False) -> None:
         self._folder = folder
         self._repo = repo
+        self._frozen = frozen
         self.problem = ""  # why something could not be kept, for a warning
 
     def key(self, folder: str, question: Any) -> str:
@@ -72,14 +73,15 @@ class Cache:
                 return None
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):  # absent, torn, or of another shape
             return None
-        with contextlib.suppress(OSError):  # somebody else's cache may be read-only
-            os.utime(self._path(key))
+        if not self._frozen:
+            with contextlib.suppress(OSError):  # somebody else's cache may be read-only
+                os.utime(self._path(key))
         models: List[Dict[str, Any]] = kept["models"]
         return models
 
     def put(self, key: str, models: List[Dict[str, Any]], inputs: Dict[str, Any]) -> None:
         """Keep an answer; a folder that cannot be written is a `problem`, not an error."""
-        if not key or inputs["volatile"]:
+        if not key or inputs["volatile"] or self._frozen:
             return
         document = {
             "protocol": PROTOCOL,
@@ -95,6 +97,8 @@ class Cache:
 
     def prune(self) -> None:
         """Remove entries that nobody has used for a month."""
+        if self._frozen:
+            return
         oldest = time.time() - _KEEP_DAYS * 86400
         with contextlib.suppress(OSError):
             for item in os.scandir(self._folder):

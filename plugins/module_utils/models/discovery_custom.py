@@ -110,7 +110,7 @@ class _Process:
     def _what_happened(self) -> str:
         code = self._process.returncode
         if self._timed_out:
-            return "its models were not listed within %g s, so it was stopped" % self._timeout
+            return "its models were not listed within %g s (mad_discover_timeout), so it was stopped" % self._timeout
         if code < 0:
             return "its Python was killed by signal %d before it listed its models" % -code
         return "its Python ended with exit code %d before it listed its models" % code
@@ -127,9 +127,9 @@ class _Process:
 class Custom:
     """Answers about the custom models of one repository, from the cache or from processes."""
 
-    def __init__(self, repo: str, cache_dir: str, timeout: float, jobs: int) -> None:
+    def __init__(self, repo: str, cache: Cache, timeout: float, jobs: int) -> None:
         self._repo = repo
-        self._cache = Cache(cache_dir, repo)
+        self._cache = cache
         self._timeout = timeout
         self._jobs = jobs if jobs > 0 else os.cpu_count() or 1
 

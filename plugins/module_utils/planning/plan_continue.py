@@ -13,6 +13,8 @@ from .plan_draft import outcome_of
 
 CONTROLLER = "localhost"
 _ENGINES = ("docker", "podman")
+_ASKED = ("args", "build_args", "context", "variant", "runtime")  # of a run's content, what is not the repository's
+_NAMED = 5
 
 Run = Dict[str, Any]
 Records = Mapping[str, Mapping[str, Any]]
@@ -51,19 +53,43 @@ def _may_still_run(record: Optional[Mapping[str, Any]]) -> bool:
     return record is not None and record.get("failure_class") == "lost_contact" and record.get("source", "target") != "target"
 
 
-def _kept(old: Sequence[Run], new: Sequence[Run], hosts: Sequence[str], records: Records, launched: Mapping[str, int]) -> List[Run]:
-    """Runs of earlier plays that this one does not plan. What ran stays; what runs is waited for; what was replaced before it ran goes."""
+def _asked(run: Run) -> Tuple[Any, ...]:
+    """What a person asks for with a run: the same again after a change in the repository is the same question."""
+    content = run.get("content") or {}
+    return (run["model"], run["place"]["host"], run["repeat"], *(content.get(key) for key in _ASKED))
+
+
+def _kept(
+    old: Sequence[Run], new: Sequence[Run], hosts: Sequence[str], records: Records, launched: Mapping[str, int]
+) -> Tuple[List[Run], List[Run]]:
+    """(kept, replaced) of the runs of earlier plays that this one does not plan. What runs is waited for; what was replaced before it ran
+    goes. So does what ran with another content of the repository: its row stays in perf.csv and the history."""
     ids = {run["id"] for run in new}
-    replaced = {(run["model"], run["place"]["host"], run["repeat"]) for run in new}
-    kept = []
+    planned = {(run["model"], run["place"]["host"], run["repeat"]) for run in new}
+    asked = set(map(_asked, new))
+    kept, replaced = [], []
     for run in old:
         if run["id"] in ids:
             continue
         record, here = records.get(run["id"]), run["place"]["host"] in hosts
         running = launched.get(run["id"], 0) > (int(record.get("attempt", 1)) if record else 0)
-        if record or running or (run["model"], run["place"]["host"], run["repeat"]) not in replaced:
+        if record and not running and _asked(run) in asked:
+            replaced.append(run)
+        elif record or running or (run["model"], run["place"]["host"], run["repeat"]) not in planned:
             kept.append(dict(run, wanted=running and here))
-    return kept
+    return kept, replaced
+
+
+def _about_replaced(runs: Sequence[Run]) -> List[str]:
+    """The warning that says where their rows are."""
+    if not runs:
+        return []
+    names = list(dict.fromkeys("%s on %s" % (run["model"], run["place"]["host"]) for run in runs))
+    more = " and %d more" % (len(names) - _NAMED) if len(names) > _NAMED else ""
+    return [
+        "%d runs of this campaign were made with other scripts, Dockerfiles or cards than the repository has now; their rows stay in perf.csv "
+        "and the history, table and exit code are about those of now: %s%s" % (len(runs), ", ".join(names[:_NAMED]), more)
+    ]
 
 
 def continue_plan(
@@ -76,9 +102,10 @@ def continue_plan(
     """
     runs = [_one(run, records.get(run["id"]), launched.get(run["id"], 0), rerun) for run in plan["runs"]]
     old_runs = list((old or {}).get("runs") or [])
-    kept = _kept(old_runs, runs, list(plan["hosts"]), records, launched)
+    kept, replaced = _kept(old_runs, runs, list(plan["hosts"]), records, launched)
     hosts = {name: host for name, host in ((old or {}).get("hosts") or {}).items() if name not in plan["hosts"]}
-    result = dict(plan, runs=runs + kept, hosts=dict(plan["hosts"], **hosts))
+    warnings = [*plan["warnings"], *_about_replaced(replaced)]
+    result = dict(plan, runs=runs + kept, hosts=dict(plan["hosts"], **hosts), warnings=warnings)
     result["builds"] = needed_builds(result, plan["builds"])
     return result
 

@@ -109,12 +109,20 @@ LATER: Dict[str, Check] = {
     "stage_parallel": _from_one,
     "build_parallel": _from_one,
     "build_timeout": _from_zero,
+    "discover_timeout": _from_one,
 }
 # Read by other steps; the plan only has to know that they are no slips.
 ELSEWHERE: Tuple[str, ...] = tuple(
     """baseline better build_secrets candidate context context_file database_url drain drain_host fail_on host_lock hosts keep_days manifest
     manifest_output output perf_output pull quarantine references release replay repo report_format report_output report_source rules
     same_within skip summary_output tags work_dir""".split()
+)
+
+# What the hosts of one campaign may each have their own of; the contexts are read in play_inputs.
+PER_HOST: Tuple[str, ...] = ("context", "context_file", "host_lock", "host_parallel", "live_output", "runtime", "skip", "target", "transfer_timeout", "work_dir")
+# What the plan or another run-once step reads: one value for all hosts.
+COMMON: Tuple[str, ...] = tuple(
+    name for name in sorted({*OPTIONS, *LATER, "manifest", "manifest_output", "perf_output", "replay", "repo", "summary_output", "tags"}) if name not in PER_HOST
 )
 
 # Refused when set; false and empty are fine.

@@ -224,15 +224,17 @@ def test_a_given_manifest_is_never_written(world: World, tmp_path: Path) -> None
     assert not (world.folder / "build_manifest.json").exists()
 
 
-def test_the_context_of_the_manifest_is_the_first_hosts_with_what_was_detected(world: World) -> None:
+def test_the_context_of_the_manifest_is_what_the_hosts_share_with_what_was_detected(world: World) -> None:
+    """A manifest is the lowest layer of every host that runs from it: one host's own words must not reach the others."""
+    own = {"encapsulate_script": "numactl -m0", "docker_env_vars": {"A": "1", "NCCL_SOCKET_IFNAME": "ib0"}}
     world.plan["hosts"] = {
-        "n1": {"context": {"docker_env_vars": {"A": "1"}}, "facts": {"gpu": {"vendor": "NVIDIA"}}},
-        "n2": {"context": {"gpu_vendor": "AMD"}},
+        "n1": {"context": own, "facts": {"gpu": {"vendor": "NVIDIA"}}},
+        "n2": {"context": {"gpu_vendor": "AMD", "docker_env_vars": {"A": "1", "NCCL_SOCKET_IFNAME": "eth0"}}},
     }
     world.host().write_manifest({})
-    assert world.manifest()["context"]["gpu_vendor"] == "NVIDIA"
-    assert world.manifest()["context"]["guest_os"] == "UBUNTU"
-    assert world.manifest()["context"]["docker_env_vars"] == {"A": "1"}
+    found = world.manifest()["context"]
+    assert (found["gpu_vendor"], found["guest_os"], found["docker_env_vars"]) == ("NVIDIA", "UBUNTU", {"A": "1"})
+    assert not found.get("encapsulate_script")
 
 
 def test_what_a_task_returns_is_small_and_complete() -> None:

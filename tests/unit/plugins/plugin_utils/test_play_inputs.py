@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.planning.plan_options import COMMON
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
 
 
@@ -91,3 +92,28 @@ def test_bad_context_files_are_named(tmp_path: Path, name: str, data: object) ->
     with pytest.raises(InvalidInput) as caught:
         load_context_file(str(tmp_path / name))
     assert name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "hostvars,said",
+    [
+        ({"n1": {"mad_timeout": 11}, "n2": {"mad_timeout": 77}, "n3": {}}, "the inventory has several: 11 for n1, 77 for n2, nothing for n3;"),
+        ({"n1": {}, "n2": {"mad_repeats": 2}}, "mad_repeats is one value for the whole campaign"),
+        ({"n%d" % number: {"mad_tags": "a" if number else "b"} for number in range(9)}, "'a' for n1, n2, n3, n4, n5 and 3 more, 'b' for n0"),
+    ],
+)
+def test_hosts_that_differ_in_what_is_one_value_are_refused(hostvars: dict, said: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        inputs(hostvars).must_agree(COMMON, list(hostvars))
+    assert said in caught.value.message and "-e mad_" in caught.value.message
+
+
+def test_what_they_share_or_each_may_have_or_the_command_line_says_is_fine() -> None:
+    hostvars = {"n1": {"mad_timeout": 11, "mad_runtime": "host", "mad_work_dir": "/a"}, "n2": {"mad_timeout": 11, "mad_context": {"a": 1}}}
+    inputs(hostvars).must_agree(COMMON, list(hostvars))
+    hostvars["n2"].update(mad_timeout=3, mad_skip=True)
+    inputs(hostvars).must_agree(COMMON, list(hostvars))
+    hostvars["n2"]["mad_skip"] = False
+    found = inputs(hostvars)
+    found.extra = {"mad_timeout": 5}
+    found.must_agree(COMMON, list(hostvars))

@@ -32,3 +32,8 @@ def test_cancel(resume: str, playbooks: list[str], cancel: list[str]) -> None:
 
 def test_under_awx_there_is_no_command() -> None:
     assert "mad_campaign=c1" in job_hint({"AWX_PRIVATE_DATA_DIR": "/tmp/x"}, "c1") and job_hint({}, "c1") == ""
+
+
+def test_secrets_are_not_needed_to_cancel() -> None:
+    resume = "ansible-playbook mad.engine.run -e mad_tags=x -e '@give again: HF_TOKEN, mad_build_secrets' -e mad_campaign=c1"
+    assert cancel_command(resume, ["mad.engine.run"]) == "ansible-playbook mad.engine.cancel -e mad_tags=x -e mad_campaign=c1"

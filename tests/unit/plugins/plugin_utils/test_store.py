@@ -75,6 +75,18 @@ def test_the_next_play_brings_the_missing_row(campaign: Campaign, tmp_path: Any)
         assert [row["status"] for row in index.select() if row["host"] == "n2"] == ["SUCCESS"]
 
 
+def test_logs_that_did_not_come_home_are_a_problem(tmp_path: Any) -> None:
+    """The rows are there and good; a play that lost their logs is no success all the same."""
+    made = make_campaign(tmp_path / "results", [make_run(1)])
+    made.save_result(success(1))
+    made.save_attempt({"run_id": "%016x" % 1, "attempt": 1, "launch": {"boot_id": "b"}})
+    answer = store(made, Options({"n1": {"state": "failed", "reason": "outbox is no folder"}}))
+    said = "n1: the logs and artifacts of 1 runs did not come home (outbox is no folder); the next play of this campaign fetches them"
+    assert (answer.summary["exit_code"], answer.summary["problems"]) == (1, [said])
+    assert answer.lines[-1].startswith("go on with: ") and said[:40] in " ".join(answer.lines)
+    assert store(made, Options({"n1": "ok"}, wait=False)).summary["exit_code"] == 0, "still to come"
+
+
 def test_left_running(campaign: Campaign) -> None:
     answer = store(campaign, Options({"n1": "ok", "n2": "ok"}, wait=False))
     assert answer.summary["counts"] == {"planned": 3, "success": 1, "failure": 1, "skipped": 0, "pending": 1}

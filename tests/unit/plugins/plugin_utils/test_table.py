@@ -95,6 +95,13 @@ def test_one_reason_once() -> None:
     assert table.failures(many)[-1] == "... and 60 more reasons in perf.csv"
 
 
+def test_a_log_of_each_reason_is_named() -> None:
+    """The first that is there: a run without a log says nothing."""
+    rows = [failed(host="n%d" % number) for number in range(3)]
+    assert table.failures(rows, lambda row: "runs/x/run.log" if row["host"] == "n1" else "")[-1] == "  log: runs/x/run.log"
+    assert not any("log:" in line for line in table.failures(rows))
+
+
 @given(st.text(st.characters(exclude_categories=[]), max_size=100))
 def test_nothing_printed_moves_a_cursor(text: str) -> None:
     shown = table.printable(text)

@@ -74,11 +74,11 @@ def test_bytes_that_are_no_text_and_lines_without_end(tmp_path) -> None:
 
 def test_a_command_past_its_time_is_ended_with_all_it_started(tmp_path) -> None:
     marker = tmp_path / "pid"
-    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); open(%r, 'w').write(str(p.pid)); p.wait()" % str(marker)
+    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '600']); open(%r, 'w').write(str(p.pid)); p.wait()" % str(marker)
     with BuildLog(str(tmp_path / "x.log")) as log, pytest.raises(ImageError, match="did not end in 1 s"):
         log.run(python(code), os.environ, Commands(), timeout=1)
     child = int(marker.read_text())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (
         os.path.exists("/proc/%d" % child) and "Z" not in open("/proc/%d/stat" % child).read().split(")")[1] and time.monotonic() < deadline
     ):
@@ -92,7 +92,7 @@ def test_stop_ends_what_runs_and_starts_nothing_more(tmp_path) -> None:
         threading.Timer(0.3, commands.stop).start()
         started = time.monotonic()
         assert log.run(["sleep", "60"], os.environ, commands) == -15
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 50
         with pytest.raises(ImageError, match="stopped before sleep"):
             log.run(["sleep", "60"], os.environ, commands)
 
@@ -104,7 +104,7 @@ def test_a_log_that_cannot_be_written_stops_the_build() -> None:
     log = BuildLog("/dev/full")
     with pytest.raises(OSError, match="No space"):
         log.run(python("import time\nwhile True: print('x' * 100, flush=True); time.sleep(0.01)"), os.environ, Commands())
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 50
 
 
 def test_a_program_that_is_not_there_is_named(tmp_path) -> None:

@@ -319,15 +319,26 @@ def test_hanging_tools_are_stopped_with_their_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     start = time.monotonic()
     facts = gpu.detect(machines.machine(tmp_path, "hanging", environ={"FAKE_PIDS": str(pids)}), timeout=1.0)
-    assert time.monotonic() - start < 4.0, "the vendors must be asked side by side"
+    assert time.monotonic() - start < 120, "the tools sleep for 300 s"
     assert facts["vendor"] == "AMD" and nodes(facts) == MI300X_NODES
     for name in ("nvidia-smi", "amd-smi"):
         assert any("%s did not end within 1 s" % name in problem for problem in facts["problems"])
     children = [int(line) for line in pids.read_text().split()]
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 60
     while any(map(alive, children)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(children) >= 3 and not any(map(alive, children))
+
+
+def test_the_vendors_are_asked_side_by_side(tmp_path: Path) -> None:
+    """Each tool waits until the other one has been asked, too: in turn, both would hang."""
+    machines.mi300x(tmp_path)
+    machines.nvidia(tmp_path, 1, "NVIDIA H100")
+    folder = tmp_path / "bin"
+    for name, other in (("nvidia-smi", "amd-smi"), ("amd-smi", "nvidia-smi")):
+        tool(folder, name, ': >"$0.asked"\nwhile [ ! -e %s.asked ]; do /bin/sleep 0.05; done\n' % (folder / other))
+    facts = gpu.detect(machines.machine(tmp_path, extra_path=[str(folder)]), timeout=30.0)
+    assert not any("did not end within" in problem for problem in facts["problems"])
 
 
 def test_a_flooding_tool_is_stopped(tmp_path: Path) -> None:
@@ -341,7 +352,7 @@ def test_a_daemon_that_keeps_the_pipes_does_not_hold_us(tmp_path: Path) -> None:
     folder = tool(tmp_path / "bin", "x", "/bin/sleep 30 &\necho hello\n")
     start = time.monotonic()
     answer = System("/", {"PATH": folder}).run([folder + "/x"], 20.0)
-    assert (answer.code, answer.out, answer.problem) == (0, "hello\n", "") and time.monotonic() - start < 5
+    assert (answer.code, answer.out, answer.problem) == (0, "hello\n", "") and time.monotonic() - start < 25
 
 
 def test_odd_bytes_and_missing_tools(tmp_path: Path) -> None:

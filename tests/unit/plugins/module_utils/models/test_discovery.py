@@ -284,10 +284,10 @@ def _sparse(path: Path) -> None:
 def test_ten_megabytes_of_text_in_a_card(repo: Repo) -> None:
     """Refused quickly and shortly when selected; of no interest when not."""
     repo.write("models.json", [card("big", args="x" * 10_000_000), card("small")])
-    began = time.monotonic()
+    began = time.process_time()
     assert len(repo.error("big")) < 500
     assert repo.selected("small") == plain("small")
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 20, "seconds where something quadratic takes hours"
 
 
 def test_a_broken_card_stops_only_itself(repo: Repo) -> None:

@@ -124,18 +124,29 @@ def test_hosts_and_models_outside_this_play_stay(repo: Path) -> None:
     assert [build["image"] for build in new["builds"]] == ["ci-a_dummy.ubuntu.amd"]
 
 
-def test_changed_content_replaces_what_never_ran_and_keeps_what_did(repo: Path) -> None:
+def test_changed_content_replaces_what_ran_and_waits_for_what_runs(repo: Path) -> None:
     old = plan_continue.continue_plan(planned(repo), None, {}, {})
     run = old["runs"][0]
     (repo / "scripts/dummy/run.sh").write_text("changed")
     fresh = plan_continue.continue_plan(planned(repo), old, {}, {})
     assert [entry["id"] == run["id"] for entry in fresh["runs"]] == [False]
     kept = plan_continue.continue_plan(planned(repo), old, {run["id"]: record(run, "SUCCESS")}, {run["id"]: 1})
-    assert [(entry["id"] == run["id"], entry["wanted"]) for entry in kept["runs"]] == [(False, True), (True, False)]
+    assert [(entry["id"] == run["id"], entry["wanted"]) for entry in kept["runs"]] == [(False, True)]
+    assert kept["warnings"][-1].startswith("1 runs of this campaign were made with other scripts, Dockerfiles or cards than the repository has")
+    assert kept["warnings"][-1].endswith("%s on n1" % run["model"]) and fresh["warnings"] == old["warnings"]
     running = plan_continue.continue_plan(planned(repo), old, {}, {run["id"]: 1})
     assert [(entry["id"] == run["id"], entry["wanted"]) for entry in running["runs"]] == [(False, True), (True, True)], (
         "it still comes home"
     )
+
+
+def test_other_arguments_are_another_question_and_both_stay(repo: Path) -> None:
+    """A sweep in one campaign: what ran with other arguments keeps its row."""
+    old = plan_continue.continue_plan(planned(repo), None, {}, {})
+    run = old["runs"][0]
+    other = plan_continue.continue_plan(planned(repo, [card(run["model"], args="--batch 2")]), old, {run["id"]: record(run, "SUCCESS")}, {})
+    assert [(entry["id"] == run["id"], entry["wanted"]) for entry in other["runs"]] == [(False, True), (True, False)]
+    assert other["warnings"] == old["warnings"]
 
 
 def test_nothing_to_do_asks_for_no_build_and_is_no_change(repo: Path) -> None:
