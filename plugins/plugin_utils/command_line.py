@@ -112,7 +112,7 @@ def _without_secrets(text: str) -> tuple[str, list[str]]:
 def _parsed(text: str) -> dict[str, t.Any] | None:
     """The variables as ansible-playbook reads them; None for what it refuses."""
     try:
-        found = yaml.safe_load(text) if text[:1] in ("{", "[") else parse_kv(text)
+        found = yaml.safe_load(text) if text[:1] in ("{", "[") else parse_kv(text)  # type: ignore[no-untyped-call]
     except (yaml.YAMLError, AnsibleError, RecursionError):
         return None
     if not isinstance(found, Mapping):

@@ -61,7 +61,7 @@ class PlayInputs:
     def must_agree(self, wanted: t.Iterable[str], hosts: t.Sequence[str]) -> None:
         """InvalidInput that names a variable of the whole campaign for which the inventory gives these hosts different values."""
         names = [name for name in wanted if PREFIX + name not in self.extra]
-        own = [(host, variables) for host, variables in zip(hosts, map(self._own, hosts)) if not _skipped(host, variables)]
+        own = [(host, variables) for host, variables in zip(hosts, map(self._own, hosts), strict=True) if not _skipped(host, variables)]
         for name in names:
             said: dict[str, list[str]] = {}
             for host, variables in own:

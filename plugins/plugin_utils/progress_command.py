@@ -27,7 +27,8 @@ def cancel_command(resume_command: str, playbooks: Iterable[str]) -> str:
     Secrets that would have to be given again to resume are not asked for: nothing is started.
     """
     names = set(playbooks)
-    words, done = [], False
+    words: list[str] = []
+    done = False
     for word in shlex.split(resume_command):
         if word.startswith(GIVE_AGAIN) and words[-1:] == ["-e"]:
             words.pop()

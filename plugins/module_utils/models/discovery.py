@@ -41,7 +41,8 @@ def discover(repo: str, tags: Any, cache_dir: str = "", timeout: float = TIMEOUT
     `tags` is a list or a text with commas; without tags no model is selected. `names` are all names of the sources that
     were read: with nothing but scoped tags (DIR/...) these are the root's and those directories'. `timeout` (seconds)
     limits each get_models_json.py, `jobs` how many run at a time (0: as many as there are CPUs); their answers are
-    kept in `cache_dir`, if given; a `frozen` one is read and not written (check mode). InvalidInput names the file, the model and the key, or the tag and what resembles it.
+    kept in `cache_dir`, if given; a `frozen` one is read and not written (check mode). InvalidInput names the file, the
+    model and the key, or the tag and what resembles it.
     """
     if math.isnan(timeout) or timeout <= 0:
         raise InvalidInput("timeout: expected a number of seconds above 0, got %s" % cards.described(timeout))

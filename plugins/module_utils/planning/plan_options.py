@@ -119,10 +119,12 @@ ELSEWHERE: Tuple[str, ...] = tuple(
 )
 
 # What the hosts of one campaign may each have their own of; the contexts are read in play_inputs.
-PER_HOST: Tuple[str, ...] = ("context", "context_file", "host_lock", "host_parallel", "live_output", "runtime", "skip", "target", "transfer_timeout", "work_dir")
+PER_HOST: Tuple[str, ...] = tuple("context context_file host_lock host_parallel live_output runtime skip target transfer_timeout work_dir".split())
 # What the plan or another run-once step reads: one value for all hosts.
 COMMON: Tuple[str, ...] = tuple(
-    name for name in sorted({*OPTIONS, *LATER, "manifest", "manifest_output", "perf_output", "replay", "repo", "summary_output", "tags"}) if name not in PER_HOST
+    name
+    for name in sorted({*OPTIONS, *LATER, *"manifest manifest_output perf_output replay repo summary_output tags".split()})
+    if name not in PER_HOST
 )
 
 # Refused when set; false and empty are fine.
