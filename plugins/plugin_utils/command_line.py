@@ -85,8 +85,7 @@ def _items(words: Sequence[str]) -> Iterator[str]:
     for word in rest:
         attached = _ATTACHED.fullmatch(word)
         if _APART.fullmatch(word):
-            value = next(rest, None)
-            yield from [word] if value is None else [*_flags(word[1:-1] if word[1] != "-" else ""), Extra(value)]
+            yield from [*_flags(word[1:-1] if word[1] != "-" else ""), Extra(next(rest, ""))]
         elif attached:
             yield from [*_flags(attached.group(1) or ""), Extra(attached.group(2))]
         else:
