@@ -17,6 +17,7 @@ from ansible_collections.mad.engine.plugins.action.model_info import put
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.plugin_utils.judge import diagnosed, kept
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
 
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["diagnosed", "released"], "default": "diagnosed"},
@@ -48,6 +49,7 @@ class ActionModule(ActionBase):
         try:
             work = self._released if arguments["state"] == "released" else self._diagnosed
             result.update(work(arguments, not self._task.check_mode))
+            result["warnings"] = slips(task_vars or {}) + result.get("warnings", [])
         except MadError as error:
             raise AnsibleActionFail(error.message) from error
         except OSError as error:

@@ -16,6 +16,7 @@ from ansible.utils.display import Display
 from ansible_collections.mad.engine.plugins.action.model_info import put
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.plugin_utils.judge import asked
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
 
 ARGUMENTS: dict[str, t.Any] = {
     "results": {"type": "path", "default": "results"},
@@ -61,8 +62,9 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(error.message) from error
         except OSError as error:
             raise AnsibleActionFail("%s: %s" % (error.filename, error.strerror)) from error
-        if answer.warnings:
-            result["warnings"] = answer.warnings
+        warnings = slips(task_vars or {}) + answer.warnings
+        if warnings:
+            result["warnings"] = warnings
         if arguments["show"] and "json" not in C.config.get_config_value("DEFAULT_STDOUT_CALLBACK"):
             Display().display("\n".join(answer.lines))
         return result

@@ -17,6 +17,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import Inva
 from ansible_collections.mad.engine.plugins.plugin_utils.history import explain, past
 from ansible_collections.mad.engine.plugins.plugin_utils.index import database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.perf_files import write_if_changed
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
 
 ARGUMENTS: dict[str, t.Any] = {
     "baseline": {"type": "str", "required": True},
@@ -41,7 +42,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         dummy, args = self.validate_argument_spec(ARGUMENTS)
         try:
-            return self._explain(args)
+            return {**self._explain(args), "warnings": slips(task_vars or {})}
         except MadError as error:
             raise AnsibleActionFail(error.message) from error
 

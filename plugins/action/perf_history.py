@@ -16,6 +16,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.plugin_utils.history import exports, imports, mongo
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, database_url
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
 
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "required": True, "choices": ["rebuilt", "imported", "exported", "uploaded"]},
@@ -51,6 +52,8 @@ class ActionModule(ActionBase):
             result = STATES[args["state"]](args, not self._task.check_mode)
         except MadError as error:
             raise AnsibleActionFail(error.message) from error
+        if args["state"] == "rebuilt":  # the step that every play of the history has
+            result["warnings"] = slips(task_vars or {}) + result.get("warnings", [])
         if args["show"]:
             Display().display("\n".join(result["lines"]))
         return result

@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
 from ansible_collections.mad.engine.plugins.plugin_utils.report.make import FORMATS, Options, make
 
 ARGUMENTS: dict[str, t.Any] = {
@@ -52,7 +53,8 @@ class ActionModule(ActionBase):
             return _failed(args, "%s: %s" % (type(error).__name__, error), error)
         if args["show"]:
             Display().display("\n".join("%s: %s" % (_WORDS.get(name, name), path) for name, path in answer.files.items()))
-        return {"changed": bool(answer.changed), "files": answer.files, "warnings": answer.warnings}
+        mistyped = [] if args["optional"] else slips(task_vars or {})  # at the end of another play the plan has said it
+        return {"changed": bool(answer.changed), "files": answer.files, "warnings": mistyped + answer.warnings}
 
 
 def _failed(args: t.Mapping[str, t.Any], reason: str, error: Exception) -> dict[str, t.Any]:

@@ -19,6 +19,7 @@ import yaml
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.contexts import context as contexts
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan_options
 from ansible_collections.mad.engine.plugins.module_utils.planning.plan_options import PER_HOST
 
 PREFIX = "mad_"
@@ -124,6 +125,11 @@ class PlayInputs:
     def play_context(self) -> t.Any:
         """The context below the hosts' own: the command line's, else the play's."""
         return self.value("context")
+
+
+def slips(task_vars: t.Mapping[str, t.Any]) -> list[str]:
+    """Warnings about mistyped mad_* variables, for the plays that make no plan."""
+    return plan_options.slips(PlayInputs(task_vars, None).said())
 
 
 def _get(variables: t.Any, name: str) -> t.Any:

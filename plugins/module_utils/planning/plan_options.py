@@ -113,9 +113,10 @@ LATER: Dict[str, Check] = {
 }
 # Read by other steps; the plan only has to know that they are no slips.
 ELSEWHERE: Tuple[str, ...] = tuple(
-    """baseline better build_secrets candidate context context_file database_url drain drain_host fail_on host_lock hosts keep_days manifest
-    manifest_output output perf_output pull quarantine references release replay repo report_format report_output report_source rules
-    same_within skip summary_output tags work_dir""".split()
+    """baseline batch_size better build_secrets candidate context context_file database_url discover_timeout drain drain_host
+    export fail_on host_lock hosts import keep_days manifest manifest_output mongo_collection mongo_database no_index no_upsert
+    output perf_output pull quarantine references release replay repo report_format report_output report_source rules same_within
+    skip summary_output tags unique_key upload work_dir""".split()
 )
 
 # What the hosts of one campaign may each have their own of; the contexts are read in play_inputs.
@@ -159,7 +160,7 @@ def slips(names: List[str]) -> List[str]:
     known = sorted(set(OPTIONS) | set(LATER) | set(ELSEWHERE) | set(REFUSED))
     warnings = []
     for name in sorted(set(names) - set(known)):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
         if near:
             warnings.append("mad_%s is not an option and has no effect; did you mean mad_%s?" % (name, near[0]))
     return warnings

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.mad.engine.plugins.module_utils.results.metrics import number
+from ansible_collections.mad.engine.plugins.module_utils.results.record import is_moment
 
 from ..table import cut, pad, printable, width
 from .past import Past
@@ -39,6 +41,7 @@ SECTIONS = (
     ("with what", ("image", "git_commit", "repo_commit", "repo_diff", "dirty", "version", "data", "pipeline", "build_number", "row")),
     ("how it ended", ()),  # everything else
 )
+_MOMENTS = tuple("timings." + name for name in ("started", "finished"))
 _WIDEST = 44
 
 
@@ -106,7 +109,7 @@ def lines(baseline: Past, candidate: Past, found: list[Difference]) -> list[str]
     if not found:
         return ["%s and %s do not differ in anything that was recorded" % (baseline.name, candidate.name)]
     table = [("", "baseline " + baseline.name, "candidate " + candidate.name)]
-    table += [(difference.what, _shown(difference.baseline), _shown(difference.candidate) + _percent(difference)) for difference in found]
+    table += [(one.what, _shown(one.what, one.baseline), _shown(one.what, one.candidate) + _percent(one)) for one in found]
     widths = [max(width(line[place]) for line in table) for place in (0, 1)]
     shown = ["  ".join([pad(line[0], widths[0]), pad(line[1], widths[1]), line[2]]).rstrip() for line in table]
     answer = ["  " + shown[0]]
@@ -119,15 +122,15 @@ def lines(baseline: Past, candidate: Past, found: list[Difference]) -> list[str]
     return answer
 
 
-def _shown(value: Any) -> str:
+def _shown(what: str, value: Any) -> str:
+    if what in _MOMENTS and is_moment(value):
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
     text = "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
     return cut(printable(text), _WIDEST)
 
 
 def _percent(difference: Difference) -> str:
-    measured = difference.what.startswith(("metrics.", "timings.", "row.performance")) and not difference.what.endswith(
-        ("started", "finished")
-    )
+    measured = difference.what.startswith(("metrics.", "timings.", "row.performance")) and difference.what not in _MOMENTS
     return " (%+.1f %%)" % (100 * difference.change) if measured and difference.change is not None else ""
 
 

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_options
@@ -48,6 +51,15 @@ def test_a_refused_option_that_is_off_is_fine(off: object) -> None:
 def test_slips(slip: str, meant: str) -> None:
     (warning,) = plan_options.slips([slip, "timeout"])
     assert "mad_" + slip in warning and "mad_" + meant in warning
+
+
+def test_every_variable_of_a_playbook_is_known() -> None:
+    folder = pathlib.Path(__file__).parents[5] / "playbooks"
+    assert folder.is_dir()
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.yml"))
+    asked = set(re.findall(r"\bmad_([a-z_]+) *\| *default\(", text)) - {"build_problem", "problem", "built"}
+    unknown = [name for name in sorted(asked) if plan_options.slips([name[:-1] + name[-1] * 2]) == []]
+    assert not unknown
 
 
 def test_variables_of_others_are_no_slips() -> None:
