@@ -56,7 +56,7 @@ def number(text: str) -> Optional[float]:
 def is_nothing(text: str) -> bool:
     """Whether a cell stands for no result: empty, a word for a missing value, or a number that is not finite."""
     lowered = text.strip().lower()
-    return lowered in _NOTHING or bool(NUMBER.match(lowered) and number(lowered) is None)
+    return lowered in _NOTHING or bool(NUMBER.match(lowered) and not math.isfinite(float(lowered)))
 
 
 def better(unit: str) -> str:

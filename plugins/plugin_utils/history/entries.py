@@ -17,6 +17,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results.rows import row
 from . import schema
 
 RECORD, IMPORT = "record", "import"
+_EMPTY = dict.fromkeys(schema.TEXTS, "")
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
@@ -39,10 +40,10 @@ def of_record(record: Mapping[str, Any], created: float) -> list[dict[str, Any]]
 
 def of_row(row: Mapping[str, str]) -> dict[str, Any]:
     """The columns that hold cells as they stand."""
-    entry: dict[str, Any] = {name: storable(row[name]) if row.get(name) else "" for name in schema.TEXTS}
+    told = {name: text for name, text in row.items() if text}
+    entry: dict[str, Any] = {**_EMPTY, **{name: storable(text) for name, text in told.items() if name in _EMPTY}}
     entry["model"] = entry["model"][: schema.LONGEST_MODEL]
     entry["hardware"] = storable(of_cells(row))
-    told = {name: text for name, text in row.items() if text}
     entry["row_json"] = _encoded(told)
     return entry
 
