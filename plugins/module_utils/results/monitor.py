@@ -58,6 +58,7 @@ def _heard(known: State, poll: Mapping[str, Any], now: float) -> State:
         misses=0,
         reason="",
         next=now,
+        more=bool(poll.get("more")),
         done=counts["done"] + len(poll.get("never_started") or []) >= counts["total"],
         progress=now if progressed else known["progress"],
     )
@@ -71,6 +72,7 @@ def _missed(known: State, poll: Mapping[str, Any], now: float, contact_timeout: 
     return dict(
         known,
         misses=misses,
+        more=False,
         next=min(now + min(2.0**misses, LARGEST_BACKOFF), max(now, known["contact"] + contact_timeout)),
         lost=silent >= contact_timeout,
         reason="no answer for %d s; last error: %s" % (silent, message[:500]),
@@ -86,7 +88,7 @@ def _update(known: State, poll: Mapping[str, Any], now: float, contact_timeout: 
 
 
 def _first(now: float) -> State:
-    return {"counts": {}, "contact": now, "misses": 0, "next": now, "done": False, "lost": False, "reason": "", "progress": now}
+    return {"counts": {}, "contact": now, "misses": 0, "next": now, "more": False, "done": False, "lost": False, "reason": "", "progress": now}
 
 
 def _remaining(known: State, started: float, now: float) -> Optional[float]:
@@ -137,12 +139,23 @@ def advance(
     failures = _failures(state)
     if limit is not None and failures > limit and not state["stop"]:
         state["stop"] = "stopped: %d runs failed, mad_max_failures accepts %d" % (failures, limit)
-    state["delay"] = 0.0 if state["finished"] else _delay(state, now)
-    state["round"] += 1
+    pause = state.get("pause", 0.0)
+    if not 0 < state.get("due", now) - now <= pause:  # else a round between two, for the hosts that have more
+        pause = _delay(state, now)
+        state.update(due=now + pause, pause=pause, round=state["round"] + 1)
+    state["delay"] = 0.0 if state["finished"] or _with_more(state) else state["due"] - now
     return state
 
 
+def _with_more(state: State) -> List[str]:
+    """Hosts with more finished runs than fitted into their answer: nothing is gained by letting them wait."""
+    return [name for name, known in state["hosts"].items() if known["more"] and not known["done"] and not known["lost"]]
+
+
 def ask(state: State, now: float) -> State:
-    """The state with the hosts to ask now under `asked`: neither finished nor given up, and past their pause."""
+    """The state with the hosts to ask now under `asked`: neither finished nor given up, and past their pause; before a round is due those with more."""
+    more = _with_more(state)
+    if more and now < state.get("due", now):
+        return dict(state, asked=more)
     open_hosts = {name: known for name, known in state["hosts"].items() if not known["done"] and not known["lost"]}
     return dict(state, asked=[name for name, known in open_hosts.items() if known["next"] <= now])

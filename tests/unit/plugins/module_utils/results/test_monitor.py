@@ -44,6 +44,36 @@ def test_a_campaign_that_was_over_at_the_start_is_finished():
     assert monitor.ask(state, 200.0)["asked"] == []
 
 
+def test_a_host_with_more_results_is_asked_at_once_and_the_others_as_ever():
+    """250 ended runs do not come home at the pace of a campaign that runs."""
+    names = ["a", "b"]
+    state = monitor.begin(names, dict.fromkeys(names, answer(0, 250)), 0.0)
+    now, asked, slept = 0.0, [], 0.0
+    for done in range(0, 275, 25):
+        state = monitor.advance(state, {"a": dict(answer(done, 250), more=0 < done < 225), "b": answer(0, 250)}, now, 600, None)
+        slept += state["delay"]
+        state = monitor.ask(state, now + state["delay"])
+        asked.append(state["asked"])
+        now += state["delay"] + 0.01
+    assert asked == [names, *[["a"]] * 8, names, ["b"]], asked
+    assert state["hosts"]["a"]["done"] and slept < 20, slept
+    assert state["round"] < 6
+
+
+def test_a_host_with_more_that_falls_silent_is_not_hurried():
+    state = monitor.begin(["a"], {"a": dict(answer(1, 9), more=True)}, 0.0)
+    state = monitor.ask(monitor.advance(state, {}, 0.0, 600, None), 0.0)
+    assert state["delay"] == 0 and state["asked"] == ["a"]
+    state = monitor.advance(state, {"a": {"unreachable": True}}, 0.1, 600, None)
+    assert state["delay"] > 0
+
+
+def test_a_clock_that_is_set_back_makes_no_round_longer():
+    state = monitor.advance(monitor.begin(["a"], {"a": answer(0, 9)}, 5000.0), {}, 5000.0, 600, None)
+    state = monitor.advance(dict(state, asked=["a"]), {"a": answer(0, 9)}, 10.0, 600, None)
+    assert state["delay"] <= 2
+
+
 def test_a_run_that_its_host_never_took_is_not_waited_for():
     state = monitor.begin(["a"], {"a": {"failed": True, "msg": "disk full"}}, 0.0)
     assert not state["finished"]
