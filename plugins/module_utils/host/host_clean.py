@@ -14,7 +14,7 @@ from typing import Callable, List, Mapping, Set
 from ..base import work_folder
 from ..base.errors import MadError
 from ..building import build_clean
-from . import host_images, host_state, predecessors
+from . import host_images, host_state, predecessors, processes
 from .ending import is_folder
 from .host_state import HostFolder
 from .host_steps import Answer, Job, folder_of, work_dir
@@ -137,15 +137,27 @@ def _remove_folder(folder: HostFolder) -> None:
 
 
 def _remove_old_files(base: str, limit: float, check: bool) -> List[str]:
-    """Archives left in the outbox, and cores that no campaign was started with lately."""
+    """Archives left in the outbox, and cores that nothing was started with lately and nothing works with."""
+    in_use = _cores_in_use(base)
     removed = []
     for name in ("outbox", "lib"):
         folder = os.path.join(base, name)
         for entry in sorted(os.listdir(folder)) if is_folder(folder) else []:
             path = os.path.join(folder, entry)
             with contextlib.suppress(OSError):
-                if os.lstat(path).st_mtime < limit:
+                if os.lstat(path).st_mtime < limit and path not in in_use:
                     removed.append(path)
                     if not check:
                         os.unlink(path)
     return removed
+
+
+def _cores_in_use(base: str) -> Set[str]:
+    """Cores of living processes, which load parts of them late, and of folders in which something is to be taken over."""
+    library, parent = os.path.join(base, "lib"), os.path.join(base, "campaigns")
+    words = {word for pid in processes.all_parents() for word in processes.command_of(pid)}
+    found = {word for word in words if os.path.dirname(word) == library}
+    for folder in [HostFolder(os.path.join(parent, name)) for name in (os.listdir(parent) if is_folder(parent) else [])]:
+        if predecessors.why_busy(folder):
+            found |= {os.path.join(library, str(run.get("core")) + ".pyz") for run in folder.runs()}
+    return found

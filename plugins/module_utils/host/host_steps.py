@@ -102,10 +102,9 @@ def _unpack_stage(folder: HostFolder, document: Mapping[str, Any], path: str) ->
     for name in os.listdir(folder.path):
         if name.startswith(".unpack-"):  # of a staging that was killed; we hold the lock
             shutil.rmtree(folder.file(name), ignore_errors=True)
-    library = os.path.join(os.path.dirname(os.path.dirname(folder.path)), "lib")
-    work_folder.own_folder(library, 0o755)
-    pyz, tree = os.path.join(library, document["core"] + ".pyz"), folder.file("tree", document["tree"])
-    if os.path.exists(tree) and os.path.exists(pyz) and hash_file(pyz) == document["core"]:
+    pyz, tree = _core_path(folder, document["core"]), folder.file("tree", document["tree"])
+    work_folder.own_folder(os.path.dirname(pyz), 0o755)
+    if os.path.exists(tree) and _use_core(pyz, document["core"]):
         return False
     scratch = tempfile.mkdtemp(prefix=".unpack-", dir=folder.path)
     try:
@@ -117,6 +116,18 @@ def _unpack_stage(folder: HostFolder, document: Mapping[str, Any], path: str) ->
             os.rename(os.path.join(scratch, "tree"), tree)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def _core_path(folder: HostFolder, core: str) -> str:
+    return os.path.join(os.path.dirname(os.path.dirname(folder.path)), "lib", core + ".pyz")
+
+
+def _use_core(pyz: str, wanted: str) -> bool:
+    """Whether a core is there and whole; then its time says that it is in use, for those who clean up by age."""
+    if not os.path.exists(pyz) or hash_file(pyz) != wanted:
+        return False
+    os.utime(pyz)
     return True
 
 
@@ -140,7 +151,7 @@ def _hand_over(folder: HostFolder, document: Mapping[str, Any], images: host_ima
             continue
         known = (document.get("secrets") or {}).get(run["id"]) or {}
         absent = [name for name in run.get("secret_env") or [] if name not in known]
-        run = dict(run, tree=document["tree"], queued=begun, secrets_absent=absent)
+        run = dict(run, tree=document["tree"], core=document["core"], queued=begun, secrets_absent=absent)
         answer = images.answers.get(host_images.key(host_images.wish(run))) if run["runtime"] != "host" else {}
         if answer is None or answer.get("error"):
             reason = (answer or {}).get("error") or "the image was not looked for"
@@ -244,8 +255,8 @@ def _wake(state: Mapping[str, Any]) -> None:
 
 def _spawn(folder: HostFolder, core: str) -> None:
     """python3 lib/<hash>.pyz supervise <folder>; it detaches itself, so the child that we wait for ends at once."""
-    pyz = os.path.join(os.path.dirname(os.path.dirname(folder.path)), "lib", core + ".pyz")
-    if not core or hash_file(pyz) != core:
+    pyz = _core_path(folder, core)
+    if not core or not _use_core(pyz, core):
         raise MadError("the core %s is not what it should be; stage again" % pyz)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("ANSIBLE_")}
     with open(folder.file("supervisor.log"), "ab") as log:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict
 
@@ -44,9 +47,9 @@ def work(tmp_path: Path) -> Work:
     return Work(tmp_path)
 
 
-def begin(folder: HostFolder) -> Attempt:
+def begin(folder: HostFolder, core: str = "") -> Attempt:
     """An attempt under a keeper."""
-    folder.save_run({"id": ID, "order": 1, "attempt": 1, "retries": 0, "card": {}, "runtime": "host"})
+    folder.save_run({"core": core, "id": ID, "order": 1, "attempt": 1, "retries": 0, "card": {}, "runtime": "host"})
     attempt = folder.attempt(ID, 1)
     attempt.claim()
     return attempt
@@ -92,3 +95,37 @@ def test_nobody_joins_while_it_is_removed(work: Work) -> None:
     with pytest.raises(MadError, match="another campaign joined it, just now"):
         host_clean._remove_folder(folder)
     assert predecessors.others(folder) == ["two"]
+
+
+def old_core(work: Work, content: bytes) -> str:
+    """A core that was brought long ago; its hash."""
+    core = hashlib.sha256(content).hexdigest()
+    library = Path(work.path) / "lib"
+    library.mkdir(exist_ok=True)
+    (library / (core + ".pyz")).write_bytes(content)
+    os.utime(library / (core + ".pyz"), (1.0, 1.0))
+    return core
+
+
+def test_a_core_goes_by_its_age_unless_something_works_with_it(work: Work) -> None:
+    folder = work.join("one")
+    taken, running, unused = (old_core(work, content) for content in (b"taken", b"running", b"unused"))
+    paths = {core: os.path.join(work.path, "lib", core + ".pyz") for core in (taken, running, unused)}
+    lock = begin(folder, taken).hold()
+    assert lock is not None
+    with subprocess.Popen([sys.executable, "-c", "input()", paths[running], "supervise"], stdin=subprocess.PIPE) as process:
+        try:
+            assert work.absent("", keep_days=14)["removed"] == [paths[unused]]
+        finally:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            os.close(lock)
+    assert sorted(work.absent("", keep_days=14)["removed"]) == sorted([paths[taken], paths[running]])
+
+
+def test_a_core_that_is_used_again_is_young(work: Work) -> None:
+    folder, core = work.join("one"), old_core(work, b"core")
+    os.makedirs(folder.file("tree", "t"))
+    assert host_steps._unpack_stage(folder, {"core": core, "tree": "t"}, "no archive is read") is False
+    assert work.absent("", keep_days=14)["removed"] == []
