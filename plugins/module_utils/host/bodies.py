@@ -86,6 +86,10 @@ class Body:
             return None
         return processes.exit_code(self.reaped[self.child.pid])[0]
 
+    def oom_kills(self) -> Optional[int]:
+        """How many of its processes the kernel has killed for memory; None where only the machine's are counted."""
+        return None
+
     def progress(self) -> driver.Progress:
         """What the driver has written."""
         return driver.read_phases(self.attempt.file("io", "phases"))
@@ -326,6 +330,10 @@ class ProcessBody(Body):
     def state(self) -> End:
         """How the driver ended."""
         return End(self.child_status(), False, "")
+
+    def oom_kills(self) -> Optional[int]:
+        """Of its cgroup."""
+        return self.cgroup.oom_kills()
 
     def begin_clean_up(self) -> None:
         """What is left is ended before the record is written, or after: it makes no difference here."""

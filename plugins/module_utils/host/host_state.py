@@ -47,10 +47,15 @@ DEFAULT_SETTINGS: Dict[str, Any] = {"lock": DEFAULT_LOCK, "parallel": 1, "min_fr
 
 
 def read_optional(path: str) -> Dict[str, Any]:
-    """A JSON object, or {} where it is absent or no JSON object. All these files are replaced atomically: half of one never stands there."""
+    """A JSON object, or {} where it is absent or no JSON object. All these files are replaced atomically: half of one never stands there.
+
+    One that is there and cannot be read (a disk that fails, a right that is missing) is an error: it must not pass for one that never was.
+    """
     try:
         value = files.read_json(path, "the file")
-    except InvalidInput:
+    except InvalidInput as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+            raise MadError(error.message) from error
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -192,9 +192,12 @@ class Keeper:
         """Why it ended without a success."""
         end = self.body.state()
         killed = 137 in (progress.exit_code, end.code if progress.exit_code is None else None)
-        kernel_killed = processes.oom_kills() > int(self.attempt.launch().get("oom_kills") or 0)
-        if end.oom or (killed and kernel_killed):
+        own = self.body.oom_kills()
+        on_machine = processes.oom_kills() > int(self.attempt.launch().get("oom_kills") or 0)
+        if end.oom or (killed and (on_machine if own is None else own > 0)):
             self.outcome["oom"] = True
+            if not end.oom and own is None:
+                self.outcome["notes"].append("it was killed while the kernel killed for memory on this machine; whether it was the one is not known")
             self.outcome["exit_code"] = progress.exit_code if progress.exit_code is not None else end.code
         elif not progress.began:
             self._error("launch", "it did not start: %s" % (end.words or "exit status %s" % end.code))

@@ -212,12 +212,17 @@ def exit_code(status: int) -> Tuple[int, int]:
 
 
 def oom_kills() -> int:
-    """How often the kernel has killed for memory since boot (0 where it does not count)."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/vmstat", encoding="ascii") as stream:
+    """How often the kernel has killed anything on this machine for memory since boot (0 where it does not count)."""
+    return _count("/proc/vmstat", "oom_kill") or 0
+
+
+def _count(path: str, name: str) -> Optional[int]:
+    """A number out of a kernel's file of `name number` lines; None where it does not stand there."""
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as stream:
         for line in stream:
-            if line.startswith("oom_kill "):
+            if line.startswith(name + " "):
                 return int(line.split()[1])
-    return 0
+    return None
 
 
 class Cgroup:
@@ -254,6 +259,10 @@ class Cgroup:
                 return {int(line) for line in stream if line.strip() != "0"}
         except OSError:
             return set()
+
+    def oom_kills(self) -> Optional[int]:
+        """How many processes in it the kernel has killed for memory, its own or the machine's; None where nobody counts."""
+        return _count(os.path.join(self.path, "memory.events"), "oom_kill") if self.path else None
 
     def remove(self) -> None:
         """Remove it; an occupied one stays."""

@@ -153,6 +153,16 @@ def test_a_broken_record_is_no_record(folder: HostFolder) -> None:
     assert folder.standing(folder.run(ID)).state == "open"
 
 
+def test_a_record_that_cannot_be_read_is_not_absent(folder: HostFolder) -> None:
+    """A disk that fails must not have a run that has ended begin again."""
+    folder.save_run(make_run())
+    attempt = folder.attempt(ID, 1)
+    attempt.claim()
+    os.symlink("result.json", attempt.file("result.json"))  # stands for any error of the disk: it cannot be opened
+    with pytest.raises(MadError, match="result.json cannot be read"):
+        folder.standing(folder.run(ID))
+
+
 def test_keepers_lock_tells_life_from_death(folder: HostFolder) -> None:
     folder.save_run(make_run())
     attempt = folder.attempt(ID, 1)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The keeper's clock: time limits and times of a record where /proc/uptime, which the driver writes down, is not the kernel's boot clock."""
+"""The keeper: its clock where /proc/uptime, which the driver writes down, is not the kernel's boot clock; whom the kernel killed for memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Dict
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base import work_folder
-from ansible_collections.mad.engine.plugins.module_utils.host import ending, processes
+from ansible_collections.mad.engine.plugins.module_utils.host import bodies, ending, processes
 from ansible_collections.mad.engine.plugins.module_utils.host.host_state import HostFolder
 from ansible_collections.mad.engine.plugins.module_utils.host.keeper import Keeper
 from ansible_collections.mad.engine.plugins.module_utils.host.preparation import Seat
@@ -81,3 +81,21 @@ def test_times_of_the_record_are_those_of_the_wall_clock(bench: Bench) -> None:
     times = keeper.outcome["times"]
     for name in ("started", "model_started", "model_finished", "finished"):
         assert abs(times[name] - now) < 60, (name, times)
+
+
+@pytest.mark.parametrize(("events", "oom", "notes"), [("oom_kill 0", False, 0), ("oom 1\noom_kill 2\noom_group_kill 0", True, 0), (None, True, 1)])
+def test_only_what_is_killed_in_the_runs_own_cgroup_is_its_oom(tmp_path: Path, events: Any, oom: bool, notes: int) -> None:
+    """Another process of the machine may have been killed meanwhile; without a count of our own, a note says what is known."""
+    bench = Bench(tmp_path, 0.0)
+    bench.attempt.save_launch({"uptime": processes.uptime(), "oom_kills": processes.oom_kills() - 1})
+    for words in ("begin prepare", "begin model", "exit model 137", "end"):
+        bench.note(words)
+    keeper = bench.keeper()
+    assert isinstance(keeper.body, bodies.ProcessBody)
+    (tmp_path / "cgroup.controllers").write_text("memory")
+    keeper.body.cgroup.remove()
+    keeper.body.cgroup = processes.Cgroup("mad", str(tmp_path), "/")
+    if events:
+        (tmp_path / "mad" / "memory.events").write_text("low 0\n%s\n" % events)
+    keeper._read_end()
+    assert (keeper.outcome["oom"], len(keeper.outcome["notes"])) == (oom, notes)
