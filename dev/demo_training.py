@@ -81,7 +81,8 @@ def interrupt(engine: Engine, run: Path, options: list[str], after: int, number:
         time.sleep(0.02)
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)
-    say("    %s after step %d: exit %d" % (number.name, after, process.returncode))
+    ended = "killed" if process.returncode < 0 else "exit %d" % process.returncode
+    say("    %s after a checkpoint of step %d or later: %s" % (number.name, after, ended))
     return process.returncode
 
 
@@ -146,7 +147,7 @@ def serve(engine: Engine, run: Path, options: list[str], folder: Path) -> None:
         answer = ask(url + "/predict", blank)
         if "prediction" not in answer:
             sys.exit("demo: the server did not answer /predict")
-        say("the server answers /predict: class %s" % answer["prediction"])
+        say("the server answers /predict (a blank image): %s" % json.dumps(answer["prediction"]))
 
 
 def bench(options: list[str]) -> NoReturn:
@@ -161,8 +162,9 @@ def main() -> None:
     bootstrap.check_home()
     if "--bench" in sys.argv:
         bench([word for word in sys.argv[1:] if word != "--bench"])
-    began = time.monotonic()
+    say("two models are trained, killed, resumed and compared; the first time an environment with torch is made (about 1 GB, some minutes)")
     engine = Engine(training_env.ensure("demo"))
+    began = time.monotonic()
     home = bootstrap.HOME / ".dev" / "demo-training"
     home.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=home))
@@ -172,6 +174,7 @@ def main() -> None:
     for name, options in MODELS.items():
         run = train(engine, name, options, folder / name.split()[0])
     serve(engine, run, options, folder)
+    say(engine.run("dashboard", str(run)))
     say("done in %.0f s; what it made: %s" % (time.monotonic() - began, folder))
 
 

@@ -16,11 +16,13 @@ import torch
 from support.forked import run_hash
 from torch import nn
 
-from training_engine import durable
+from training_engine import durable, run_folder
 from training_engine.checkpoint import CheckpointManager
 from training_engine.checkpoint.mirror import copy_folder, open_mirror
+from training_engine.cli import main
 from training_engine.config import OptimSection
 from training_engine.errors import MemoryExhausted, NoRetryError, SaveError, UsageError
+from training_engine.events import MetricsLog
 from training_engine.factory import make_data, make_model, make_trainer
 from training_engine.hooks import Hook
 from training_engine.peers import Place
@@ -114,6 +116,48 @@ def test_a_full_disk_ends_the_save_and_not_the_older_checkpoint(tmp_path, monkey
     monkeypatch.setattr(durable, "fault_hook", None)
     assert [entry.step for entry in manager.list_checkpoints()] == [1]
     assert not [path for path in (tmp_path / "c").iterdir() if path.name.startswith(".tmp")]
+
+
+FAULTS = {errno.ENOSPC: (70, "SaveError"), errno.ENOTDIR: (64, "UsageError"), errno.EACCES: (64, "UsageError")}
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_a_run_folder_that_cannot_be_used_is_one_sentence(tmp_path, monkeypatch, capsys, code):
+    """A full disk may have room at the next start, a path that is none will not."""
+    def broken(operation: str, path: str) -> None:
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr(durable, "fault_hook", broken)
+    assert main(["train", "--preset", "smoke", "--run-dir", str(tmp_path / "run")]) == FAULTS[code][0]
+    told = capsys.readouterr().err
+    assert f"{FAULTS[code][1]}: the run folder {tmp_path}/run cannot be used: " in told and "Traceback" not in told
+
+
+def test_a_disk_that_fills_up_in_the_log_is_one_sentence(tmp_path, monkeypatch, capsys):
+    def full(log: MetricsLog, values: dict) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(log.path))
+
+    monkeypatch.setattr(MetricsLog, "write", full)
+    assert main(["train", "--preset", "smoke", "--dataset", "synthetic_text", "--run-dir", str(tmp_path / "run")]) == 70
+    told = capsys.readouterr().err
+    assert "the disk is full: " in told and "Traceback" not in told
+
+
+def test_a_second_start_leaves_the_status_of_the_running_one(tmp_path, monkeypatch, capsys):
+    """Neither one that waits in vain for the lock, nor one that fails before it asks for it, writes into the other's status.json."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "status.json").write_text('{"mine": true}')
+    monkeypatch.setattr(run_folder, "LOCK_WAIT", 0.0)
+    lock = run_folder.try_lock(folder)
+    options = ["train", "--preset", "smoke", "--run-dir", str(folder), "--dataset"]
+    assert main([*options, "synthetic_text"]) == 69
+    assert "another process is training in" in capsys.readouterr().err
+    assert main([*options, "file", "--text-file", str(tmp_path / "nowhere")]) == 65
+    assert (folder / "status.json").read_text() == '{"mine": true}'
+    lock.close()
+    assert main([*options, "file", "--text-file", str(tmp_path / "nowhere")]) == 65
+    assert json.loads((folder / "status.json").read_text())["exit_code"] == 65
 
 
 def test_what_was_written_is_read_again(tmp_path, monkeypatch):

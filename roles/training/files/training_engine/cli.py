@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -58,6 +59,9 @@ def _unexpected(error: BaseException) -> int:
         if is_peer_failure(error):
             print(f"another rank went away: {error}", file=sys.stderr)
             return int(ExitCode.PEER)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        print(f"the disk is full: {error}; make room and start the same line again: what was saved is untouched", file=sys.stderr)
+        return int(ExitCode.BUG)
     traceback.print_exception(error)
     return 128 + 2 if isinstance(error, KeyboardInterrupt) else int(ExitCode.BUG)
 

@@ -26,6 +26,7 @@ from .factory import make_data, make_model, make_trainer
 from .hooks import Hook
 from .loss import losses
 from .peers import is_peer_failure, place_from
+from .run_folder import try_lock
 from .setup import pick_device
 from .state import TrainState
 from .status import StatusFile
@@ -85,11 +86,15 @@ def code_of(error: BaseException) -> ExitCode:
 
 def _record_failure(config: TrainingConfig, error: BaseException, *, first: bool) -> None:
     folder = Path(config.run.run_dir)
-    if not first or not folder.is_dir() or isinstance(error, UsageError):
+    if not first or isinstance(error, UsageError) or not folder.is_dir():
         return
     try:
-        status = StatusFile(folder)
-        status.end(code_of(error), f"{type(error).__name__}: {error}"[:2000], status.value.step)
+        # While another process trains there, the status tells of its run and not of this start.
+        lock = try_lock(folder)
+        if lock is not None:
+            with lock:
+                status = StatusFile(folder)
+                status.end(code_of(error), f"{type(error).__name__}: {error}"[:2000], status.value.step)
     except OSError as problem:
         print(f"status.json could not be written: {problem}", file=sys.stderr)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -22,7 +23,7 @@ from .checkpoint.manager import CheckpointManager
 from .checkpoint.store import Checkpoint
 from .config import TrainingConfig
 from .durable import replace_json
-from .errors import EngineError, PeerError
+from .errors import EngineError, PeerError, SaveError, UsageError
 from .events import EventLog, MetricsLog
 from .exitcodes import ExitCode
 from .peers import Peers
@@ -30,6 +31,19 @@ from .status import StatusFile
 
 LOCK_WAIT = 5.0  # seconds that a new process waits for the old one to let go
 HEARTBEAT_EVERY = 0.5  # seconds
+# What a path cannot mend by being tried again; anything else (a full disk, a storage that is away) may be better at the next start.
+HOPELESS = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EROFS, errno.ELOOP)
+
+
+def try_lock(folder: Path) -> IO[bytes] | None:
+    """The lock of a run folder, None where another process has it. The kernel frees it when its process ends, however it ends."""
+    stream = open(folder / ".lock", "wb")  # noqa: SIM115  # held as long as it is open
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        return None
+    return stream
 
 
 class RunFolder:
@@ -68,6 +82,14 @@ class RunFolder:
         return found
 
     def _open_first(self) -> Checkpoint | None:
+        try:
+            return self._open_locked()
+        except OSError as error:
+            kind = UsageError if error.errno in HOPELESS else SaveError
+            raise kind(f"the run folder {self.path} cannot be used: {error}; repair it or make room and start the same line again (what "
+                       "was saved is untouched), or give another run_dir") from error
+
+    def _open_locked(self) -> Checkpoint | None:
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         self._events = EventLog(self.path / "events.jsonl")
@@ -84,17 +106,13 @@ class RunFolder:
         return found
 
     def _take_lock(self) -> None:
-        """One writer per run folder; the kernel frees the lock when the process ends, however it ends."""
-        self._lock = open(self.path / ".lock", "wb")  # noqa: SIM115  # held as long as the run
+        """One writer per run folder."""
         limit = time.monotonic() + LOCK_WAIT
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                if time.monotonic() > limit:
-                    raise PeerError(f"another process is training in {self.path}; wait for it, or give another run_dir") from None
-                time.sleep(0.1)
+        while (lock := try_lock(self.path)) is None:
+            if time.monotonic() > limit:
+                raise PeerError(f"another process is training in {self.path}; wait for it, or give another run_dir")
+            time.sleep(0.1)
+        self._lock = lock
 
     def resumed(self, log_bytes: int, checkpoint: Checkpoint) -> None:
         """Cut the metrics log back to the checkpoint and report."""
@@ -166,15 +184,20 @@ class RunFolder:
     def close(self) -> None:
         """Finish what runs in the background and let the lock go. Errors of the writer come out of wait(), not of here."""
         try:
+            self._finish()
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
+
+    def _finish(self) -> None:
+        try:
             self.manager.wait()
         except EngineError as error:
             self.event("save_failed", reason=str(error))
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
 
 def _same_verdict(code: int, problem: str) -> EngineError:

@@ -31,6 +31,8 @@ from .mirror import open_mirror
 from .store import Checkpoint, CheckpointStore
 from .writer import BackgroundTask, Staging
 
+REMEDY = "; make room or repair the folder, then start the same line again: the older checkpoints are untouched"
+
 
 def _silent(event: str, **fields: Any) -> None:
     """The event sink of a manager that nobody listens to."""
@@ -126,7 +128,7 @@ class CheckpointManager:
         try:
             self._task.wait()
         except OSError as error:
-            raise SaveError(f"the checkpoint could not be written to {self.checkpoint_dir}: {error}") from error
+            raise SaveError(f"the checkpoint could not be written to {self.checkpoint_dir}: {error}{REMEDY}") from error
 
     def _write(self, step: int, flats: Mapping[str, Flat], texts: Mapping[str, list[Buffer]], facts: Mapping[str, Any], begin: float,
                shared: shards.SharedSave | None) -> None:
@@ -137,7 +139,7 @@ class CheckpointManager:
                 return
             path = self._store.write(step, {**files, **texts}, facts, shared)
         except OSError as error:
-            raise SaveError(f"the checkpoint of step {step} could not be written to {self.checkpoint_dir}: {error}") from error
+            raise SaveError(f"the checkpoint of step {step} could not be written to {self.checkpoint_dir}: {error}{REMEDY}") from error
         if self._on_saved:
             self._on_saved(path, step)
         self._event("save", step=step, checkpoint=path.name, bytes=sum(flat.nbytes() for flat in flats.values()),
