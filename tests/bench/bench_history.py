@@ -21,11 +21,13 @@ from ansible_collections.mad.engine.plugins.module_utils.results.rows import MAD
 from ansible_collections.mad.engine.plugins.plugin_utils.history import imports, query
 from ansible_collections.mad.engine.plugins.plugin_utils.history.schema import RESULTS, refresh
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index
+from ansible_collections.mad.engine.plugins.plugin_utils.judge import asked as judge
 from ansible_collections.mad.engine.tests.support.records import success
 
 IMPORTED = int(os.environ.get("MAD_BENCH_IMPORT", "100000"))
 HISTORY = int(os.environ.get("MAD_BENCH_ROWS", "1000000"))
 RUNS = 1000
+CELLS = '{"model":"%s","performance":"%r","metric":"tokens_per_second","better":"higher","host":"n1","n_gpus":"8","gpu_architecture":"gfx942"}'
 IMPORT_SECONDS, IMPORT_MB, ASK_SECONDS = 10.0, 200.0, 2.0
 
 
@@ -75,7 +77,7 @@ def fill(path: str) -> None:
         template = index.select()[0]
         names = list(RESULTS.columns.keys())
         values = [template[name] for name in names]
-        places = {name: names.index(name) for name in ("campaign", "created", "run_id", "started", "model", "value")}
+        places = {name: names.index(name) for name in ("campaign", "created", "run_id", "started", "model", "value", "row_json")}
         connection = sqlite3.connect(path)
         connection.execute("PRAGMA synchronous=OFF")
         with connection:
@@ -90,9 +92,16 @@ def _rows(values: list[object], places: dict[str, int]) -> object:
         campaign, run = divmod(number, RUNS)
         own = {"campaign": "c-%05d" % campaign, "created": 1e9 + campaign, "run_id": "%016x" % (number * 0x9E3779B97F4A7C15 % 2**64)}
         own.update(started=1e9 + number, model="model-%d" % (run % 100), value=1000.0 + number % 977)
+        own["row_json"] = CELLS % (own["model"], own["value"])
         for name, value in own.items():
             values[places[name]] = value
         yield tuple(values)
+
+
+def _compared(url: str, names: list[str]) -> list[dict[str, object]]:
+    """What perf_compare says of two campaigns that only the history knows."""
+    given = {"results": "/nowhere", "database_url": url, "baseline": names[0], "candidate": names[1]}
+    return judge.compare(given, write=False).entries
 
 
 def asked(path: str) -> dict[str, float]:
@@ -101,6 +110,7 @@ def asked(path: str) -> dict[str, float]:
     questions = {
         "two campaigns of %d runs" % RUNS: lambda: len(query.rows(url, campaign=["c-%05d" % (HISTORY // RUNS // 2), last])) == 2 * RUNS,
         "one model in the last 20 campaigns": lambda: len(query.rows(url, model="model-3", last=20, before=last)) == 20 * RUNS // 100,
+        "comparing two of them": lambda: len(_compared(url, ["c-%05d" % (HISTORY // RUNS // 2), last])) == min(100, RUNS),
         "the last 100 campaigns": lambda: len(query.campaigns(url, last=100)) == 100,
     }
     found = {}

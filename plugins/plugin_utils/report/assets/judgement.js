@@ -50,7 +50,7 @@ function certainty(lines) {
 function verdictRow(line, one, most, margin) {
   const interval = line.low === null ? "" : shownChange(line.low).replace("\u00a0%", "") + " to " + shownChange(line.high);
   return make("tr", {}, make("td", {}, verdictBadge(line.verdict)),
-    make("th", { scope: "row" }, make("a", { href: link({ view: "models", model: line.of, run: null, page: null }) }, breakable(line.model)), line.args ? make("span", { class: "quiet" }, " " + line.args) : null,
+    make("th", { scope: "row" }, make("a", { href: link({ view: "models", model: line.of, run: null, page: null }) }, breakable(line.model)), line.args ? make("span", { class: "quiet args" }, line.args) : null,
       make("span", { class: "narrow quiet" }, breakable(shownUnit(line.metric)))),
     make("td", { class: "wide" }, breakable(line.metric), line.better ? null : make("span", { class: "quiet" }, " (direction not declared)")), one ? null : make("td", { class: "wide" }, line.hardware),
     make("td", { class: "number wide" }, shownNumber(line.medians[0]), line.declared ? make("span", { class: "quiet" }, " declared") : null), make("td", { class: "number wide" }, shownNumber(line.medians[1])),
