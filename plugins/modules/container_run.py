@@ -170,7 +170,7 @@ never_started:
 waits_for:
   description:
     - What the host waits for before it starts anything, while another campaign has the machine lock.
-    - RV(waits_for.pid) is 0 and RV(waits_for.campaign) empty where the kernel does not tell who has it.
+    - Its C(pid) is 0 and its C(campaign) empty where the kernel does not tell who has it.
   type: dict
   returned: while the host waits, states started, polled and cancelled
   sample: {lock: /var/tmp/mad-host.lock, seconds: 40.2, pid: 4711, campaign: 20261122T101500Z}
