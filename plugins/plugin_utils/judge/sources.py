@@ -99,12 +99,15 @@ def _planned(campaign: Campaign) -> float:
 
 
 def _remembered(place: Place) -> tuple[dict[str, float], list[str]]:
-    """({campaign of the history: when it began}, why there are none); the folders are enough for most."""
+    """({campaign of the history: when it began}, why there are none); the folders are enough for most.
+
+    An imported one is no newest campaign: what is known of its time is that of a file, and that may be a copy of today.
+    """
     try:
         known = query.campaigns(place.history()) if place.history() else []
     except MadError as error:
         return {}, [error.message]
-    return {entry["campaign"]: entry["started"] or 0.0 for entry in reversed(known)}, []
+    return {entry["campaign"]: entry["started"] or 0.0 for entry in reversed(known) if entry["source"] == RECORD}, []
 
 
 def _named(place: Place, name: str, variable: str) -> Source:

@@ -346,3 +346,5 @@ def test_an_imported_file_compares_as_the_file_does(tmp_path: Path) -> None:
     for entry in (direct, asked_for):
         del entry["baseline"]["campaigns"], entry["candidate"]["campaigns"], entry["p"], entry["p_adjusted"]  # sums in another order
     assert asked_for == direct
+    with pytest.raises(InvalidInput, match="no other campaign with results"):
+        compare("last", "newer", results=str(tmp_path))
