@@ -98,8 +98,7 @@ def test_cancelled_by_somebody_and_by_us(make: Make) -> None:
     campaign.add(3, SLEEPS, timeout=3600)  # another shape: a job of its own
     campaign.stage()
     campaign.start()
-    campaign.wait(lambda: campaign.begun(1) and campaign.begun(2) and campaign.begun(3))
-    assert "begun" in campaign.live
+    campaign.wait(lambda: campaign.begun(1) and campaign.begun(2) and campaign.begun(3) and "begun" in campaign.live)
     with pytest.raises(MadError, match="was started and has no record yet"):
         if not slurm_steps.absent(campaign.job(keep_days=None))["removed"]:
             raise MadError(slurm_steps.absent(campaign.job(keep_days=None))["kept"][0]["reason"])
@@ -193,7 +192,7 @@ def test_preempted_drained_and_asked_to_run_again(tmp_path: Path, monkeypatch: p
             campaign.wait(lambda: len(campaign.folder.attempts("%016x" % 1)) == 2 or not cluster.queue("RUNNING"))
             (tmp_path / name).unlink()
         campaign.finish(240)
-        assert campaign.classes() == dict.fromkeys(("m1", "m2", "m3"), ("SUCCESS", "")), campaign.results
+        assert campaign.classes() == dict.fromkeys(("m1", "m2", "m3"), ("SUCCESS", "")), [one["reason"] for one in campaign.results.values()]
         assert [campaign.results["%016x" % number]["attempt"] for number in (1, 2, 3)] == [2, 1, 1]
         first = campaign.folder.attempt("%016x" % 1, 1).result() or {}
         assert first["failure_class"] == "preempted" and first["target"]["nodes"] == nodes[:1]

@@ -4,7 +4,8 @@
 """What became of a campaign's tasks: the scheduler is asked once for all of them, what has ended gets its record, what waits is submitted.
 
 watch.json of the folder is the memory between polls: when the scheduler was asked last and how often since something happened, which
-tasks no command knew (`missing`), and which left a marker while Slurm had not said why (`marked`), each with the time it began.
+tasks no command knew (`missing`), which left a marker while Slurm had not said why (`marked`), and which ended without a word of anybody
+(`unexplained`), each with the time it began.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ class Follower:
             return  # only the scheduler could say more, and it was not asked
         missing = self._since("missing", task.key(), jobs is not None and job is None)
         marked = self._since("marked", task.key(), bool(marker))
-        verdict = self._verdict(task, Sight(job, marker, missing), marked >= slurm_watch.FORGOTTEN)
+        unexplained = job is not None and not marker and slurm_watch.is_unexplained(job)
+        sight = Sight(job, marker, missing, self._since("unexplained", task.key(), unexplained))
+        verdict = self._verdict(task, sight, marked >= slurm_watch.FORGOTTEN)
         if verdict.warning and verdict.warning not in self.warnings:
             self.warnings.append(verdict.warning)
         if verdict.phase == slurm_states.ENDED:
@@ -156,7 +159,7 @@ class Follower:
             self.close(task, "", stopped)
         else:
             slurm_record.write(self.folder, dict(run, attempt=task.task.attempt), task.attempt, outcome, about)
-        for name in ("missing", "marked"):
+        for name in ("missing", "marked", "unexplained"):
             self._watch.get(name, {}).pop(task.key(), None)
         self._watch["polls"] = 0  # something happens: ask sooner
         self.changed = True

@@ -16,6 +16,9 @@ SHORTEST, LONGEST = 1.0, 60.0
 _GROWTH = 1.5
 # Seconds after which a job that no command knows and that left no marker counts as gone: sacct may be that late.
 FORGOTTEN = 120.0
+# Seconds after which an end that nobody explains is believed: a shared file system may show the marker a minute late, and a job that is
+# being requeued looks for a moment as if it had ended.
+LATE = 70.0
 
 
 def pause(polls: int, rand: Callable[[], float] = random.random) -> float:
@@ -56,6 +59,7 @@ class Sight(NamedTuple):
     job: Optional[Job]  # from squeue, sacct or scontrol; None: none of them knows it
     marker: Mapping[str, Any]  # {} without one; "code", "signal" (what the task was told), ...
     silent: float  # seconds since the task was last known to anybody
+    unexplained: float = LATE  # seconds since it looks ended without a word of anybody
 
 
 class Verdict(NamedTuple):
@@ -75,6 +79,8 @@ def judge(sight: Sight, waited_for_state: bool = False) -> Verdict:
     job, marker = sight.job, sight.marker
     if marker and not marker.get("signal"):
         return Verdict(slurm_states.ENDED, {})
+    if job is not None and not marker and sight.unexplained < LATE and is_unexplained(job):
+        return Verdict(slurm_states.RUNNING, {})
     if job is not None:
         return _judge_state(job, bool(marker), waited_for_state)
     if marker and (waited_for_state or sight.silent >= FORGOTTEN):
@@ -84,6 +90,11 @@ def judge(sight: Sight, waited_for_state: bool = False) -> Verdict:
         return Verdict(slurm_states.RUNNING, {})
     reason = "neither squeue nor sacct nor scontrol knows the job, and it left no word"
     return Verdict(slurm_states.ENDED, {"error": {"class": "infra", "reason": reason}})
+
+
+def is_unexplained(job: Job) -> bool:
+    """Whether Slurm calls a job ended and blames nobody; then the word of its script counts."""
+    return job.state.phase == slurm_states.ENDED and not job.state.failure_class
 
 
 def _judge_state(job: Job, marked: bool, waited_for_state: bool) -> Verdict:

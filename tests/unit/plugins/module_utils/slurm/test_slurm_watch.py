@@ -192,6 +192,15 @@ def test_the_state_says_why_a_task_was_ended(state: str, key: str, failure_class
     assert (verdict.outcome.get("error") or {}).get("class", "") == failure_class
 
 
+def test_an_end_that_nobody_explains_is_believed_late() -> None:
+    """The marker may be late on a shared file system, and a job that is requeued looks ended for a moment."""
+    for state in ("COMPLETED", "FAILED", "SPECIAL_EXIT"):
+        assert judge(seen(state)._replace(unexplained=1.0)).phase == RUNNING
+        assert judge(seen(state)._replace(unexplained=slurm_watch.LATE)).outcome["error"]["class"] == "launch"
+        assert judge(seen(state, DONE)._replace(unexplained=0.0)).phase == ENDED
+    assert judge(seen("TIMEOUT")._replace(unexplained=1.0)).phase == ENDED
+
+
 def test_a_task_that_was_told_to_end_waits_for_the_state() -> None:
     assert judge(seen("RUNNING", STOPPED)).phase == RUNNING
     assert judge(seen("RUNNING", STOPPED), waited_for_state=True).phase == ENDED
