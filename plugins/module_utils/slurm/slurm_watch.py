@@ -16,8 +16,7 @@ SHORTEST, LONGEST = 1.0, 60.0
 _GROWTH = 1.5
 # Seconds after which a job that no command knows and that left no marker counts as gone: sacct may be that late.
 FORGOTTEN = 120.0
-# Seconds after which an end that nobody explains is believed: a shared file system may show the marker a minute late, and a job that is
-# being requeued looks for a moment as if it had ended.
+# Seconds after which an end that nobody explains is believed: a shared file system may show the marker a minute late.
 LATE = 70.0
 
 

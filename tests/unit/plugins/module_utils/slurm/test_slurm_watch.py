@@ -193,7 +193,7 @@ def test_the_state_says_why_a_task_was_ended(state: str, key: str, failure_class
 
 
 def test_an_end_that_nobody_explains_is_believed_late() -> None:
-    """The marker may be late on a shared file system, and a job that is requeued looks ended for a moment."""
+    """The marker may be late on a shared file system."""
     for state in ("COMPLETED", "FAILED", "SPECIAL_EXIT"):
         assert judge(seen(state)._replace(unexplained=1.0)).phase == RUNNING
         assert judge(seen(state)._replace(unexplained=slurm_watch.LATE)).outcome["error"]["class"] == "launch"
