@@ -391,12 +391,11 @@ class HostFolder:
             return Standing("pending", numbers[-1] + 1, record)
         return Standing("done", numbers[-1], record)
 
-    def end_of_pending(self, run: Mapping[str, Any], number: int) -> Optional[Dict[str, str]]:
-        """What `cancel` or `stop` makes of an attempt that has not begun: the decision for its record, or None when it needs none.
+    def end_of_pending(self, run: Mapping[str, Any], number: int, cancel: Optional[str], stop: Optional[str]) -> Optional[Dict[str, str]]:
+        """What `cancel` or else `stop` (their reasons) makes of an attempt that has not begun: the decision for its record, or None when it needs none.
 
         A retry that `stop` forbids has none of its own: the attempt before it becomes the last one, and its record the run's.
         """
-        cancel, stop = self.reason("cancel"), self.reason("stop")
         if cancel is not None:
             return {"failure_class": "cancelled", "reason": cancel}
         reason = str(stop) if str(stop).startswith(status.STOPPED) else "%s: %s" % (status.STOPPED, stop)

@@ -216,12 +216,13 @@ class Supervisor:
 
     def _obey(self) -> None:
         """`cancel` and `stop`: nothing more starts; what never began gets its record."""
-        if self.folder.reason("cancel") is None and self.folder.reason("stop") is None:
+        cancel, stop = self.folder.reason("cancel"), self.folder.reason("stop")
+        if cancel is None and stop is None:
             return
         pending, self.pending = self.pending, []
         for run, number in pending:
             with self._or_later(run, number):
-                decision = self.folder.end_of_pending(run, number)
+                decision = self.folder.end_of_pending(run, number, cancel, stop)
                 if decision:
                     self._write_record(run, self.folder.attempt(run["id"], number), decision)
 

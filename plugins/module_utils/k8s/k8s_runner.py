@@ -242,7 +242,7 @@ class Runner:
                 trial.error = trial.error or Fault("cancelled", cancel, "cancelled")
         pending, self.pending = self.pending, []
         for run, number in pending:
-            decision = self.folder.end_of_pending(run, number)
+            decision = self.folder.end_of_pending(run, number, cancel, stop)
             if decision:
                 self._unrun(run, number, decision["failure_class"], decision["reason"])
 

@@ -197,11 +197,12 @@ def polled(job: Job) -> Answer:
 def _skip_pending(folder: CampaignFolder, job: Job, follower: Follower) -> None:
     """Runs that were never given to Slurm when the play stopped: rows, not silence. A retry has none: the failure before it is the row."""
     written = {(task.run_id, task.attempt) for entry in follower.submissions.entries() for task in entry.submission.tasks}
+    cancel, stop = folder.reason("cancel"), folder.reason("stop")
     for run_id, first in job["runs"].items():
         state, standing = _standing(folder, run_id, int(first))
         if standing is None or state != "pending" or (run_id, standing.attempt) in written:
             continue
-        decision = folder.end_of_pending(folder.run(run_id), standing.attempt)
+        decision = folder.end_of_pending(folder.run(run_id), standing.attempt, cancel, stop)
         if decision:
             _close(folder, run_id, standing.attempt, decision["failure_class"], decision["reason"])
         follower.changed = True

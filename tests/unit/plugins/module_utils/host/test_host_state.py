@@ -106,9 +106,7 @@ def test_a_stop_makes_the_last_record_final(folder: HostFolder) -> None:
     folder.attempt(ID, 1).claim()
     folder.attempt(ID, 1).save_result(record("FAILURE", "crash", 1))
     assert folder.standing(folder.run(ID))[:2] == ("pending", 2)
-    folder.say("stop", "stopped: 1 runs failed, mad_max_failures accepts 0")
-    assert folder.end_of_pending(folder.run(ID), 2) is None
-    folder.unsay("stop")
+    assert folder.end_of_pending(folder.run(ID), 2, None, "stopped: 1 runs failed, mad_max_failures accepts 0") is None
     for _claimed in (False, True):  # a supervisor may have made the attempt's folder, and died
         standing = folder.standing(folder.run(ID))
         assert standing[:2] == ("done", 1) and standing.record is not None
@@ -129,9 +127,7 @@ def test_a_stop_makes_the_last_record_final(folder: HostFolder) -> None:
     ],
 )
 def test_orders_for_what_has_not_begun(folder: HostFolder, orders: Dict[str, str], number: int, decision: Dict[str, str]) -> None:
-    for name, reason in orders.items():
-        folder.say(name, reason)
-    assert folder.end_of_pending(make_run(), number) == decision
+    assert folder.end_of_pending(make_run(), number, orders.get("cancel"), orders.get("stop")) == decision
 
 
 def test_runs_are_handed_over_once(folder: HostFolder) -> None:
