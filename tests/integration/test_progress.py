@@ -87,7 +87,8 @@ POLL = task(
 )
 WAIT = task("campaign_wait", run_once=True, args={"sleep": 0.2})
 JUDGED = {"counts": {"total": 4, "done": 4, "success": 2, "failure": 2}, "exit_code": 3, "table": "/r/c1/perf.csv"}
-STORE = task("perf_store", JUDGED, run_once=True)
+REST = {"again": 1, "classes": {"oom": 1, "infra": 1}}
+STORE = task("perf_store", {**JUDGED, "mad_summary": REST, "lines": ["4 runs"]}, run_once=True)
 
 
 def playbook(folder: Path, *tasks: dict[str, Any], hosts: int = 2) -> list[str]:
@@ -106,7 +107,8 @@ def test_lines(tmp_path: Path, env: dict[str, str]) -> None:
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=True)
     lines = ours(done.stdout)
     assert lines[0] == "campaign c1; to resume: " + RESUME
-    assert done.stdout.rstrip().endswith("mad.engine: to resume: " + RESUME)
+    assert lines[-2] == "to resume: " + RESUME
+    assert lines[-1] == "1 failed run is final; to measure it again: " + RESUME + " -e mad_rerun=failed"
     assert "n1: started resnet (run 1f)" in lines and "n2: started resnet (run 1f)" in lines
     assert any(re.fullmatch(r"n1: SUCCESS resnet in \d+s: 14164 samples_per_second \(run 1f\)", line) for line in lines)
     assert "n2: FAILURE bert: oom (run 2f)" in lines and "results: /r/c1/perf.csv" in lines
