@@ -22,7 +22,7 @@ from ansible.errors import AnsibleError
 from ansible.parsing.splitter import parse_kv
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
-from ansible_collections.mad.engine.plugins.module_utils.base.secret_names import is_secret_name, mask
+from ansible_collections.mad.engine.plugins.module_utils.base.secret_names import is_secret_name
 
 WRAPPER = "MAD_COMMAND"
 GIVE_AGAIN = "@give again: "
@@ -61,21 +61,17 @@ def _wrapper(text: str) -> list[str]:
         raise InvalidInput("the environment variable %s is no command line: %s: %s" % (WRAPPER, error, text)) from error
 
 
-def for_resuming(words: Sequence[str], values: t.Iterable[str] = ()) -> list[str]:
-    """The words without secrets, without --check, and without the variables that whoever resumes says anew.
-
-    `values` are secrets that are known from elsewhere: they are hidden wherever they stand.
-    """
+def for_resuming(words: Sequence[str]) -> list[str]:
+    """The words without secrets, without --check, and without the variables that whoever resumes says anew."""
     found: list[str] = []
     missing: list[str] = []
-    secret = list(values)
     for item in _items(words):
         if isinstance(item, Extra):
             text, names = _without_secrets(item)
             missing += names
-            found += ["-e", mask(text, secret)] if text else []
+            found += ["-e", text] if text else []
         elif item not in _CHECK:
-            found.append(mask(_URL_PASSWORD.sub(r"\1********", item), secret))
+            found.append(_URL_PASSWORD.sub(r"\1********", item))
     return found + (["-e", GIVE_AGAIN + ", ".join(dict.fromkeys(missing))] if missing else [])
 
 

@@ -75,7 +75,7 @@ def test_our_own_engine_comes_and_goes(tiny_image: str) -> None:
     """Own socket and data; nothing of it is left, and the machine's engine does not notice."""
     components.require("root", "docker")
     if not components.which("dockerd"):
-        pytest.skip("the engine that answers is not on this machine")
+        pytest.skip("ABSENT an engine on this machine: the one that answers is elsewhere")
     from ansible_collections.mad.engine.tests.support.engine import OwnEngine
 
     own = OwnEngine()

@@ -277,7 +277,7 @@ def test_machine_lock_is_not_followed_through_a_link(make_host: MakeHost, tmp_pa
 def test_a_folder_of_another_user_is_refused(make_host: MakeHost) -> None:
     """The error names the owner."""
     if os.geteuid() != 0:
-        pytest.skip("only root can give a folder to somebody else")
+        pytest.skip("ABSENT root, who can give a folder to somebody else")
     host = make_host()
     host.run(PRINT)
     host.stage()

@@ -193,13 +193,13 @@ def test_a_place_that_cannot_be_written(tmp_path: Any) -> None:
         opened.add([success(1)])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="ABSENT root, who can mount a small disk")
 def test_a_full_and_a_read_only_disk(tmp_path: Any) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "mad-test", str(disk)], check=False, capture_output=True)
     if mounted.returncode:
-        pytest.skip("no tmpfs can be mounted here: %s" % mounted.stderr.decode())
+        pytest.skip("ABSENT a tmpfs: it cannot be mounted here: %s" % mounted.stderr.decode())
     try:
         with Index(database_url(str(disk))) as opened:
             opened.add([success(1)])

@@ -206,13 +206,13 @@ def test_killed_at_any_write_and_run_again(campaign: Campaign, after: int) -> No
     assert not store(campaign, Options(HOSTS)).changed
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="ABSENT root, who can mount a small disk")
 def test_a_full_disk_still_gives_the_table(tmp_path: Any) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "mad-test", str(disk)], check=False, capture_output=True)
     if mounted.returncode:
-        pytest.skip("no tmpfs can be mounted here: %s" % mounted.stderr.decode())
+        pytest.skip("ABSENT a tmpfs: it cannot be mounted here: %s" % mounted.stderr.decode())
     try:
         campaign = make_campaign(disk, [make_run(1), make_run(2, place={"host": "n2"})])
         campaign.save_result(success(1))
