@@ -92,7 +92,7 @@ def test_a_campaign_is_planned_and_planned_again(folder: Path) -> None:
     )
     said = answer(folder)
     assert said["counts"]["execute"] == 4 and said["counts"]["total"] == 4
-    assert said["hosts"]["n1"] == {"reachable": True, "runs": 2, "collect": 0, "runtime": "docker", "target": "local"}
+    assert said["hosts"]["n1"] == {"reachable": True, "runs": 2, "collect": 0, "runtime": "docker", "target": "local", "login_node": ""}
     assert said["build_hosts"] == {"n1": 2} and said["resume_command"].endswith("-e mad_campaign=c1")
     assert made["command"][0] == "ansible-playbook" and made["version"] and made["created"] > 0
 
