@@ -177,16 +177,17 @@ class HostRuns:
 
     def give_up(self, run_ids: t.Iterable[str]) -> list[Run]:
         """Runs that the host had taken over and knows nothing of any more."""
-        lost = []
+        lost, asked = [], set(run_ids)
         for run in self.open_runs():
-            if run["id"] in set(run_ids) and self._launched(run):
+            if run["id"] in asked and self._launched(run):
                 reason = "the host accepted the run and no longer knows it: its work folder was removed"
                 lost.append(record.make_unrun_record(run, "lost_contact", reason, launched=True))
         return self.save(lost)
 
     def never_started(self, run_ids: t.Iterable[str]) -> list[str]:
         """Runs among these that the host never took over: staging or starting them failed, and nobody waits for them."""
-        return [run["id"] for run in self.open_runs() if run["id"] in set(run_ids) and not self._launched(run)]
+        asked = set(run_ids)
+        return [run["id"] for run in self.open_runs() if run["id"] in asked and not self._launched(run)]
 
     def _launched(self, run: Run) -> bool:
         return self.campaign.launched(run["id"], run.get("attempt", 1))
