@@ -8,6 +8,8 @@ As a program, for people: `k8s-cluster start` prints a kubeconfig's path and run
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 import sys
 import tempfile
@@ -131,8 +133,6 @@ class Cluster:
             self._thread.join(timeout=20)
         self.kubelet.stop()
         self.api.stop()
-        import shutil
-
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Cluster:
@@ -150,16 +150,15 @@ def main(argv: List[str]) -> int:
         )
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Cluster() as cluster:
+    # However early somebody interrupts, what was started ends.
+    with contextlib.suppress(KeyboardInterrupt), Cluster() as cluster:
         sys.stdout.write(
             "export KUBECONFIG=%s\n# two nodes with 8 amd.com/gpu each at %s; Ctrl-C ends it\n" % (cluster.kubeconfig, cluster.api.url)
         )
         sys.stdout.flush()
-        try:
-            while True:
-                time.sleep(1)
-        except KeyboardInterrupt:
-            return 0
+        while True:
+            time.sleep(1)
+    return 0
 
 
 if __name__ == "__main__":
