@@ -24,6 +24,7 @@ from ansible_collections.mad.engine.plugins.module_utils.models import discovery
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_options, targets
 from ansible_collections.mad.engine.plugins.plugin_utils import command_line, host_runs, planning, summary
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs
+from ansible_collections.mad.engine.plugins.plugin_utils.progress_command import callback_enabled
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # None: the play's mad_* variable counts.
@@ -36,7 +37,6 @@ ARGUMENTS: dict[str, t.Any] = {
     "options": {"type": "dict"},
     "cache_dir": {"type": "str"},
 }
-PROGRESS = {"mad.engine.progress"}
 NOTHING = "campaign %s: nothing to run, %d runs have their row (mad_rerun=failed or all measures again, without mad_campaign a new campaign begins)"
 _LARGEST_DIFF = 200_000  # characters of a flight plan that travel in a task's result
 
@@ -68,7 +68,7 @@ class ActionModule(ActionBase):
         result.update(self._answer(planned, inputs))
         if result["counts"]["done"] and not result["counts"]["execute"]:
             Display().display(NOTHING % (result["campaign"], result["counts"]["done"]))
-        if not self._task.check_mode and not PROGRESS & set(C.config.get_config_value("CALLBACKS_ENABLED")):  # the callback says it in its own way
+        if not self._task.check_mode and not callback_enabled():  # it says it in its own way
             Display().display("campaign %s; to resume: %s" % (result["campaign"], result["resume_command"]))
         return result
 

@@ -68,7 +68,7 @@ class PlayInputs:
             for host, variables in own:
                 said.setdefault(_shown(_get(variables, PREFIX + name)), []).append(host)
             if len(said) > 1:
-                found = ", ".join("%s for %s" % (value, named(found)) for value, found in sorted(said.items()))
+                found = ", ".join("%s for %s" % (value, scalars.named(found)) for value, found in sorted(said.items()))
                 raise InvalidInput(
                     "mad_%s is one value for the whole campaign, and the inventory has several: %s; give it to all of these hosts "
                     "(group_vars/all, or -e mad_%s=...), or run them in campaigns of their own (--limit). A host can have its own %s"
@@ -142,11 +142,6 @@ def _skipped(host: str, variables: t.Any) -> bool:
 
 def _shown(value: t.Any) -> str:
     return "nothing" if scalars.is_unset(value) else scalars.shown(value)
-
-
-def named(hosts: t.Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(hosts[:most]) + (" and %d more" % (len(hosts) - most) if len(hosts) > most else "")
 
 
 def _answer(registered: t.Any) -> dict[str, t.Any]:

@@ -97,17 +97,21 @@ def missing(name: str) -> str:
     return COMPONENTS[name][0]()
 
 
-def require(*names: str) -> None:
-    """Go on only with these components: otherwise fail (CI=true) or skip, naming what is absent and how it comes."""
+def absent(what: str) -> None:
+    """Fail (CI=true) or skip for want of something, aloud."""
     import pytest
 
+    if strict():
+        pytest.fail("ABSENT " + what, pytrace=False)
+    pytest.skip("ABSENT " + what)
+
+
+def require(*names: str) -> None:
+    """Go on only with these components: otherwise fail (CI=true) or skip, naming what is absent and how it comes."""
     for name in names:
         reason = missing(name)
         if not reason:
             continue
         packages = COMPONENTS[name][1]
         hint = "; MAD_TEST_INSTALL=1 dev/test brings %s" % " ".join(packages) if packages else ""
-        text = "ABSENT %s: %s%s" % (name, reason, hint)
-        if strict():
-            pytest.fail(text, pytrace=False)
-        pytest.skip(text)
+        absent("%s: %s%s" % (name, reason, hint))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ..base import scalars
 from ..base.errors import ImageError, InvalidInput, MadError
 from ..results.status import SKIPPED, needs_run
 from .plan_draft import outcome_of
@@ -14,7 +15,6 @@ from .plan_draft import outcome_of
 CONTROLLER = "localhost"
 _ENGINES = ("docker", "podman")
 _ASKED = ("args", "build_args", "context", "variant", "runtime")  # of a run's content, what is not the repository's
-_NAMED = 5
 
 Run = Dict[str, Any]
 Records = Mapping[str, Mapping[str, Any]]
@@ -85,10 +85,9 @@ def _about_replaced(runs: Sequence[Run]) -> List[str]:
     if not runs:
         return []
     names = list(dict.fromkeys("%s on %s" % (run["model"], run["place"]["host"]) for run in runs))
-    more = " and %d more" % (len(names) - _NAMED) if len(names) > _NAMED else ""
     return [
         "%d runs of this campaign were made with other scripts, Dockerfiles or cards than the repository has now; their rows stay in perf.csv "
-        "and the history, table and exit code are about those of now: %s%s" % (len(runs), ", ".join(names[:_NAMED]), more)
+        "and the history, table and exit code are about those of now: %s" % (len(runs), scalars.named(names))
     ]
 
 

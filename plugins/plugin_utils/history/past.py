@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, campaigns, find_campaign
 from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
@@ -57,10 +58,7 @@ def find(results: str, url: str, wanted: str, campaign: str = "", what: str = "t
 
 
 def _ambiguous(what: str, wanted: str, names: list[str]) -> InvalidInput:
-    more = " and %d more" % (len(names) - _SHOWN) if len(names) > _SHOWN else ""
-    return InvalidInput(
-        "%s %s could be %s%s; name the campaign (CAMPAIGN/ID) or more digits" % (what, wanted, ", ".join(names[:_SHOWN]), more)
-    )
+    return InvalidInput("%s %s could be %s; name the campaign (CAMPAIGN/ID) or more digits" % (what, wanted, scalars.named(names, _SHOWN)))
 
 
 def _of_folder(campaign: Campaign, run_id: str) -> Past:

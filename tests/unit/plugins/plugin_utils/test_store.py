@@ -21,6 +21,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results.campaign import
 from ansible_collections.mad.engine.plugins.plugin_utils.history import database
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.store import Answer, Options, store
+from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.records import crash, make_campaign, make_run, success
 
 HOSTS = {"n1": {"state": "ok"}, "n2": {"state": "unreachable", "reason": "no route"}}
@@ -212,7 +213,7 @@ def test_a_full_disk_still_gives_the_table(tmp_path: Any) -> None:
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "mad-test", str(disk)], check=False, capture_output=True)
     if mounted.returncode:
-        pytest.skip("ABSENT a tmpfs: it cannot be mounted here: %s" % mounted.stderr.decode())
+        components.absent("a tmpfs: it cannot be mounted here: %s" % mounted.stderr.decode())
     try:
         campaign = make_campaign(disk, [make_run(1), make_run(2, place={"host": "n2"})])
         campaign.save_result(success(1))
