@@ -111,7 +111,7 @@ def without_root(folder: Path) -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    for parent in folder.parents[:-1]:
+    for parent in list(folder.parents)[:-1]:
         parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o011)
     os.seteuid(65534)
     try:
