@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run steps on two workers: a failing one does not hide the others, an absent component is said aloud, and the summary comes last."""
+"""Run steps side by side: a failing one does not hide the others, an absent component is said aloud, and the summary comes last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-WORKERS = 2
+WORKERS = 3  # one more than the cores of a small machine: somebody always waits for a server
 SHOWN_LINES = 60
 
 
@@ -129,7 +129,7 @@ class Run:
         print("[%6.1fs] %s" % (time.monotonic() - self.started, text), flush=True)
 
     def execute(self, steps: list[Step]) -> None:
-        """Run the steps in their order, two at a time, each as soon as what it waits for has ended."""
+        """Run the steps in their order, so many at a time, each as soon as what it waits for has ended."""
         pool = concurrent.futures.ThreadPoolExecutor(WORKERS)
         names = {step.name for step in steps}
         waiting = list(steps)

@@ -25,7 +25,7 @@ from runner import Run, Step, interrupt_on_sigterm
 
 
 def all_steps(context: Context) -> list[Step]:
-    """Return every step, the longest chains first: two workers take them in this order."""
+    """Return every step, the longest chains first: they start in this order."""
     return [*real_parts.steps(context), *test_steps.early(context), *static_steps.steps(context), *test_steps.late(context)]
 
 

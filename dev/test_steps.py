@@ -23,6 +23,8 @@ FLOOR = (3, 8)
 # The last that run on Python 3.8.
 FLOOR_TOOLS = ["pytest<8.4", "hypothesis<6.114", "jsonschema<4.24"]
 NEXT_CORE = (3, 12)
+# Files of tests/integration that mostly wait for a scheduler: a step of their own, beside the others.
+CLUSTERS = ("test_slurm_*.py", "test_k8s_*.py")
 IMPORT_ALL = """
 import compileall, importlib, pathlib, sys
 tree = pathlib.Path(sys.argv[1]); core = tree / "ansible_collections/mad/engine/plugins/module_utils"
@@ -40,6 +42,7 @@ def early(context: Context) -> list[Step]:
     return [
         Step("unit", "pytest tests/unit", lambda job: unit(context, job)),
         Step("integration", "pytest tests/integration, on real parts", lambda job: integration(context, job), False, ("engine", "parts")),
+        Step("clusters", "pytest tests/integration: real Slurm, stand-in for Kubernetes", lambda job: clusters(context, job), False, ("engine", "parts")),
     ]
 
 
@@ -55,9 +58,9 @@ def late(context: Context) -> list[Step]:
     ]
 
 
-def pytest(job: Job, folder: str, *arguments: str, python: str = sys.executable, env: dict[str, str] | None = None) -> str:
-    """Run pytest on a folder of tests; return its last line. No tests at all is a failure."""
-    status = job.call([python, "-m", "pytest", "-q", "-rfE", *arguments, folder], env=env)
+def pytest(job: Job, *arguments: str, python: str = sys.executable, env: dict[str, str] | None = None) -> str:
+    """Run pytest on folders or files of tests; return its last line. No tests at all is a failure."""
+    status = job.call([python, "-m", "pytest", "-q", "-rfE", *arguments], env=env)
     note = line_with(job.tail(200), " passed", " failed", " error", "no tests ran")
     if status:
         raise Failed(note or "pytest ended with %d" % status)
@@ -71,9 +74,15 @@ def unit(context: Context, job: Job) -> str:
 
 
 def integration(context: Context, job: Job) -> str:
-    """Tests on real parts."""
-    options = ("--durations=15", "--ignore=%s" % training_steps.PLAY)
-    return pytest(job, "tests/integration", *options, env={"MAD_DEV_HOME": str(context.home)})
+    """Tests on real parts, but for those of `clusters` and of the training engine."""
+    left_out = ["--ignore=%s" % training_steps.PLAY, *("--ignore-glob=*/%s" % pattern for pattern in CLUSTERS)]
+    return pytest(job, "tests/integration", "--durations=15", *left_out, env={"MAD_DEV_HOME": str(context.home)})
+
+
+def clusters(context: Context, job: Job) -> str:
+    """Tests that mostly wait for a scheduler."""
+    files = [str(path) for pattern in CLUSTERS for path in sorted((context.root / "tests" / "integration").glob(pattern))]
+    return pytest(job, "--durations=15", *files, env={"MAD_DEV_HOME": str(context.home)})
 
 
 def floor(context: Context, job: Job) -> str:

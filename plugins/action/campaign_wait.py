@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Return the new state; sleep for its delay unless the task runs in check mode."""
         super().run(tmp, task_vars)
+        self._vars = task_vars
         dummy, args = self.validate_argument_spec(ARGUMENTS)
         if args["level"]:
             return self._next_level(args["state"], args)
@@ -48,12 +49,15 @@ class ActionModule(ActionBase):
         return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": state}
 
     def _next_round(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        if args["state"]["finished"]:  # rounds that the level still has
+            return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": args["state"]}
         planned = len(Campaign(args["campaign_dir"]).plan()["runs"])
         try:
             limit = monitor.failure_limit(args["max_failures"], planned)
         except ValueError as error:
             raise AnsibleActionFail(str(error)) from error
-        state = monitor.advance(args["state"], args["polls"], time.time(), args["contact_timeout"], limit)
+        forks = int((self._vars or {}).get("ansible_forks") or 0)
+        state = monitor.advance(args["state"], args["polls"], time.time(), args["contact_timeout"], limit, forks)
         if not self._task.check_mode:
             time.sleep(state["delay"])
         return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": monitor.ask(state, time.time())}

@@ -28,4 +28,6 @@ class ActionModule(TargetAction):
         words: dict[str, t.Any] = {"core": zipapp.build()[0]}
         if state == "started":
             words["settings"] = {name: self._options[option] for name, option in _SETTINGS}
+        elif state == "polled":
+            words["patience"] = self._options["patience"]
         return words

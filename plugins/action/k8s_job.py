@@ -78,6 +78,8 @@ class ActionModule(TargetAction):
         words: dict[str, t.Any] = {"core": zipapp.build(self.PROGRAM)[0]}
         if state == "started":
             words["settings"] = self._settings()
+        elif state == "polled":
+            words["patience"] = self._options["patience"]
         return words
 
     def _settings(self) -> dict[str, t.Any]:

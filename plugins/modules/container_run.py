@@ -61,6 +61,10 @@ options:
       - With V(state=cancelled) the reason that stands in the results.
     type: str
     default: ""
+  patience:
+    description: With V(state=polled) seconds that the host may wait for its runs to end before it answers.
+    type: float
+    default: 0
   live:
     description: With V(state=polled) show the output of running models as it comes, with host and model in front of each line.
     type: bool
@@ -160,6 +164,10 @@ ended:
   sample: [{run: 0123456789abcdef, model: dummy, status: SUCCESS, failure_class: "", metric: 14164 samples_per_second, seconds: 31.2}]
 more:
   description: Whether more results wait for the next poll.
+  type: bool
+  returned: success, states started, polled and cancelled
+patient:
+  description: Whether a poll may ask this host to wait for its runs (O(patience)).
   type: bool
   returned: success, states started, polled and cancelled
 never_started:

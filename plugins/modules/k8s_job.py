@@ -80,6 +80,10 @@ options:
     description: A reason to start nothing more (V(state=polled)), or the reason that stands in the results (V(state=cancelled)).
     type: str
     default: ""
+  patience:
+    description: With V(state=polled) seconds that the host may wait for its runs to end before it answers.
+    type: float
+    default: 0
   live:
     description: With V(state=polled) show the output of running models as it comes.
     type: bool

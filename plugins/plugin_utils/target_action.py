@@ -213,6 +213,7 @@ class TargetAction(TransferAction):
             "ended": finished,
             "counts": counts,
             "more": answer["more"],
+            "patient": bool(answer.get("patient")),
             "never_started": self._mine.never_started(answer["unknown"]),
             **({"waits_for": answer["waits_for"]} if answer.get("waits_for") else {}),
         }

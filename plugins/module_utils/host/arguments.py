@@ -20,9 +20,12 @@ COMMON: Dict[str, Any] = {
     "stage_parallel": {"type": "int", "default": 0},
     "secrets": {"type": "dict", "default": {}, "no_log": True},
 }
+# Of the targets whose hosts can wait for their runs.
+PATIENCE: Dict[str, Any] = {"type": "float", "default": 0}
 # Of `container_run`.
 ARGUMENTS: Dict[str, Any] = dict(
     COMMON,
+    patience=PATIENCE,
     host_lock={"type": "str", "default": "/var/tmp/mad-host.lock"},
     host_parallel={"type": "int", "default": 1},
     min_free_bytes={"type": "int", "default": 268435456},

@@ -33,6 +33,7 @@ RESULTS_LIMIT = 256 << 10  # bytes of results in one answer
 LIVE_LIMIT = 64 << 10  # bytes of live output in one answer
 _ACKNOWLEDGE = 20.0  # seconds for a supervisor to say that it has read the list
 _LOCK_PATIENCE = 2.0  # seconds without the machine lock until it is worth a word
+_GLANCE = 0.1  # seconds between two looks whether the supervisor still lives
 _CRASHES = 3  # supervisors that ended by an error of their own, before a person must look
 
 Job = Mapping[str, Any]
@@ -287,6 +288,7 @@ def polled(job: Job) -> Answer:
     said = bool(job.get("stop")) and folder.say("stop", str(job["stop"]))
     if said:
         _wake(folder.state())
+    _wait_for_the_end(folder, float(job.get("patience") or 0))
     answer = _answer(folder, job)
     if (answer["queued"] or answer["running"]) and not folder.supervised():
         crashes = folder.crashes()
@@ -294,6 +296,13 @@ def polled(job: Job) -> Answer:
             raise MadError("the supervisor in %s ended %d times by an error: %s" % (folder.path, len(crashes), crashes[-1]))
         _ensure_supervisor(folder, str(job["core"]), 0)
     return dict(answer, changed=bool(answer["results"] or said))
+
+
+def _wait_for_the_end(folder: HostFolder, patience: float) -> None:
+    """Return when the supervisor has ended, because nothing is left to do, or after so many seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and folder.supervised():
+        time.sleep(_GLANCE)
 
 
 def nothing() -> Answer:
@@ -311,7 +320,7 @@ def _standing(folder: HostFolder, run_id: str, attempt: int) -> Tuple[str, Optio
 
 def _answer(folder: HostFolder, job: Job) -> Answer:
     """Where the wanted runs stand."""
-    answer = nothing()
+    answer = dict(nothing(), patient=True)
     room = RESULTS_LIMIT
     hidden = folder.secret_values()
     for run_id, attempt in sorted(job["runs"].items()):

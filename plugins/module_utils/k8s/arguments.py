@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from ..host.arguments import COMMON
+from ..host.arguments import COMMON, PATIENCE
 
 # Of a single Job, outside of campaigns.
 SINGLE: Dict[str, Any] = {
@@ -24,4 +24,5 @@ ARGUMENTS: Dict[str, Any] = dict(
     **SINGLE,
     state={"type": "str", "default": "present", "choices": ["present", *COMMON["state"]["choices"]]},
     wait={"type": "int"},
+    patience=PATIENCE,
 )

@@ -15,10 +15,11 @@ from typing import Any, Dict, List, Mapping, Optional
 State = Dict[str, Any]
 
 SCHEDULE = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before the first polls: short campaigns answer fast
+LONGEST_PATIENCE = SCHEDULE[-1]  # seconds that hosts wait in our stead; a longer pause is slept here, where it holds no fork and no connection
 SLOWEST = 30.0  # seconds between the polls of a long campaign, below 150 hosts
 HOSTS_PER_SECOND = 5.0  # polls a second that a controller is asked for at most
 LARGEST_BACKOFF = 300.0  # seconds between two tries at a silent host
-FIRST_ROUNDS, GROWTH = 4, 1.5  # rounds of an include level; each further level has half as many again
+FIRST_ROUNDS, GROWTH = 2, 1.6  # rounds of an include level; how many times as many each further level has
 
 
 def interval(round_number: int, hosts: int) -> float:
@@ -59,6 +60,7 @@ def _heard(known: State, poll: Mapping[str, Any], now: float) -> State:
         reason="",
         next=now,
         more=bool(poll.get("more")),
+        patient=bool(poll.get("patient")),
         done=counts["done"] + len(poll.get("never_started") or []) >= counts["total"],
         progress=now if progressed else known["progress"],
     )
@@ -88,7 +90,8 @@ def _update(known: State, poll: Mapping[str, Any], now: float, contact_timeout: 
 
 
 def _first(now: float) -> State:
-    return {"counts": {}, "contact": now, "misses": 0, "next": now, "more": False, "done": False, "lost": False, "reason": "", "progress": now}
+    flags = dict.fromkeys(("more", "patient", "done", "lost"), False)
+    return dict(flags, counts={}, contact=now, misses=0, next=now, reason="", progress=now)
 
 
 def _remaining(known: State, started: float, now: float) -> Optional[float]:
@@ -101,9 +104,14 @@ def _remaining(known: State, started: float, now: float) -> Optional[float]:
     return expected if expected > 0 else None
 
 
+def _active(state: State) -> List[State]:
+    """What is known of the hosts that are neither finished nor given up."""
+    return [known for known in state["hosts"].values() if not known["done"] and not known["lost"]]
+
+
 def _delay(state: State, now: float) -> float:
     """Seconds to sleep: the schedule, or less when a host is about to finish or a silent one is due."""
-    active = [known for known in state["hosts"].values() if not known["done"] and not known["lost"]]
+    active = _active(state)
     delay = interval(state["round"], len(active))
     guesses = [guess for guess in (_remaining(known, state["started"], now) for known in active) if guess is not None]
     return min([delay] + [max(1.0, guess) for guess in guesses])
@@ -128,12 +136,18 @@ def _settle(state: State, polls: Mapping[str, Mapping[str, Any]], now: float, co
 
 
 def advance(
-    previous: State, polls: Mapping[str, Mapping[str, Any]], now: float, contact_timeout: float, limit: Optional[int]
+    previous: State,
+    polls: Mapping[str, Mapping[str, Any]],
+    now: float,
+    contact_timeout: float,
+    limit: Optional[int],
+    forks: int = 0,
 ) -> State:
     """The state after the answers of a round. `delay` says how long to sleep before the next one (0 when finished).
 
     polls: host name to the registered result of its last poll. limit: failed runs that are accepted (None: any number); beyond it
-    `stop` holds the reason, which the next polls hand to the hosts.
+    `stop` holds the reason, which the next polls hand to the hosts. forks: hosts that are asked at the same time; where all fit,
+    they do the waiting: `patience` says for how long, and a host whose runs have ended answers at once.
     """
     state = _settle(previous, polls, now, contact_timeout)
     failures = _failures(state)
@@ -143,8 +157,20 @@ def advance(
     if not 0 < state.get("due", now) - now <= pause:  # else a round between two, for the hosts that have more
         pause = _delay(state, now)
         state.update(due=now + pause, pause=pause, round=state["round"] + 1)
-    state["delay"] = 0.0 if state["finished"] or _with_more(state) else state["due"] - now
+    rest = 0.0 if state["finished"] or _with_more(state) else state["due"] - now
+    waits_there = rest > 0 and state.get("patient_until") != state["due"] and _are_patient(state, now, forks)
+    state.update(patience=rest if waits_there else 0.0, delay=0.0 if waits_there else rest)
+    if waits_there:  # once in a pause: should the hosts answer early all the same, the rest of it is slept here
+        state["patient_until"] = state["due"]
     return state
+
+
+def _are_patient(state: State, now: float, forks: int) -> bool:
+    """Whether the hosts can wait in our stead: the pause is short, each can be asked now and said that it can, and none takes another's turn."""
+    active = _active(state)
+    if state["due"] - now > LONGEST_PATIENCE or not 0 < len(active) <= forks:
+        return False
+    return all(known["patient"] and not known["misses"] and known["next"] <= now for known in active)
 
 
 def _with_more(state: State) -> List[str]:

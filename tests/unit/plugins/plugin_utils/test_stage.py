@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import glob
 import os
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.plugin_utils import stage, zipapp
 
 
@@ -48,6 +49,31 @@ def test_it_holds_what_the_supervisor_needs_and_no_more() -> None:
     names = {module.rpartition(".")[2] for module in zipapp.sources()}
     assert {"supervisor", "keeper", "bodies", "driver", "engine", "perf", "record", "status"} <= names
     assert not {"discovery", "plan", "campaign", "host_steps", "builder"} & names
+
+
+def imports_by_python(module: str, source: bytes) -> set[str]:
+    """The relative imports of a module of the core, as Python's own parser sees them."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*module.split(".")[: -node.level], *filter(None, (node.module or "").split("."))]
+            found |= {".".join(base)} if len(base) == 2 else {".".join([*base, name.name]) for name in node.names}
+    return found
+
+
+def test_the_imports_of_every_module_of_the_core_are_found() -> None:
+    """They are looked for by their look, which is quick; Python's parser says the same of each."""
+    core = Path(zipapp.supervisor.__file__).parent.parent
+    paths = [path for path in sorted(core.glob("*/*.py")) if path.name != "__init__.py"]
+    assert len(paths) > 100
+    for path in paths:
+        module = "%s.%s" % (path.parent.name, path.stem)
+        assert zipapp.imported(module, path.read_bytes(), str(path)) == imports_by_python(module, path.read_bytes()), path
+
+
+def test_an_import_from_outside_the_core_is_refused() -> None:
+    with pytest.raises(MadError, match="x.py imports from outside the core"):
+        zipapp.imported("host.x", b"from ...plugin_utils import y\n", "x.py")
 
 
 @pytest.mark.parametrize("link", ["scripts/m", "scripts"])
