@@ -5,14 +5,14 @@
 
     dev/test                  everything: static checks, unit tests, integration tests on real parts, molecule, packages
     dev/test --check          the quick part without root and services (make check)
-    dev/test --bench          the benchmarks: ratios, no verdict (make bench)
+    dev/test --bench          the benchmarks: ratios, no verdict (make bench); --only a,b chooses among them
     dev/test --only a,b --skip c --list
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,14 +58,21 @@ def with_parts(steps: list[Step], names: set[str]) -> set[str]:
     return needed | with_parts(steps, needed) if needed else needed
 
 
+def bench(context: Context, only: str) -> int:
+    """Bring the real parts, then run the benchmarks, which print as they go."""
+    Run(context.root, Path(context.home) / ".dev" / "logs", context.strict).execute(real_parts.steps(context))
+    argv = [sys.executable, str(bootstrap.ROOT / "tests" / "bench" / "run.py"), *filter(None, only.split(","))]
+    return subprocess.run(argv, check=False).returncode
+
+
 def main() -> None:
     """Run the steps; the last line counts them."""
     args = arguments(sys.argv[1:])
-    if args.bench:
-        os.execv(sys.executable, [sys.executable, str(bootstrap.ROOT / "tests" / "bench" / "run.py")])
     interrupt_on_sigterm()
     context = Context()
     try:
+        if args.bench:
+            sys.exit(bench(context, args.only))
         known = all_steps(context)
         steps = chosen(known, args)
         if args.list:

@@ -16,17 +16,17 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> int:
     """Run them; the exit status says whether every target was met."""
+    known = [path.stem[len("bench_") :] for path in sorted(HERE.glob("bench_*.py"))]
     wanted = sys.argv[1:]
+    if set(wanted) - set(known):
+        sys.exit("no such benchmark: %s; there are %s" % (", ".join(sorted(set(wanted) - set(known))), ", ".join(known)))
     missed = []
     cpus, load = os.cpu_count() or 1, os.getloadavg()[0]
     print("Benchmarks on %d CPUs, load %.1f; numbers are ratios or CPU seconds wherever that is possible." % (cpus, load))
-    for path in sorted(HERE.glob("bench_*.py")):
-        name = path.stem[len("bench_") :]
-        if wanted and name not in wanted:
-            continue
+    for name in wanted or known:
         started = time.monotonic()
         print("\n== %s" % name, flush=True)
-        status = subprocess.run([sys.executable, str(path)], check=False).returncode
+        status = subprocess.run([sys.executable, str(HERE / ("bench_%s.py" % name))], check=False).returncode
         print("   (%.0f s, %s)" % (time.monotonic() - started, "targets met" if status == 0 else "TARGET MISSED or not run"), flush=True)
         if status:
             missed.append(name)
