@@ -184,7 +184,7 @@ def _replace(connection: Connection, key: CampaignKey, entries: Rows) -> None:
         _forget(connection, key, others, entries)
         values = [entry for found in entries.values() for entry in found]
         for start in range(0, len(values), _BATCH):
-            connection.execute(schema.RESULTS.insert(), values[start : start + _BATCH])
+            schema.insert(connection, values[start : start + _BATCH])
     schema.refresh(connection, {key, *others})
 
 

@@ -116,8 +116,11 @@ class Reader:
             why = "half a last line (%d of %d cells); read the file again when it is whole" if broken else "%d cells for %d columns"
             self.reject(number, why % (len(cells), width))
             return None
-        told = ((name, text) for name, text in zip(self._columns, cells, strict=True) if text not in _NOTHING)
-        row = {name: restore(text) if text[0] == "'" else text for name, text in told}
+        row = {
+            name: restore(text) if text[0] == "'" else text
+            for name, text in zip(self._columns, cells, strict=True)
+            if text not in _NOTHING
+        }
         if not row.get("model"):
             self.reject(number, "it names no model")
             return None

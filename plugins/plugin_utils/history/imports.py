@@ -35,6 +35,7 @@ from .query import COLUMNS
 
 _BATCH = 1000
 _LONGEST_NAME = 40
+_FORMS, _LONGEST_FORM = 16384, 256  # texts, and characters of one
 
 Key = tuple[str, int, int]  # run id, attempt, result
 
@@ -165,7 +166,9 @@ def _bring(connection: Connection | None, reader: Reader, campaign: str, write: 
     batch: list[dict[str, Any]] = []
     touched: set[tuple[str, float]] = set()
     for entry, own in _entries(reader, campaign):
-        counts.update(rows=1, foreign=not own)
+        counts["rows"] += 1
+        if not own:
+            counts["foreign"] += 1
         if not known.take(entry):
             continue
         counts["new"] += 1
@@ -181,7 +184,7 @@ def _bring(connection: Connection | None, reader: Reader, campaign: str, write: 
 
 def _insert(connection: Connection | None, batch: list[dict[str, Any]]) -> None:
     if connection is not None and batch:
-        connection.execute(schema.RESULTS.insert(), batch)
+        schema.insert(connection, batch)
     batch.clear()
 
 
@@ -190,27 +193,28 @@ class _Known:
 
     def __init__(self, connection: Connection | None) -> None:
         self._connection = connection
-        self._keys: dict[str, dict[Key, list[float | None]]] = {}
+        self._keys: dict[str, dict[Key, tuple[float | None, ...]]] = {}
 
     def take(self, entry: dict[str, Any]) -> bool:
         """Whether this row is new; from then on it is known. The same key at another time is another campaign of that name."""
         campaign = entry["campaign"]
         if campaign not in self._keys:
             self._keys[campaign] = self._read(campaign)
-        times = self._keys[campaign].setdefault((entry["run_id"], entry["attempt"], entry["result"]), [])
-        started = entry["started"]
-        if any(time is None or started is None or abs(time - started) < 1 for time in times):
+        key, started = (entry["run_id"], entry["attempt"], entry["result"]), entry["started"]
+        times = self._keys[campaign].get(key, ())
+        if times and any(time is None or started is None or abs(time - started) < 1 for time in times):
             return False
-        times.append(started)
+        self._keys[campaign][key] = (*times, started)
         return True
 
-    def _read(self, campaign: str) -> dict[Key, list[float | None]]:
-        found: dict[Key, list[float | None]] = {}
+    def _read(self, campaign: str) -> dict[Key, tuple[float | None, ...]]:
+        found: dict[Key, tuple[float | None, ...]] = {}
         if self._connection is not None:
             table = schema.RESULTS
             query = sa.select(table.c.run_id, table.c.attempt, table.c.result, table.c.started).where(table.c.campaign == campaign)
             for run_id, attempt, result, started in self._connection.execute(query):
-                found.setdefault((run_id, attempt, result), []).append(started)
+                key = (run_id, attempt, result)
+                found[key] = (*found.get(key, ()), started)
         return found
 
 
@@ -235,7 +239,7 @@ def _entries(reader: Reader, campaign: str) -> Iterator[tuple[dict[str, Any], bo
 def _own_key(cells: dict[str, str]) -> dict[str, Any] | None:
     """The key that the row names; None when it names none, or one that is none."""
     numbers = [number(cells.get(name, "")) for name in ("attempt", "result")]
-    if None in numbers or any(value < 1 or value != int(value) for value in numbers if value is not None):
+    if None in numbers or any(not 1 <= value <= schema.LARGEST or value != int(value) for value in numbers if value is not None):
         return None
     try:
         key: dict[str, Any] = {"campaign": check_name(cells.get("campaign", "")), "run_id": check_run_id(cells.get("run_id", ""))}
@@ -247,14 +251,31 @@ def _own_key(cells: dict[str, str]) -> dict[str, Any] | None:
 
 def _content(cells: dict[str, str]) -> str:
     """16 hex digits for what a row says, however its numbers are written and its columns are ordered."""
-    text = "\x1e".join([name + "\x1f" + _one_form(cells[name]) for name in sorted(cells)])
+    names, form = _form(tuple(cells))
+    text = form % tuple(map(_one_form.__getitem__, map(cells.__getitem__, names)))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-@functools.lru_cache(maxsize=65536)
-def _one_form(text: str) -> str:
-    value = number(text)
-    return text if value is None else "%.12g" % value
+@functools.lru_cache(maxsize=256)
+def _form(names: tuple[str, ...]) -> tuple[list[str], str]:
+    found = sorted(names)
+    return found, "\x1e".join(name.replace("%", "%%") + "\x1f%s" for name in found)
+
+
+class _OneForm(dict[str, str]):
+    """Cells with their numbers in one form, found out once for each text; what is kept is bounded."""
+
+    def __missing__(self, text: str) -> str:
+        value = number(text)
+        found = text if value is None else "%.12g" % value
+        if len(text) <= _LONGEST_FORM:
+            if len(self) >= _FORMS:
+                self.clear()
+            self[text] = found
+        return found
+
+
+_one_form = _OneForm()
 
 
 def summary(report: Report) -> dict[str, Any]:

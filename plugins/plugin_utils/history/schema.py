@@ -11,7 +11,9 @@ mad_campaigns: one row for each campaign, kept by whoever writes rows, so that "
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 try:
     import sqlalchemy as sa
@@ -23,6 +25,7 @@ except ImportError as _error:
 
 VERSION = 2
 LONGEST_MODEL = 600  # characters: PostgreSQL indexes no text above 2,700 bytes
+LARGEST = 2**31 - 1  # of a whole number
 CREATED_UNKNOWN = 0.0  # imported, or brought in by a release that did not know it
 
 # Text columns, filled from the cells of the same name.
@@ -96,6 +99,14 @@ def prepare(connection: Connection) -> None:
 def of_campaign(table: sa.Table, key: tuple[str, float]) -> sa.ColumnElement[bool]:
     """The rows of a table that belong to (campaign, created)."""
     return sa.and_(table.c.campaign == key[0], table.c.created == key[1])
+
+
+def insert(connection: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Put complete rows into mad_results. The driver gets them directly: what SQLAlchemy does for every row costs more than the database."""
+    statement = RESULTS.insert().compile(dialect=connection.dialect)
+    names = statement.positiontup  # type: ignore[attr-defined]
+    values = list(map(operator.itemgetter(*names), entries)) if names else list(entries)
+    connection.exec_driver_sql(str(statement), values)
 
 
 def refresh(connection: Connection, keys: Iterable[tuple[str, float]], fallback: float | None = None) -> None:

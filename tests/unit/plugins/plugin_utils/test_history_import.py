@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.results import rows
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import check_name
-from ansible_collections.mad.engine.plugins.plugin_utils.history import imports, query
+from ansible_collections.mad.engine.plugins.plugin_utils.history import entries, imports, query
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, database_url
 from ansible_collections.mad.engine.tests.support.records import CAMPAIGN, crash, success
 
@@ -147,6 +148,35 @@ def test_utf_16_and_bytes_that_are_no_text(url: str, tmp_path: Any) -> None:
     (tmp_path / "b.csv").write_bytes(HEADER.encode() + b"\n" + line("m").encode().replace(b"m,", b"m\xff\0,", 1) + b"\n")
     assert bring(url, str(tmp_path / "u.csv"), str(tmp_path / "b.csv")).new == 2
     assert sorted(row["model"] for row in query.rows(url)) == ["m\ufffd\ufffd", "\u00fc"]
+
+
+def test_whole_numbers_that_no_database_holds_are_no_key(url: str, tmp_path: Any) -> None:
+    path = tmp_path / "perf.csv"
+    path.write_text(
+        "model,performance,status,repeat,campaign,run_id,attempt,result\n"
+        "m,1,SUCCESS,1e300,c,0123456789abcdef,1e300,1\nm,2,SUCCESS,-7,c,0123456789abcdef,1,99999999999\n",
+        encoding="utf-8",
+    )
+    assert imports.import_files(url, [str(path)], "given").new == 2
+    assert [(row["campaign"], row["attempt"], row["result"], row["repeat"]) for row in query.rows(url)] == [("given", 1, 1, 1)] * 2
+
+
+_CELL = st.text(max_size=9) | st.sampled_from(["", "%", "%s", '"', "\\", "\\u0041", "a b", "\0", "\ud800", "ä", "1.50", "=1"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.text(max_size=5) | st.sampled_from(["model", "args", "%d"]), _CELL))
+def test_a_row_is_kept_as_json_would_have_it(cells: dict[str, str]) -> None:
+    kept = entries.of_row(cells)
+    told = {name: text for name, text in cells.items() if text}
+    assert kept["row_json"] == json.dumps(told, sort_keys=True, separators=(",", ":"))
+    assert kept["model"] == entries.storable(cells.get("model", "")) and kept["args"] == entries.storable(cells.get("args", ""))
+
+
+def test_the_name_of_a_row_is_for_ever(tmp_path: Any) -> None:
+    """Another one would bring every imported row in a second time."""
+    (tmp_path / "perf.csv").write_text("performance,model,100%\n1.50,m,x\n", encoding="utf-8")
+    assert [entry["run_id"] for entry in imports.entries_of([str(tmp_path / "perf.csv")])] == ["e8068dbda7801f5f"]
 
 
 def test_a_folder(url: str, tmp_path: Any) -> None:
