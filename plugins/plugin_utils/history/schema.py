@@ -104,7 +104,7 @@ def of_campaign(table: sa.Table, key: tuple[str, float]) -> sa.ColumnElement[boo
 def insert(connection: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
     """Put complete rows into mad_results. The driver gets them directly: what SQLAlchemy does for every row costs more than the database."""
     statement = RESULTS.insert().compile(dialect=connection.dialect)
-    names = statement.positiontup  # type: ignore[attr-defined]
+    names = statement.positiontup
     values = list(map(operator.itemgetter(*names), entries)) if names else list(entries)
     connection.exec_driver_sql(str(statement), values)
 
