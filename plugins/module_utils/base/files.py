@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import tempfile
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional, Tuple
 
 from .errors import InvalidInput
 
@@ -47,6 +47,15 @@ def write_json(path: str, value: Any, mode: int = 0o644) -> None:
     """Write a JSON document atomically (indented, sorted keys, UTF-8, newline at the end)."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(path, text.encode("utf-8", "surrogateescape"), mode)
+
+
+def version(path: str) -> Optional[Tuple[int, ...]]:
+    """What changes whenever an atomically written file is replaced; None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def read_text(path: str, what: str) -> str:

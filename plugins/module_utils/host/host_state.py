@@ -30,7 +30,7 @@ import os
 import re
 import stat
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..base import files, work_folder
 from ..base.errors import InvalidInput, MadError
@@ -203,6 +203,7 @@ class HostFolder:
 
     def __init__(self, path: str, identity: str = "") -> None:
         self.path, self.identity = os.path.abspath(path), identity
+        self._values: Tuple[Any, List[str]] = (None, [])  # secret values, and which file they were read from
 
     def file(self, *names: str) -> str:
         """A path inside; the names come from this module's callers."""
@@ -273,7 +274,10 @@ class HostFolder:
 
     def secret_values(self) -> List[str]:
         """Every secret value that this folder knows, to be kept out of texts."""
-        return sorted({value for values in self._all_secrets().values() for value in values.values()})
+        version = files.version(self.file("secrets.json"))  # every record asks, so one file is read once
+        if version != self._values[0]:
+            self._values = (version, sorted({value for values in self._all_secrets().values() for value in values.values()}))
+        return list(self._values[1])
 
     def save_secrets(self, values: Mapping[str, Mapping[str, str]]) -> None:
         """Keep the values of secrets, {run id: {name: value}} (mode 0600), beside known ones, as long as runs need them."""

@@ -22,6 +22,7 @@ from .k8s_frames import TAG
 
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d) ")
 _QUIET = 900.0  # seconds without a byte after which a followed log is opened again: a model may be silent
+_ENDED_QUIET = 60.0  # the same once nothing can be silent any more
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -100,15 +101,14 @@ class Tee:
             self._model = None
 
 
-class LogReader(threading.Thread):
-    """Brings one container's log into a file until the container has ended and everything is here.
+class LogReader:
+    """Brings one container's log into a file until the container has ended and everything is here; `run()` takes a thread as long.
 
     `patience()` is None while the container runs, then for how many seconds it is worth asking for its log; `done` is set at the end, and then
     `problem` is "" or what is missing. What `tee` knows as the last line saves the second request that would tell that nothing more comes.
     """
 
     def __init__(self, api: Api, pod: str, container: str, path: str, patience: Callable[[], Optional[float]], tee: Tee) -> None:
-        super().__init__(daemon=True, name="log-" + pod)
         self.api, self.pod, self.container, self.path = api, pod, container, path
         self.patience, self.tee = patience, tee
         self.done, self.stopped = threading.Event(), threading.Event()
@@ -149,7 +149,7 @@ class LogReader(threading.Thread):
     def _try(self, was_ended: bool) -> Tuple[bool, bool]:
         """One stream: (whether anything new came, whether another try makes sense)."""
         try:
-            came = self._follow()
+            came = self._follow(was_ended)
             self.problem = ""
             return came, True
         except ApiError as error:
@@ -159,13 +159,13 @@ class LogReader(threading.Thread):
             self.problem = "the stream broke: %s" % (str(error) or type(error).__name__)
             return True, True
 
-    def _follow(self) -> bool:
-        """One stream to its end; whether anything new came."""
+    def _follow(self, was_ended: bool) -> bool:
+        """One stream, of a container that has ended to its end, so that the connection can serve again; whether anything new came."""
         when, count = resume_point(self.path)
         query = {"container": self.container, "follow": "true", "timestamps": "true"}
         if when:
             query["sinceTime"] = when[:19].decode("ascii") + "Z"  # whole seconds are what the server looks at
-        response = self.api.open("GET", self.api.path("pods", self.pod, "log"), query, read=_QUIET)
+        response = self.api.open("GET", self.api.path("pods", self.pod, "log"), query, read=_ENDED_QUIET if was_ended else _QUIET)
         came = False
         try:
             with open(self.path, "ab", buffering=0) as stream:
@@ -173,7 +173,7 @@ class LogReader(threading.Thread):
                     stream.write(line)
                     came = True
                     self.tee.feed(text(line))
-                    if self.tee.ended or self.stopped.is_set():
+                    if (self.tee.ended and not was_ended) or self.stopped.is_set():
                         break
         finally:
             response.close()

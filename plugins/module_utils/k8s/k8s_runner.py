@@ -31,7 +31,7 @@ from .k8s_client import Api, ApiError, Connection
 from .k8s_ending import PodEnding, nodes_of, outcome_of
 from .k8s_feed import Feed, News
 from .k8s_judge import Fault
-from .k8s_trial import Trial, objects_path
+from .k8s_trial import Settings, Trial, objects_path
 
 HEARTBEAT = 10.0
 _TICK = 1.0  # seconds between looks at what only time changes
@@ -80,6 +80,7 @@ class Runner:
         self.api = Api(self.connection)
         self._watch()
         self.workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="worker")
+        self.readers = ThreadPoolExecutor(_STREAMS, thread_name_prefix="log")
         while self._step():
             self._hear(_TICK)
         self._leave()
@@ -224,8 +225,9 @@ class Runner:
             self._obey()
         self._start_what_fits()
         due, self.dirty = (set(self.trials) if whole else self.dirty), set()
-        for run_id in sorted(due & set(self.trials)):
-            self._advance(self.trials[run_id])
+        for run_id in sorted(due):
+            if run_id in self.trials:
+                self._advance(self.trials[run_id])
         self._beat()
         return bool(self.trials or self.pending) or self._settings_changed()
 
@@ -265,10 +267,11 @@ class Runner:
         attempt = self.folder.attempt(run["id"], number)
         attempt.claim()
         os.makedirs(attempt.file("io"), mode=0o700, exist_ok=True)
-        trial = Trial(self.api, self.folder, run, attempt, lambda: self.touch(str(run["id"])))
+        name = k8s_names.job_name(str(run["campaign"]), run["id"], number, str(run["model"]))
+        trial = Trial(self.api, self.folder, run, attempt, name, Settings(self.settings), lambda: self.touch(str(run["id"])))
         self.trials[run["id"]] = trial
         self.dirty.add(run["id"])
-        self.by_job[k8s_names.job_name(str(run["campaign"]), run["id"], number, str(run["model"]))] = trial
+        self.by_job[name] = trial
 
     # -- one attempt -------------------------------------------------------------------------------------------------------------
 
@@ -286,7 +289,7 @@ class Runner:
             self._work(trial, trial.launch)
             return
         verdict = trial.verdict()
-        trial.follow(lambda: _STREAMS - sum(other.reading() for other in self.trials.values()))
+        trial.follow(self.readers.submit)
         trial.look_at_wait(verdict)
         if trial.error is not None:
             self._work(trial, lambda: self._end_early(trial))
@@ -387,7 +390,7 @@ class Runner:
     def _after(self, trial: Trial) -> None:
         """It has its record: another attempt, or the end of the run."""
         del self.trials[trial.run["id"]]
-        self.by_job = {name: other for name, other in self.by_job.items() if other is not trial}
+        del self.by_job[trial.name]
         standing = self.folder.standing(trial.run)
         if standing.state == "pending":
             self.pending.append((trial.run, standing.attempt))
@@ -396,6 +399,8 @@ class Runner:
 
     def _beat(self, force: bool = False) -> None:
         now, me = time.time(), os.getpid()
+        if not force and now - self.last_beat < _TICK:
+            return
         running = sorted(self.trials)
         waits = {run_id: trial.wait.reason for run_id, trial in self.trials.items() if trial.wait}
         if not force and now - self.last_beat < HEARTBEAT and (running, waits) == getattr(self, "_shown", None):

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One attempt of a run as a Job: made once whoever dies, followed, read, judged, removed.
 
-The order on disk and in the cluster decides everything: launch.json without a uid, then the Job (suspended; its name is the arbiter), then launch.json
-with the uid, then what the Job owns, then its release. A Job that was released is never made again.
+The order on disk and in the cluster decides everything: the Job (suspended; its name is the arbiter, and who dies here finds it by its labels), then
+launch.json with its uid, then what it owns, then its release. A Job whose uid is known is never made again.
 """
 
 from __future__ import annotations
@@ -63,14 +63,17 @@ class Follower:
 class Trial:
     """An attempt under way. Its methods that talk to the cluster run in worker threads, one at a time."""
 
-    def __init__(self, api: Api, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, api: Api, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, name: str, settings: Settings, wake: Callable[[], None]
+    ) -> None:
         self.api, self.folder, self.run, self.attempt, self.wake = api, folder, run, attempt, wake
-        self.settings = Settings(folder.settings())
+        self.name, self.settings = name, settings
         self.job: Optional[Object] = None
         self.pods: Dict[str, Object] = {}
         self.followers: Dict[str, Follower] = {}
         self.busy = threading.Event()  # a worker has it
         self.launched = self.finished = self.gone = False
+        self.tried = 0.0  # since when the Job may be there although nobody has told its uid
         self.error: Optional[Fault] = None  # our own decision to end it
         self.crash: Optional[BaseException] = None
         self.waiting_since = time.monotonic()
@@ -80,11 +83,6 @@ class Trial:
         self.asked = 0
         self.notes: List[str] = []
         self.deleted = False
-
-    @property
-    def name(self) -> str:
-        """The Job's name."""
-        return str((self.attempt.launch() or {}).get("job") or self._objects()["job"]["metadata"]["name"])
 
     def _objects(self) -> Object:
         path = objects_path(self.folder, self.run["id"], self.attempt.number)
@@ -97,44 +95,45 @@ class Trial:
 
     def launch(self) -> None:
         """See that the Job, what it owns, and its release are there; safe to repeat."""
-        objects = self._objects()
-        known = self.attempt.launch()
-        job = objects["job"]
-        if not known:
-            self._note_launch({"created": time.time()}, job)
-        found = self.job or self._create(job, bool(known.get("uid")))
+        objects, known = self._objects(), self.attempt.launch()
+        self.tried = self.tried or time.time()
+        found = self.job or self._create(objects, bool(known.get("uid")))
         uid = str(found["metadata"]["uid"])
         if known.get("uid") and known["uid"] != uid:
             raise MadError("its Job was removed, and another one has its name", "infra")
         if not known.get("uid"):
-            self._note_launch(dict(self.attempt.launch(), uid=uid), job)
+            self._note_launch(uid)
         self.job = self.job or found
-        if (found.get("spec") or {}).get("suspend") and not known.get("released"):
+        released = self.attempt.file("released")
+        if (found.get("spec") or {}).get("suspend") and not os.path.exists(released):
             self._complete(objects, found)
-        self.launched = True
+            with open(released, "wb"):
+                pass
+        self.waiting_since, self.launched = time.monotonic(), True
 
-    def _note_launch(self, known: Mapping[str, Any], job: Object) -> None:
-        metadata = job["metadata"]
+    def _note_launch(self, uid: str) -> None:
         self.attempt.save_launch(
-            dict(
-                known,
-                schema=1,
-                run=self.run["id"],
-                attempt=self.attempt.number,
-                job=metadata["name"],
-                namespace=self.api.namespace,
-                boot_id=processes.boot_id(),
-            )
+            {
+                "schema": 1,
+                "run": self.run["id"],
+                "attempt": self.attempt.number,
+                "job": self.name,
+                "uid": uid,
+                "namespace": self.api.namespace,
+                "created": self.tried,
+                "boot_id": processes.boot_id(),
+            }
         )
 
-    def _create(self, job: Object, was_there: bool) -> Object:
+    def _create(self, objects: Object, was_there: bool) -> Object:
         """The Job: made by us now, or found because somebody of us made it before."""
+        job = objects["job"]
         if was_there:
             known = self.api.find("jobs", job["metadata"]["name"])
             if known is None:
                 raise MadError("its Job is gone: somebody removed it", "infra")
             return known
-        for document in self._objects().get("standing") or []:
+        for document in objects.get("standing") or []:
             self._stand(document)
         try:
             return self.api.create(job)
@@ -167,7 +166,6 @@ class Trial:
         if not self.settings.queued_by_kueue:
             # The answer is not kept: the watch may have told something newer meanwhile.
             self.api.patch("jobs", job["metadata"]["name"], {"spec": {"suspend": False}})
-        self.attempt.save_launch(dict(self.attempt.launch(), released=time.time()))
 
     # -- following it ----------------------------------------------------------------------------------------------------------------
 
@@ -184,15 +182,15 @@ class Trial:
         pods = self.current() if resumable else list(self.pods.values())
         return k8s_judge.judge(self.job or {}, pods, CONTAINER)
 
-    def follow(self, room: Callable[[], int]) -> None:
-        """Begin to read logs of pods whose container has begun, as far as there is room, which is asked for only then."""
+    def follow(self, begin: Callable[[Callable[[], None]], Any]) -> None:
+        """Have the logs of pods whose container has begun read; `begin` calls what it is given in a thread, once there is one."""
         for uid, pod in self.pods.items():
-            if uid in self.followers or not k8s_judge.has_begun(pod, CONTAINER) or room() <= 0:
+            if uid in self.followers or not k8s_judge.has_begun(pod, CONTAINER):
                 continue
             follower = Follower(self.api, pod, self._folder_of(pod), lambda uid=uid: self._patience(uid))  # type: ignore[misc]
             follower.reader.over = self.wake
             self.followers[uid] = follower
-            follower.reader.start()
+            begin(follower.reader.run)
 
     def _folder_of(self, pod: Object) -> str:
         """io/ for what counts; pods that were replaced have a folder of their own."""
@@ -219,10 +217,6 @@ class Trial:
             return None
         lost = self.gone or pod is None or k8s_judge.disturbance(pod)
         return 10.0 if lost else 120.0
-
-    def reading(self) -> int:
-        """How many of its logs are being read."""
-        return sum(1 for follower in self.followers.values() if not follower.reader.done.is_set())
 
     def all_seen(self) -> bool:
         """Whether the watch of pods has told of every pod that the Job counts; the two watches are not in step. Not waited for without end."""
@@ -276,7 +270,7 @@ class Trial:
     def remove(self) -> None:
         """Take the Job away, and with it what it owns. A Job of the same name that is not ours stays."""
         uid = str((self.job or {}).get("metadata", {}).get("uid") or self.attempt.launch().get("uid") or "")
-        if not uid and self.attempt.launch():
+        if not uid and self.tried:
             known = self.api.find("jobs", self.name) or {"metadata": {}}
             ours = (known["metadata"].get("labels") or {}) == self._objects()["job"]["metadata"].get("labels")
             uid = str(known["metadata"].get("uid") or "") if ours else ""

@@ -183,6 +183,8 @@ def test_secrets_are_kept_per_run_and_forgotten(folder: HostFolder) -> None:
     folder.save_secrets({ID: {"A_TOKEN": "one"}})
     folder.save_secrets({"00000000000000ab": {"A_TOKEN": "two"}})
     assert folder.secrets(ID) == {"A_TOKEN": "one"} and folder.secret_values() == ["one", "two"]
+    folder.save_secrets({ID: {"A_TOKEN": "three"}})
+    assert folder.secret_values() == ["three", "two"]
     assert os.stat(folder.file("secrets.json")).st_mode & 0o777 == 0o600
     folder.forget_secrets()
     folder.forget_secrets()
