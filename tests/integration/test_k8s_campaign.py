@@ -111,6 +111,29 @@ def test_a_retry_is_a_new_job(k8s_host: ClusterHost, k8s: Cluster) -> None:
     assert (k8s_host.folder.attempt(run, 1).result() or {})["failure_class"] == "preempted"
 
 
+def test_a_container_is_started_again_in_its_pod(tmp_path: Path, k8s: Cluster) -> None:
+    host = ClusterHost(tmp_path, k8s, restart_in_place=True)
+    script = 'test -f /myworkspace/again || { touch /myworkspace/again; echo "performance: 1 things_per_second"; exit 69; }\n' + PRINT
+    card = {"name": "m", "resumable": True}
+    run = host.run(script, card=card)
+    lost = host.run("exit 93\n", card=card)
+    try:
+        k8s.api.restarts_in_place = False
+        with pytest.raises(MadError) as refused:
+            host.stage()
+        assert "k8s.restart_in_place: this cluster has no restartPolicyRules" in refused.value.message and not host.folder.exists()
+        k8s.api.restarts_in_place = True
+        host.go()
+        records = host.wait(120)
+    finally:
+        host.close()
+    record = records[run]
+    assert (record["status"], record["attempt"], [metric["value"] for metric in record["metrics"]]) == ("SUCCESS", 1, [12.5]), record
+    assert "started again in place, 1 times (k8s.restart_in_place); the last time after exit status 69" in "\n".join(record["notes"])
+    assert (records[lost]["status"], records[lost]["exit_code"], records[lost]["notes"]) == ("FAILURE", 93, [])
+    assert len({one.path for one in k8s.api.requests if one.path.endswith("/log")}) == 2  # the pod is the same one
+
+
 @pytest.mark.parametrize(("fault", "failure"), [("image", "image"), ("unschedulable", "placement"), ("quota", "placement")])
 def test_a_wait_without_an_end_is_explained_and_ended(tmp_path: Path, k8s: Cluster, fault: str, failure: str) -> None:
     options = {"pending_timeout": 4}

@@ -39,6 +39,7 @@ class Api:
         self.away = threading.Event()
         self.lock = threading.Lock()
         self.stopped = False
+        self.restarts_in_place = True  # the feature gate ContainerRestartRules
         self._sockets: List[socket.socket] = []
         self._port = 0
         self._start()
@@ -278,6 +279,11 @@ class _Handler(BaseHTTPRequestHandler):
             given = str((body.get("metadata") or {}).get("namespace") or "")
             if given and namespace and given != namespace:
                 raise Problem(400, "BadRequest", "the namespace of the provided object does not match the namespace sent on the request")
+            if plural == "jobs" and not self.server_api.restarts_in_place:
+                for container in body["spec"]["template"]["spec"]["containers"]:
+                    container.pop("restartPolicyRules", None)  # as a server does with a field whose feature is off
+            if self.query.get("dryRun") == "All":
+                return 201, defaulted(plural, body)
             return 201, store.create(plural, namespace, defaulted(plural, body))
         if verb == "update":
             body = self._body()

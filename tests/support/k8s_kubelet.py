@@ -125,6 +125,8 @@ class PodRunner(threading.Thread):
         self.lines: Dict[str, List[Tuple[str, bytes]]] = {}
         self.closed: set[str] = set()
         self.states: Dict[str, Object] = {}
+        self.before: Dict[str, Object] = {}  # how a container ended before it was started again
+        self.restarts = 0
         self.process: Optional[subprocess.Popen[bytes]] = None
         self.oom = self.gone = self.ending = self.silent = False
         self.deadline = 0.0  # when the grace period is over
@@ -170,6 +172,8 @@ class PodRunner(threading.Thread):
             waiting = {"waiting": {"reason": "PodInitializing"}}
             found[key] = [{"name": name, "restartCount": 0, "state": self.states.get(name, waiting)} for name in names]
             for entry, container in zip(found[key], spec.get(kind) or []):
+                if entry["name"] in self.before:
+                    entry.update(restartCount=self.restarts, lastState=self.before[entry["name"]])
                 entry.update(image=container["image"], imageID="sha256:stand-in", ready="running" in entry["state"])
         return found
 
@@ -183,7 +187,18 @@ class PodRunner(threading.Thread):
             if self._run(container, volumes) != 0:
                 return "Failed"
         code = self._run(spec["containers"][0], volumes)
+        while not self.ending and _is_restarted(spec["containers"][0], code):
+            self._start_again(spec["containers"][0]["name"])
+            code = self._run(spec["containers"][0], volumes)
         return "Succeeded" if code == 0 else "Failed"
+
+    def _start_again(self, name: str) -> None:
+        """Between two starts: the pod stays, and so do its volumes; the log is another one."""
+        self.before[name], self.states[name] = self.states[name], {"waiting": {"reason": "CrashLoopBackOff"}}
+        self._save(lambda value: value["status"].update(self._statuses()))
+        self._sleep(0.5)
+        self.restarts += 1
+        self.closed.discard(name)
 
     def _pull(self) -> None:
         """An image that cannot be pulled keeps the pod waiting until somebody removes it."""
@@ -279,7 +294,7 @@ class PodRunner(threading.Thread):
     def _run(self, container: Mapping[str, Any], volumes: Mapping[str, Path]) -> int:
         """One container to its end; its exit code."""
         name = str(container["name"])
-        base = self.folder / "root" / name
+        base = self.folder / "root" / ("%s-%d" % (name, self.restarts))
         base.mkdir(parents=True)
         self.lines[name] = []
         argv = [*(container.get("command") or []), *(container.get("args") or [])]
@@ -381,6 +396,12 @@ class PodRunner(threading.Thread):
         """As the kernel does it."""
         self.oom = True
         self._signal(signal.SIGKILL)
+
+
+def _is_restarted(container: Mapping[str, Any], code: int) -> bool:
+    """Whether one of its rules says so."""
+    rules = [rule["exitCodes"] for rule in container.get("restartPolicyRules") or [] if rule["action"] == "Restart"]
+    return any((code in rule["values"]) == (rule["operator"] == "In") for rule in rules)
 
 
 def writable(path: Path) -> None:

@@ -221,10 +221,11 @@ class Api:
                 return found, str(metadata.get("resourceVersion") or "")
             query["continue"] = metadata["continue"]
 
-    def create(self, document: Mapping[str, Any]) -> Dict[str, Any]:
+    def create(self, document: Mapping[str, Any], dry_run: bool = False) -> Dict[str, Any]:
         """A new object; ApiError 409 when its name is taken."""
         namespace = str((document.get("metadata") or {}).get("namespace") or "")
-        return self.call("POST", self.path(KINDS[document["kind"]], namespace=namespace), {"fieldManager": MANAGER}, document)
+        query = {"fieldManager": MANAGER, "dryRun": "All"} if dry_run else {"fieldManager": MANAGER}
+        return self.call("POST", self.path(KINDS[document["kind"]], namespace=namespace), query, document)
 
     def apply(self, document: Mapping[str, Any], force: bool = True, dry_run: bool = False) -> Dict[str, Any]:
         """Server-side apply: made, or changed to this."""

@@ -77,14 +77,11 @@ def nodes_of(trial: Trial) -> List[Node]:
     """The newest pod of each rank, its log taken apart into the attempt's folder."""
     found = []
     for pod in trial.current():
-        follower = trial.followers.get(str(pod["metadata"]["uid"]))
+        follower = trial.followers.get(trial.start_of(pod))
         brought = None
         folder = follower.folder if follower else trial.attempt.file("io", "node-%d" % k8s_judge.rank(pod))
         if follower:
-            plain = follower.path + ".plain"
-            k8s_logs.without_times(follower.path, plain)
-            brought = k8s_frames.split(plain, folder, _termination(pod).get("nonce", ""))
-            os.unlink(plain)
+            brought = k8s_frames.split(follower.path, folder, _termination(pod).get("nonce", ""), k8s_logs.text)
             if not (brought.hello or brought.bye or brought.model_bytes):
                 os.unlink(os.path.join(folder, "model.log"))
         found.append(Node(pod, folder, brought))
@@ -102,7 +99,7 @@ def outcome_of(run: Object, verdict: Verdict, nodes: List[Node], error: Optional
         "cancelled": False,
         "preempted": False,
         "error": None,
-        "notes": [note for node in nodes for note in (node.brought.notes if node.brought else [])],
+        "notes": [note for node in nodes for note in [*(node.brought.notes if node.brought else []), *_started_again(node)]],
     }
     fault = error or verdict.fault
     if fault:
@@ -112,6 +109,14 @@ def outcome_of(run: Object, verdict: Verdict, nodes: List[Node], error: Optional
             outcome["error"] = {"class": fault.failure_class, "reason": fault.reason}
         return outcome
     return dict(outcome, **_of_pods(run, verdict, nodes, bool(outcome["timed_out"])))
+
+
+def _started_again(node: Node) -> List[str]:
+    """What is to be known of earlier starts in the same pod, of which only the last one is judged."""
+    count = k8s_judge.restarts(node.pod, CONTAINER)
+    before = (k8s_judge.status_of(node.pod, CONTAINER).get("lastState") or {}).get("terminated") or {}
+    text = "the container of pod %s was started again in place, %d times (k8s.restart_in_place); the last time after exit status %s"
+    return [text % (node.name, count, before.get("exitCode", "?"))] if count else []
 
 
 def _guilty(nodes: List[Node]) -> List[Node]:

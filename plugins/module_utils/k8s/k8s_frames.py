@@ -16,7 +16,7 @@ import os
 import posixpath
 import re
 import zlib
-from typing import Any, BinaryIO, Dict, List, NamedTuple, Optional
+from typing import Any, BinaryIO, Callable, Dict, List, NamedTuple, Optional
 
 from ..base.errors import MadError
 
@@ -59,16 +59,17 @@ def termination(message: str) -> Dict[str, str]:
     return dict(words(message[match.end() :].splitlines()[0] if message[match.end() :] else ""), nonce=match.group(1)) if match else {}
 
 
-def split(log: str, folder: str, nonce: str = "") -> Brought:
+def split(log: str, folder: str, nonce: str = "", plain: Optional[Callable[[bytes], bytes]] = None) -> Brought:
     """Take the log at `log` apart: `folder`/model.log, and every file that it brings below `folder` (made if need be).
 
-    `nonce`: from the termination message, for a log whose first line is lost. MadError when the log cannot be read or the folder not written.
+    `nonce`: from the termination message, for a log whose first line is lost. `plain` makes of a line what the pod printed.
+    MadError when the log cannot be read or the folder not written.
     Nothing that a pod printed leads out of the folder; a file whose bytes are not those that were sent is left out, with a note.
     """
     try:
         os.makedirs(folder, exist_ok=True)
         with open(log, "rb") as stream, open(os.path.join(folder, "model.log"), "wb") as model:
-            return _Splitter(stream, model, folder, nonce).run()
+            return _Splitter(stream, model, folder, nonce).run(plain)
     except OSError as error:
         raise MadError("the pod's log %s cannot be taken apart: %s" % (log, error)) from error
 
@@ -123,13 +124,13 @@ class _Splitter:
         self.complete = False
         self.file: Optional[_File] = None
 
-    def run(self) -> Brought:
+    def run(self, plain: Optional[Callable[[bytes], bytes]]) -> Brought:
         fresh = True  # at the beginning of a line
         while True:
             line = self.stream.readline(_BLOCK)
             if not line:
                 break
-            self._line(line, fresh)
+            self._line(plain(line) if plain and fresh else line, fresh)
             fresh = line.endswith(b"\n")
         if self.in_model:
             self._model(self.held)

@@ -97,8 +97,22 @@ def terminated(pod: Object, container: str) -> Optional[Object]:
 
 def has_begun(pod: Object, container: str) -> bool:
     """Whether the container runs or ran."""
-    state = status_of(pod, container).get("state") or {}
-    return bool(state.get("running") or state.get("terminated"))
+    found = status_of(pod, container)
+    state, before = found.get("state") or {}, found.get("lastState") or {}
+    return bool(state.get("running") or state.get("terminated") or before.get("terminated"))
+
+
+def restarts(pod: Object, container: str) -> int:
+    """How often the container was started again in its pod."""
+    return int(status_of(pod, container).get("restartCount") or 0)
+
+
+def instance_over(pod: Object, container: str, number: int) -> bool:
+    """Whether the container's start of this number (the first is 0) has ended."""
+    found = status_of(pod, container)
+    state, before = found.get("state") or {}, found.get("lastState") or {}
+    between = bool(state.get("waiting") and before.get("terminated"))
+    return restarts(pod, container) > number or bool(state.get("terminated")) or between
 
 
 class Fault(NamedTuple):

@@ -59,14 +59,6 @@ def resume_point(path: str) -> Tuple[bytes, int]:
     return (known[-1], known.count(known[-1])) if known else (b"", 0)
 
 
-def without_times(source: str, target: str) -> None:
-    """The log as the pod printed it."""
-    with open(target, "wb") as output:
-        with contextlib.suppress(FileNotFoundError), open(source, "rb") as stream:
-            for line in stream:
-                output.write(text(line))
-
-
 class Tee:
     """Shows the model's output in a file as it comes, and knows the line after which nothing comes."""
 
@@ -114,6 +106,7 @@ class LogReader:
         self.done, self.stopped = threading.Event(), threading.Event()
         self.problem = ""
         self.over: Callable[[], None] = lambda: None  # told at the end
+        self.replaced: Callable[[], bool] = lambda: False  # whether the container was started again since
 
     def run(self) -> None:
         """Follow, and take up again."""
@@ -163,6 +156,8 @@ class LogReader:
         """One stream, of a container that has ended to its end, so that the connection can serve again; whether anything new came."""
         when, count = resume_point(self.path)
         query = {"container": self.container, "follow": "true", "timestamps": "true"}
+        if self.replaced():
+            query["previous"] = "true"
         if when:
             query["sinceTime"] = when[:19].decode("ascii") + "Z"  # whole seconds are what the server looks at
         response = self.api.open("GET", self.api.path("pods", self.pod, "log"), query, read=_ENDED_QUIET if was_ended else _QUIET)

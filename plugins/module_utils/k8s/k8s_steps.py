@@ -15,7 +15,7 @@ from ..host import host_clean, host_collect, host_images, host_steps
 from ..host.host_state import HostFolder
 from ..host.host_steps import Answer, Job
 from . import k8s_judge, k8s_names
-from .k8s_client import Api, Connection
+from .k8s_client import Api, ApiError, Connection
 from .k8s_trial import objects_path
 
 # What the runner does, and what the people who own a namespace have to allow; docs/kubernetes.md shows the Role.
@@ -57,13 +57,15 @@ class Images(host_images.Images):
 
 def staged(job: Job) -> Answer:
     """Take the runs over, with the objects that the controller rendered for them."""
+    document = {} if job.get("check") else host_steps.read_stage(str(job["archive"]))
     if not job.get("check"):
-        check_rights(Api(connection_of(job.get("settings") or {}), patience=60.0), job.get("kinds") or ())
+        api = Api(connection_of(job.get("settings") or {}), patience=60.0)
+        check_rights(api, job.get("kinds") or ())
+        check_restarts(api, document.get("objects") or {})
     answer = host_steps.staged(job, lambda dummy_job, dummy_credentials: Images("", {}, {}))
     if job.get("check"):
         return answer
     folder = host_steps.folder_of(job)
-    document = host_steps.read_stage(str(job["archive"]))
     for run_id, attempts in (document.get("objects") or {}).items():
         for number, objects in attempts.items():
             path = objects_path(folder, run_id, int(number))
@@ -82,6 +84,29 @@ def check_rights(api: Api, kinds: Any) -> None:
             % (", ".join(missing), api.namespace),
             "infra",
         )
+
+
+def check_restarts(api: Api, objects: Mapping[str, Mapping[str, Any]]) -> None:
+    """Ask a cluster that is to start containers again in place whether it can: one that cannot leaves the rules out of what it makes, and says nothing."""
+    jobs = (made["job"] for attempts in objects.values() for made in attempts.values() if made.get("job"))
+    wanted = next((found for found in jobs if _restart_rules(found)), None)
+    try:
+        if wanted is None or _restart_rules(api.create(wanted, dry_run=True)):
+            return
+    except ApiError as error:
+        if error.status == 409:  # it is there, and was asked about when it was made
+            return
+        raise
+    raise MadError(
+        "k8s.restart_in_place: this cluster has no restartPolicyRules of containers (Kubernetes 1.35, or 1.34 with the feature gate"
+        " ContainerRestartRules); leave the option out: then the pod is replaced",
+        "invalid",
+    )
+
+
+def _restart_rules(job: Mapping[str, Any]) -> bool:
+    pod = ((job.get("spec") or {}).get("template") or {}).get("spec") or {}
+    return any(container.get("restartPolicyRules") for container in pod.get("containers") or [])
 
 
 def started(job: Job) -> Answer:

@@ -13,7 +13,7 @@ import contextlib
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from ..base.errors import MadError
 from ..host import processes
@@ -47,16 +47,24 @@ class Settings:
         self.keep_failed = not given.get("cleanup_on_failure", True)
 
 
-class Follower:
-    """The log of one pod, on its way to the disk."""
+class Start(NamedTuple):
+    """One start of a container: of the pod's first, `number` is 0. Each has a log of its own."""
 
-    def __init__(self, api: Api, pod: Object, folder: str, patience: Callable[[], Optional[float]]) -> None:
+    uid: str
+    number: int
+
+
+class Follower:
+    """The log of one start of a pod's container, on its way to the disk."""
+
+    def __init__(self, api: Api, pod: Object, start: Start, folder: str, patience: Callable[[], Optional[float]]) -> None:
         name = str(pod["metadata"]["name"])
+        self.name = name + (".%d" % start.number if start.number else "")
         self.rank = k8s_judge.rank(pod)
         self.folder = folder if self.rank == 0 else os.path.join(folder, "node-%d" % self.rank)
         os.makedirs(self.folder, exist_ok=True)
         os.makedirs(os.path.join(folder, "pods"), exist_ok=True)
-        self.path = os.path.join(folder, "pods", name + ".log")
+        self.path = os.path.join(folder, "pods", self.name + ".log")
         self.reader = LogReader(api, name, CONTAINER, self.path, patience, Tee(os.path.join(self.folder, "model.log")))
 
 
@@ -70,7 +78,7 @@ class Trial:
         self.name, self.settings = name, settings
         self.job: Optional[Object] = None
         self.pods: Dict[str, Object] = {}
-        self.followers: Dict[str, Follower] = {}
+        self.followers: Dict[Start, Follower] = {}
         self.busy = threading.Event()  # a worker has it
         self.launched = self.finished = self.gone = False
         self.tried = 0.0  # since when the Job may be there although nobody has told its uid
@@ -184,36 +192,41 @@ class Trial:
 
     def follow(self, begin: Callable[[Callable[[], None]], Any]) -> None:
         """Have the logs of pods whose container has begun read; `begin` calls what it is given in a thread, once there is one."""
-        for uid, pod in self.pods.items():
-            if uid in self.followers or not k8s_judge.has_begun(pod, CONTAINER):
+        for pod in self.current():
+            start = self.start_of(pod)
+            if start in self.followers or not k8s_judge.has_begun(pod, CONTAINER):
                 continue
-            follower = Follower(self.api, pod, self._folder_of(pod), lambda uid=uid: self._patience(uid))  # type: ignore[misc]
+            for older in self.followers.values():
+                if older.rank == k8s_judge.rank(pod):
+                    self._set_aside(older)
+            follower = Follower(self.api, pod, start, self.attempt.file("io"), lambda start=start: self._patience(start))  # type: ignore[misc]
             follower.reader.over = self.wake
-            self.followers[uid] = follower
+            follower.reader.replaced = lambda start=start: self._was_replaced(start)  # type: ignore[misc]
+            self.followers[start] = follower
             begin(follower.reader.run)
 
-    def _folder_of(self, pod: Object) -> str:
-        """io/ for what counts; pods that were replaced have a folder of their own."""
-        same = [other for other in self.pods.values() if k8s_judge.rank(other) == k8s_judge.rank(pod)]
-        older = sorted(same, key=lambda other: str(other["metadata"].get("creationTimestamp")))
-        for replaced in older[:-1]:
-            if replaced["metadata"]["uid"] in self.followers:
-                self._set_aside(str(replaced["metadata"]["name"]))
-        return self.attempt.file("io")
+    @staticmethod
+    def start_of(pod: Object) -> Start:
+        """The newest start of a pod's container."""
+        return Start(str(pod["metadata"]["uid"]), k8s_judge.restarts(pod, CONTAINER))
 
-    def _set_aside(self, name: str) -> None:
-        """The files of a pod that another one replaced make room."""
-        target = self.attempt.file("io", "replaced", name)
+    def _was_replaced(self, start: Start) -> bool:
+        pod = self.pods.get(start.uid)
+        return pod is not None and k8s_judge.restarts(pod, CONTAINER) > start.number
+
+    def _set_aside(self, older: Follower) -> None:
+        """The output that another pod, or another start in the same one, replaced makes room."""
+        target = self.attempt.file("io", "replaced", older.name)
         if os.path.exists(target):
             return
         os.makedirs(target)
         with contextlib.suppress(OSError):
-            os.rename(self.attempt.file("io", "model.log"), os.path.join(target, "model.log"))
+            os.rename(os.path.join(older.folder, "model.log"), os.path.join(target, "model.log"))
 
-    def _patience(self, uid: str) -> Optional[float]:
-        """Seconds of asking for the log of a pod that has ended; of a node that is lost nobody expects much. None while it runs."""
-        pod = self.pods.get(uid)
-        if not (self.gone or pod is None or k8s_judge.ended(pod) or k8s_judge.terminated(pod, CONTAINER)):
+    def _patience(self, start: Start) -> Optional[float]:
+        """Seconds of asking for the log of a container that has ended; of a node that is lost nobody expects much. None while it runs."""
+        pod = self.pods.get(start.uid)
+        if not (self.gone or pod is None or k8s_judge.ended(pod) or k8s_judge.instance_over(pod, CONTAINER, start.number)):
             return None
         lost = self.gone or pod is None or k8s_judge.disturbance(pod)
         return 10.0 if lost else 120.0
@@ -228,8 +241,8 @@ class Trial:
 
     def all_read(self) -> bool:
         """Whether everything that can be read was read."""
-        wanted = [uid for uid, pod in self.pods.items() if k8s_judge.has_begun(pod, CONTAINER)]
-        return all(uid in self.followers and self.followers[uid].reader.done.is_set() for uid in wanted)
+        wanted = [self.start_of(pod) for pod in self.current() if k8s_judge.has_begun(pod, CONTAINER)]
+        return all(start in self.followers for start in wanted) and all(known.reader.done.is_set() for known in self.followers.values())
 
     def look_at_wait(self, verdict: Verdict) -> None:
         """Note why it waits, ask the events now and then, and end a wait that has no end."""

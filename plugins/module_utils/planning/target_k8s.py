@@ -48,7 +48,7 @@ def place(context: Mapping[str, Any]) -> Dict[str, Any]:
 
 def check(context: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """InvalidInput for what does not work on a cluster, and for what must be said because nothing can be detected."""
-    section = options(context)
+    options(context)  # says what is wrong in it
     if context.get("n_gpus") == -1:
         raise InvalidInput("n_gpus -1 (all) cannot be set for target k8s: a pod asks for a number of GPUs")
     for key, why in _CLUSTER_CHOOSES.items():
@@ -56,7 +56,5 @@ def check(context: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
             raise InvalidInput("%s cannot be set for target k8s: %s" % (key, why))
     if settings.get("runtime") in ("host", "podman"):
         raise InvalidInput("mad_runtime %s cannot be set for target k8s: its nodes run containers; leave it out" % settings["runtime"])
-    if section.restart_in_place:
-        raise InvalidInput("k8s.restart_in_place is not supported in campaigns by this release: a restarted container begins another log")
     if not context.get("gpu_vendor"):
         raise InvalidInput("target k8s needs gpu_vendor in mad_context (AMD, NVIDIA, INTEL or NONE): the API does not show it")
