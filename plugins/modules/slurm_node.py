@@ -68,29 +68,20 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.mad.engine.plugins.module_utils.base import scalars
+from ansible_collections.mad.engine.plugins.module_utils.base import drains
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_client, slurm_drain
 
 
-def wanted(value: t.Any) -> t.Dict[str, str]:
-    """{node: reason}."""
-    if isinstance(value, dict):
-        return scalars.text_dict(value, "nodes")
-    return dict.fromkeys(scalars.to_list(value, "nodes"), "")
-
-
 def run(module: AnsibleModule) -> t.Dict[str, t.Any]:
     """Look, decide, do."""
-    slurm, asked = slurm_client.Slurm(), wanted(module.params["nodes"])
+    slurm, asked = slurm_client.Slurm(), drains.asked(module.params["nodes"])
     draining = module.params["state"] == "drained"
     cluster = slurm_drain.known(slurm)
     change = slurm_drain.to_drain(cluster, asked) if draining else slurm_drain.to_resume(cluster, list(asked))
     if change.wanted and not module.check_mode:
         (slurm_drain.drain if draining else slurm_drain.resume)(slurm, change)
-    lines = "".join("%s: %s\n" % item for item in sorted(change.wanted.items()))
-    diff = {"before": "" if draining else lines, "after": lines if draining else "", "before_header": "drained", "after_header": "drained"}
-    return {"changed": bool(change.wanted), "nodes": sorted(change.wanted), "left": change.left, "diff": diff}
+    return drains.answer(change, draining, "drained")
 
 
 def main() -> None:

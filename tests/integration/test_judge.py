@@ -1,7 +1,8 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks compare, diagnose and release_host as a person calls them: real campaigns, and bad nodes of a real Slurm cluster."""
+"""The playbooks compare, diagnose and release_host as a person calls them: real campaigns, and bad nodes of a real Slurm cluster
+and of the stand-in of a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.mad.engine.plugins.module_utils.k8s.k8s_client import MERGE, Api, Connection
+from ansible_collections.mad.engine.plugins.module_utils.k8s.k8s_cordon import AT, BY, CAMPAIGN, REASON
 from ansible_collections.mad.engine.plugins.module_utils.results import record as records
 from ansible_collections.mad.engine.plugins.plugin_utils import store
+from ansible_collections.mad.engine.tests.support.k8s_cluster import Cluster as KubernetesCluster
 from ansible_collections.mad.engine.tests.support.play import Played, play
 from ansible_collections.mad.engine.tests.support.records import FACTS, make_campaign, make_metric, make_outcome, make_parsed, make_run
 from ansible_collections.mad.engine.tests.support.slurm import Cluster
@@ -76,16 +80,16 @@ def reasons(cluster: Cluster) -> dict[str, str]:
     return dict(line.split("|", 1) for line in lines)
 
 
+def table_of(nodes: list[str], slow: dict[str, float]) -> str:
+    """A perf.csv of four runs on each node, of which some are slow."""
+    head = "model,performance,metric,host,n_gpus,gpu_architecture,status\n"
+    speeds = [(node, (100.0 + n / 10 + k / 10) * slow.get(node, 1.0)) for n, node in enumerate(nodes, 1) for k in range(4)]
+    return head + "".join("m,%r,img/s,%s,8,gfx942,SUCCESS\n" % (speed, node) for node, speed in speeds)
+
+
 @pytest.mark.real
 def test_bad_nodes_are_drained_and_given_back(out: Cluster, tmp_path: Path) -> None:
-    head = "model,performance,metric,host,n_gpus,gpu_architecture,status\n"
-    slow = {"n3": 0.9, "n8": 0.8}
-    lines = [
-        "m,%r,img/s,%s,8,gfx942,SUCCESS\n" % ((100.0 + n / 10 + k / 10) * slow.get("n%d" % n, 1.0), "n%d" % n)
-        for n in range(1, 9)
-        for k in range(4)
-    ]
-    (tmp_path / "perf.csv").write_text(head + "".join(lines))
+    (tmp_path / "perf.csv").write_text(table_of(["n%d" % n for n in range(1, 9)], {"n3": 0.9, "n8": 0.8}))
     (tmp_path / "results").mkdir()
     words: dict[str, Any] = {"mad_candidate": "perf.csv", "mad_drain": "slurm"}
 
@@ -117,6 +121,39 @@ def test_bad_nodes_are_drained_and_given_back(out: Cluster, tmp_path: Path) -> N
     assert unknown.status == 2 and "n3: not in quarantine" in unknown.output
 
 
-def test_nobody_is_drained_unless_asked_and_nothing_else_than_slurm(tmp_path: Path) -> None:
-    played = play("mad.engine.diagnose", tmp_path, variables={"mad_drain": "k8s", "mad_candidate": "perf.csv"})
-    assert played.status == 2 and "mad_drain=k8s is not supported by this release" in played.output
+def test_bad_nodes_are_cordoned_and_given_back(tmp_path: Path) -> None:
+    slow = {"node-3": 0.9, "node-8": 0.8}
+    (tmp_path / "perf.csv").write_text(table_of(["node-%d" % n for n in range(1, 9)], slow))
+    (tmp_path / "results").mkdir()
+    with KubernetesCluster(nodes=8, run_controllers=False) as cluster:
+        api = Api(Connection(kubeconfig=str(cluster.kubeconfig)))
+
+        def set_by_hand(node: str, out: bool) -> None:
+            body = {"spec": {"unschedulable": out or None}}
+            api.call("PATCH", api.path("nodes", node), {"fieldManager": "kubectl-cordon"}, body, MERGE)
+
+        def out() -> dict[str, str]:
+            nodes = cluster.store.list("nodes")
+            return {n["metadata"]["name"]: (n["metadata"].get("annotations") or {}).get(REASON, "") for n in nodes if n["spec"].get("unschedulable")}
+
+        def playing(playbook: str, *arguments: str, **more: Any) -> Played:
+            words = {"mad_candidate": "perf.csv", "mad_drain": "k8s", "mad_drain_kubeconfig": str(cluster.kubeconfig), **more}
+            return play("mad.engine." + playbook, tmp_path, variables=words, arguments=arguments)
+
+        set_by_hand("node-8", True)
+        poor = playing("diagnose", mad_drain_kubeconfig=str(cluster.user("poor", [("list", "nodes"), ("get", "nodes")])))
+        assert poor.status == 2 and "the credentials may not patch nodes; docs/kubernetes.md has the ClusterRole" in poor.output
+        looked = playing("diagnose", "--check", "--diff")
+        assert looked.status == 0 and "node-3: mad.engine: slow: m img/s -" in looked.output and out() == {"node-8": ""}
+        assert playing("diagnose").recap()["localhost"]["changed"] == 1
+        assert out()["node-8"] == "" and out()["node-3"].startswith("mad.engine: slow: m img/s -") and len(out()) == 2
+        noted = cluster.store.get("nodes", "", "node-3")["metadata"]["annotations"]
+        assert noted[CAMPAIGN] == "perf.csv" and "@" in noted[BY] and noted[AT].endswith("Z")
+        kept = playing("release_host", mad_release="node-3,node-8")
+        assert kept.status == 0 and out() == {"node-8": ""}, kept.output
+        assert not cluster.store.get("nodes", "", "node-3")["metadata"].get("annotations")
+
+
+def test_nobody_is_drained_by_what_nobody_knows(tmp_path: Path) -> None:
+    played = play("mad.engine.diagnose", tmp_path, variables={"mad_drain": "nomad", "mad_candidate": "perf.csv"})
+    assert played.status == 2 and "mad_drain=nomad is not supported by this release" in played.output

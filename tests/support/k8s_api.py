@@ -307,7 +307,9 @@ class _Handler(BaseHTTPRequestHandler):
         function: Callable[[Any, Any], Any] = strategic if "strategic" in kind else merge_patch
         if "json-patch" in kind:
             raise Problem(415, "UnsupportedMediaType", "JSON patches are not spoken here")
-        return 200, store.update(plural, namespace, name, lambda known: dict(function(known, body)), status=sub == "status")
+        manager = self.query.get("fieldManager") or str(self.headers.get("User-Agent") or "").partition("/")[0]
+        change = lambda known: managed(known, dict(function(known, body)), manager)  # noqa: E731
+        return 200, store.update(plural, namespace, name, change, status=sub == "status")
 
     def _delete(self, plural: str, namespace: str, name: str, options: Object) -> Object:
         store = self.server_api.store
@@ -456,6 +458,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _line(self, when: str, line: bytes) -> bytes:
         return when.encode() + b"Z " + line if self.query.get("timestamps") == "true" else line
+
+
+def managed(known: Object, wanted: Object, manager: str) -> Object:
+    """The object with a note of who set `spec.unschedulable` last: the one field whose owner anybody asks about here."""
+    before, after = ((value.get("spec") or {}).get("unschedulable") for value in (known, wanted))
+    if before != after:
+        owned = [{"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {"f:unschedulable": {}}}}] if after is not None else []
+        wanted["metadata"] = dict(wanted["metadata"], managedFields=owned)
+    return wanted
 
 
 def _terminating(value: Object, grace: Optional[int]) -> None:

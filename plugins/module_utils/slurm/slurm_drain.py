@@ -8,23 +8,12 @@ Our mark is how the reason begins. A node that is out already keeps its own reas
 
 from __future__ import annotations
 
-import re
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence
 
-from ..base.errors import InvalidInput, MadError
+from ..base.drains import MARK, Change, named, reason
+from ..base.errors import MadError
 from .slurm_client import Slurm
 from .slurm_nodes import NODES, Node, nodes
-
-MARK = "mad.engine:"
-LONGEST_REASON = 300
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}\Z")
-
-
-class Change(NamedTuple):
-    """What is to be done, and why nothing is done to the others: {node: reason}."""
-
-    wanted: Dict[str, str]
-    left: Dict[str, str]
 
 
 def known(slurm: Slurm) -> Dict[str, Node]:
@@ -38,18 +27,18 @@ def known(slurm: Slurm) -> Dict[str, Node]:
 def to_drain(cluster: Mapping[str, Node], wanted: Mapping[str, str]) -> Change:
     """Which of {name: reason} are still in."""
     change = Change({}, {})
-    for name, node in _named(cluster, wanted):
+    for name, node in named(cluster, wanted):
         if "drain" in node.flags or node.state in ("drained", "draining"):
             change.left[name] = "is out already: %s" % (node.reason or "no reason is given")
         else:
-            change.wanted[name] = _reason(wanted[name])
+            change.wanted[name] = reason(wanted[name])
     return change
 
 
 def to_resume(cluster: Mapping[str, Node], names: Sequence[str]) -> Change:
     """Which of these were taken out by us."""
     change = Change({}, {})
-    for name, node in _named(cluster, dict.fromkeys(names, "")):
+    for name, node in named(cluster, dict.fromkeys(names, "")):
         if not ("drain" in node.flags or node.state in ("drained", "draining")):
             change.left[name] = "is not out"
         elif not node.reason.startswith(MARK):
@@ -62,10 +51,10 @@ def to_resume(cluster: Mapping[str, Node], names: Sequence[str]) -> Change:
 def drain(slurm: Slurm, change: Change) -> None:
     """Do it; nodes that share a reason in one call."""
     together: Dict[str, List[str]] = {}
-    for name, reason in change.wanted.items():
-        together.setdefault(reason, []).append(name)
-    for reason, names in together.items():
-        _update(slurm, names, "State=DRAIN", "Reason=" + reason)
+    for name, why in change.wanted.items():
+        together.setdefault(why, []).append(name)
+    for why, names in together.items():
+        _update(slurm, names, "State=DRAIN", "Reason=" + why)
 
 
 def resume(slurm: Slurm, change: Change) -> None:
@@ -80,19 +69,3 @@ def _update(slurm: Slurm, names: Sequence[str], *words: str) -> None:
         raise MadError(
             "scontrol update of %s: %s; it takes an operator or administrator of the cluster" % (",".join(names), answer.words())
         )
-
-
-def _named(cluster: Mapping[str, Node], wanted: Mapping[str, str]) -> List[Tuple[str, Node]]:
-    """The nodes meant; a name that the cluster does not know is refused before anything is done."""
-    unknown = [name for name in wanted if not _NAME.match(name) or name not in cluster]
-    if unknown:
-        raise InvalidInput(
-            "this cluster has no node %s; it has %s" % (", ".join(map(repr, unknown[:5])), ", ".join(sorted(cluster)[:8]) or "none")
-        )
-    return [(name, cluster[name]) for name in wanted]
-
-
-def _reason(text: str) -> str:
-    """One line that begins with our mark; Slurm shows quotes and commas badly."""
-    line = re.sub(r"[^ -~]", "?", " ".join(text.split())).replace('"', "'")
-    return (line if line.startswith(MARK) else "%s %s" % (MARK, line or "quarantined"))[:LONGEST_REASON]

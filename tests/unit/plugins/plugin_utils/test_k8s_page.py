@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 import pytest
 import yaml
 
-from ansible_collections.mad.engine.plugins.module_utils.k8s import k8s_options, k8s_steps
+from ansible_collections.mad.engine.plugins.module_utils.k8s import k8s_cordon, k8s_options, k8s_steps
 from ansible_collections.mad.engine.plugins.plugin_utils import k8s_objects
 from ansible_collections.mad.engine.tests.support.k8s_runs import make_options, make_run
 
@@ -47,6 +47,11 @@ def test_the_example_inventory_is_taken() -> None:
     inventory = yaml.safe_load((ROOT / "inventories" / "k8s.example" / "hosts.yml").read_text("utf-8"))
     options = make_options(inventory["all"]["hosts"]["cluster"]["mad_context"])
     assert options.warnings == () and options.namespace == "default" and options.gpu_resource == ""
+
+
+def test_the_right_to_cordon_is_the_one_that_is_asked_for() -> None:
+    (role,) = blocks("the ClusterRole to cordon")
+    assert {(verb, resource) for rule in role["rules"] for verb in rule["verbs"] for resource in rule["resources"]} == set(k8s_cordon.RIGHTS)
 
 
 def rights() -> set[tuple[str, str]]:
