@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts, targets
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, find_campaign
+from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
 
 ARGUMENTS: dict[str, t.Any] = {"results": {"type": "path", "default": "results"}, "campaign": {"type": "str", "default": "last"}}
@@ -20,24 +17,17 @@ ARGUMENTS: dict[str, t.Any] = {"results": {"type": "path", "default": "results"}
 NONE = "none"  # no campaign: what the inventory says
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Reads files of the campaign folder, or what the inventory says; nothing else."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    TRANSFERS_FILES = False
+    ARGUMENTS = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Find the campaign and return what RETURN of the module's documentation names."""
-        super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(ARGUMENTS)
-        try:
-            if args["campaign"] == NONE:
-                inputs = PlayInputs(task_vars or {}, self._templar)
-                return {"changed": False, "hosts": of_inventory(inputs.by_host(inputs.hosts(), ""))}
-            return dict(changed=False, **describe(find_campaign(args["results"], args["campaign"] or "last")))
-        except MadError as error:
-            raise AnsibleActionFail(error.message) from error
+    def answer(self, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Find the campaign."""
+        if arguments["campaign"] == NONE:
+            inputs = PlayInputs(self.variables, self._templar)
+            return {"changed": False, "hosts": of_inventory(inputs.by_host(inputs.hosts(), ""))}
+        return dict(changed=False, **describe(find_campaign(arguments["results"], arguments["campaign"] or "last")))
 
 
 def of_inventory(entries: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, dict[str, str]]:

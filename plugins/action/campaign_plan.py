@@ -13,9 +13,6 @@ import typing as t
 import yaml
 from ansible import constants as C
 from ansible import context as cli
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.action.model_info import default_cache, default_repo
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
@@ -23,6 +20,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import Imag
 from ansible_collections.mad.engine.plugins.module_utils.models import discovery
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_options, targets
 from ansible_collections.mad.engine.plugins.plugin_utils import command_line, host_runs, planning, summary
+from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs
 from ansible_collections.mad.engine.plugins.plugin_utils.progress_command import callback_enabled
 
@@ -41,35 +39,28 @@ NOTHING = "campaign %s: nothing to run, %d runs have their row (mad_rerun=failed
 _LARGEST_DIFF = 200_000  # characters of a flight plan that travel in a task's result
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Gather what the play says, plan, answer; what is decided stands in plugin_utils/planning.py and module_utils/plan*.py."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
-    TRANSFERS_FILES = False
+    ARGUMENTS = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def answer(self, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
         """Plan; a refusal is written to last-summary.json with madengine's exit code."""
-        result = super().run(tmp, task_vars)
-        _spec, arguments = self.validate_argument_spec(ARGUMENTS)
-        inputs = PlayInputs(task_vars or {}, self._templar)
+        inputs = PlayInputs(self.variables, self._templar)
         self._given: dict[str, t.Any] = {}
         try:
             planned = planning.make(self._request(arguments, inputs))
         except planning.DiscoveryFailed as error:
-            return self._refused(result, str(error), summary.FAILED)
+            return self._refused(str(error), summary.FAILED)
         except ImageError as error:
-            return self._refused(result, error.message, summary.BUILD_FAILED)
+            return self._refused(error.message, summary.BUILD_FAILED)
         except MadError as error:
-            return self._refused(result, error.message, summary.BAD_ARGUMENTS)
-        except OSError as error:
-            raise AnsibleActionFail("%s: %s" % (error.filename, error.strerror)) from error
-        result.update(self._answer(planned, inputs))
+            return self._refused(error.message, summary.BAD_ARGUMENTS)
+        result = self._answer(planned, inputs)
         if result["counts"]["done"] and not result["counts"]["execute"]:
-            Display().display(NOTHING % (result["campaign"], result["counts"]["done"]))
-        if not self._task.check_mode and not callback_enabled():  # it says it in its own way
-            Display().display("campaign %s; to resume: %s" % (result["campaign"], result["resume_command"]))
+            self.say(NOTHING % (result["campaign"], result["counts"]["done"]))
+        if not self.check and not callback_enabled():  # it says it in its own way
+            self.say("campaign %s; to resume: %s" % (result["campaign"], result["resume_command"]))
         return result
 
     # -- in ----------------------------------------------------------------------------------------------------------------------
@@ -95,7 +86,7 @@ class ActionModule(ActionBase):
             version=collection_version(),
             discover_timeout=float(_first(given.get("discover_timeout"), discovery.TIMEOUT)),
             cache_dir=_first(arguments["cache_dir"], default_cache()),
-            check=bool(self._task.check_mode),
+            check=self.check,
             replay=again,
             database_url=scalars.to_text(_first(inputs.value("database_url"), ""), "mad_database_url"),
         )
@@ -111,17 +102,16 @@ class ActionModule(ActionBase):
 
     # -- out ---------------------------------------------------------------------------------------------------------------------
 
-    def _refused(self, result: dict[str, t.Any], reason: str, code: int) -> dict[str, t.Any]:
+    def _refused(self, reason: str, code: int) -> dict[str, t.Any]:
         """A failed task; outside check mode last-summary.json says why."""
-        if not self._task.check_mode:
+        if not self.check:
             results = os.path.abspath(os.path.expanduser(str(_first(self._given.get("results"), "results"))))
             output = os.path.expanduser(str(_first(self._given.get("summary_output"), "")))
             try:
                 summary.refuse(results, reason, code, output)
             except (MadError, OSError) as error:
                 reason = "%s (and last-summary.json cannot be written: %s)" % (reason, error)
-        result.update(failed=True, changed=False, msg=reason, exit_code=code)
-        return result
+        return {"failed": True, "changed": False, "msg": reason, "exit_code": code}
 
     def _answer(self, planned: planning.Planned, inputs: PlayInputs) -> dict[str, t.Any]:
         """The task's result: counts and paths; the plan itself stays in its file."""
@@ -141,9 +131,8 @@ class ActionModule(ActionBase):
         warnings = made["warnings"] + self._play_warnings(made, inputs)
         if warnings:
             answer["warnings"] = warnings
-        if self._task.diff:
-            headers = {"before_header": "done in campaign %s" % campaign.name, "after_header": "flight plan of campaign %s" % campaign.name}
-            answer["diff"] = dict(headers, before=planned.before, after=answer["flight_plan"])
+        headers = {"before_header": "done in campaign %s" % campaign.name, "after_header": "flight plan of campaign %s" % campaign.name}
+        answer["diff"] = dict(headers, before=planned.before, after=answer["flight_plan"])
         return answer
 
     @staticmethod

@@ -8,11 +8,9 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.mad.engine.plugins.module_utils.results import monitor
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
+from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
 
 ARGUMENTS: dict[str, t.Any] = {
     "campaign_dir": {"type": "path", "required": True},
@@ -25,21 +23,14 @@ ARGUMENTS: dict[str, t.Any] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """One round of waiting. All decisions are in module_utils/results/monitor.py."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    TRANSFERS_FILES = False
+    ARGUMENTS = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def answer(self, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
         """Return the new state; sleep for its delay unless the task runs in check mode."""
-        super().run(tmp, task_vars)
-        self._vars = task_vars
-        dummy, args = self.validate_argument_spec(ARGUMENTS)
-        if args["level"]:
-            return self._next_level(args["state"], args)
-        return self._next_round(args)
+        return self._next_level(arguments["state"], arguments) if arguments["level"] else self._next_round(arguments)
 
     def _next_level(self, state: dict[str, t.Any], args: dict[str, t.Any]) -> dict[str, t.Any]:
         """Say how many rounds the next include level has; the first level also begins the state."""
@@ -52,12 +43,9 @@ class ActionModule(ActionBase):
         if args["state"]["finished"]:  # rounds that the level still has
             return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": args["state"]}
         planned = len(Campaign(args["campaign_dir"]).plan()["runs"])
-        try:
-            limit = monitor.failure_limit(args["max_failures"], planned)
-        except ValueError as error:
-            raise AnsibleActionFail(str(error)) from error
-        forks = int((self._vars or {}).get("ansible_forks") or 0)
+        limit = monitor.failure_limit(args["max_failures"], planned)
+        forks = int(self.variables.get("ansible_forks") or 0)
         state = monitor.advance(args["state"], args["polls"], time.time(), args["contact_timeout"], limit, forks)
-        if not self._task.check_mode:
+        if not self.check:
             time.sleep(state["delay"])
         return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": monitor.ask(state, time.time())}

@@ -8,14 +8,9 @@ from __future__ import annotations
 import json
 import typing as t
 
-from ansible import constants as C
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
-from ansible_collections.mad.engine.plugins.action.model_info import put
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction, put
 from ansible_collections.mad.engine.plugins.plugin_utils.judge import diagnosed, kept
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
 
@@ -34,28 +29,16 @@ ARGUMENTS: dict[str, t.Any] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Arguments in, plugin_utils/judge/diagnosed.py, documented values out."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
-    TRANSFERS_FILES = False
+    ARGUMENTS = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Return what RETURN of the module's documentation names."""
-        result = super().run(tmp, task_vars)
-        _spec, arguments = self.validate_argument_spec(ARGUMENTS)
-        try:
-            work = self._released if arguments["state"] == "released" else self._diagnosed
-            result.update(work(arguments, not self._task.check_mode))
-            result["warnings"] = slips(task_vars or {}) + result.get("warnings", [])
-        except MadError as error:
-            raise AnsibleActionFail(error.message) from error
-        except OSError as error:
-            raise AnsibleActionFail("%s: %s" % (error.filename, error.strerror)) from error
-        if not self._task.diff:
-            result.pop("diff", None)
+    def answer(self, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Do one state's work, and print what it says."""
+        work = self._released if arguments["state"] == "released" else self._diagnosed
+        result = work(arguments, not self.check)
+        result["warnings"] = slips(self.variables) + result.get("warnings", [])
         return result
 
     @staticmethod
@@ -65,8 +48,7 @@ class ActionModule(ActionBase):
             raise InvalidInput("state released: name the hosts (or all) and the quarantine file")
         return diagnosed.released(arguments["quarantine"], names, write)
 
-    @staticmethod
-    def _diagnosed(arguments: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
+    def _diagnosed(self, arguments: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         answer = diagnosed.diagnose(arguments)
         found: dict[str, t.Any] = {"changed": False, "hosts": answer.hosts, "counts": answer.counts, "lines": answer.lines}
         found.update(candidate=answer.source, reasons=answer.reasons, bad=sorted(answer.reasons))
@@ -79,6 +61,6 @@ class ActionModule(ActionBase):
             found.update(changed=found["changed"] or written["changed"], output=arguments["output"])
         if answer.warnings or unwritten:
             found["warnings"] = answer.warnings + unwritten
-        if arguments["show"] and "json" not in C.config.get_config_value("DEFAULT_STDOUT_CALLBACK"):
-            Display().display("\n".join(answer.lines))
+        if arguments["show"]:
+            self.say("\n".join(answer.lines))
         return found

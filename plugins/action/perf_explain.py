@@ -9,11 +9,8 @@ import json
 import os
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.mad.engine.plugins.plugin_utils.history import explain, past
 from ansible_collections.mad.engine.plugins.plugin_utils.index import database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.perf_files import write_if_changed
@@ -30,21 +27,14 @@ ARGUMENTS: dict[str, t.Any] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Arguments in, plugin_utils/history/explain.py, documented values out."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    TRANSFERS_FILES = False
+    ARGUMENTS = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Return what RETURN of the module's documentation names."""
-        super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(ARGUMENTS)
-        try:
-            return {**self._explain(args), "warnings": slips(task_vars or {})}
-        except MadError as error:
-            raise AnsibleActionFail(error.message) from error
+    def answer(self, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Say it, and what was mistyped."""
+        return {**self._explain(arguments), "warnings": slips(self.variables)}
 
     def _explain(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
         url = database_url(args["results"], args["database_url"])
@@ -60,7 +50,7 @@ class ActionModule(ActionBase):
         if args["output"]:
             text = json.dumps(explain.plain(found), indent=2, ensure_ascii=False) + "\n"
             path = os.path.abspath(os.path.expanduser(args["output"]))
-            changed = write_if_changed(path, text.encode("utf-8", "replace"), not self._task.check_mode)
+            changed = write_if_changed(path, text.encode("utf-8", "replace"), not self.check)
         if args["show"]:
-            Display().display("\n".join(shown))
+            self.say("\n".join(shown))
         return {"changed": changed, "differences": explain.plain(found), "lines": shown}

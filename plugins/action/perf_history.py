@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction, Result
 from ansible_collections.mad.engine.plugins.plugin_utils.history import exports, imports, mongo
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
@@ -32,30 +29,22 @@ ARGUMENTS: dict[str, t.Any] = {
     "index": {"type": "bool", "default": True},
     "show": {"type": "bool", "default": True},
 }
-Result = dict[str, t.Any]
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Arguments in, plugin_utils/history/, documented values out."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    TRANSFERS_FILES = False
+    ARGUMENTS = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
-        """Return what RETURN of the module's documentation names."""
-        super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(ARGUMENTS)
-        try:
-            args["url"] = database_url(args["results"], args["database_url"])
-            args["files"] = [os.path.expanduser(path) for path in scalars.to_list(args["files"], "files")]
-            result = STATES[args["state"]](args, not self._task.check_mode)
-        except MadError as error:
-            raise AnsibleActionFail(error.message) from error
-        if args["state"] == "rebuilt":  # the step that every play of the history has
-            result["warnings"] = slips(task_vars or {}) + result.get("warnings", [])
-        if args["show"]:
-            Display().display("\n".join(result["lines"]))
+    def answer(self, arguments: dict[str, t.Any]) -> Result:
+        """Do one state's work."""
+        url = database_url(arguments["results"], arguments["database_url"])
+        files = [os.path.expanduser(path) for path in scalars.to_list(arguments["files"], "files")]
+        result = STATES[arguments["state"]](dict(arguments, url=url, files=files), not self.check)
+        if arguments["state"] == "rebuilt":  # the step that every play of the history has
+            result["warnings"] = slips(self.variables) + result.get("warnings", [])
+        if arguments["show"]:
+            self.say("\n".join(result["lines"]))
         return result
 
 

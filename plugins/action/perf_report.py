@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
 from ansible_collections.mad.engine.plugins.plugin_utils.report.make import FORMATS, Options, make
 
@@ -32,35 +29,25 @@ ARGUMENTS: dict[str, t.Any] = {
 _WORDS = {"html": "report"}
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Arguments in, plugin_utils/report, documented values out."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    TRANSFERS_FILES = False
+    ARGUMENTS = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Return what RETURN of the module's documentation names."""
-        super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(ARGUMENTS)
+    def answer(self, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Write it; at the end of another play (`optional`) what goes wrong is a warning."""
+        optional = arguments["optional"]
         try:
-            answer = make(_options(args, not self._task.check_mode))
-        except MadError as error:
-            return _failed(args, error.message, error)
+            made = make(_options(arguments, not self.check))
         except Exception as error:  # noqa: BLE001 - the rows of a play are worth more than its report: an error of ours is said, not fatal
-            if not args["optional"]:
+            if not optional:
                 raise
-            return _failed(args, "%s: %s" % (type(error).__name__, error), error)
-        if args["show"]:
-            Display().display("\n".join("%s: %s" % (_WORDS.get(name, name), path) for name, path in answer.files.items()))
-        mistyped = [] if args["optional"] else slips(task_vars or {})  # at the end of another play the plan has said it
-        return {"changed": bool(answer.changed), "files": answer.files, "warnings": mistyped + answer.warnings}
-
-
-def _failed(args: t.Mapping[str, t.Any], reason: str, error: Exception) -> dict[str, t.Any]:
-    if not args["optional"]:
-        raise AnsibleActionFail(reason) from error
-    return {"changed": False, "files": {}, "warnings": ["no report was written: %s" % reason]}
+            reason = error.message if isinstance(error, MadError) else "%s: %s" % (type(error).__name__, error)
+            return {"changed": False, "files": {}, "warnings": ["no report was written: %s" % reason]}
+        if arguments["show"]:
+            self.say("\n".join("%s: %s" % (_WORDS.get(name, name), path) for name, path in made.files.items()))
+        mistyped = [] if optional else slips(self.variables)  # at the end of another play the plan has said it
+        return {"changed": bool(made.changed), "files": made.files, "warnings": mistyped + made.warnings}
 
 
 def _options(args: t.Mapping[str, t.Any], write: bool) -> Options:

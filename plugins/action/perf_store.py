@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import summary as summaries
+from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.mad.engine.plugins.plugin_utils.store import Answer, Options, store
 
 ARGUMENTS: dict[str, t.Any] = {
@@ -28,28 +24,20 @@ ARGUMENTS: dict[str, t.Any] = {
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Arguments in, plugin_utils/store.py, documented values out."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    TRANSFERS_FILES = False
+    ARGUMENTS = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Return what RETURN of the module's documentation names."""
-        super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(ARGUMENTS)
-        check = bool(self._task.check_mode)
-        try:
-            campaign = Campaign(args["campaign_dir"])
-            if check and not campaign.exists():
-                return {"changed": False, "skipped": True, "msg": "check mode: there is no campaign %s yet" % campaign.name}
-            answer = store(campaign, _options(args, not check))
-        except MadError as error:
-            raise AnsibleActionFail(error.message) from error
-        if args["show"]:
-            Display().display("\n".join(answer.lines))
-        return _returned(campaign, answer)
+    def answer(self, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Store, and print the table."""
+        campaign = Campaign(arguments["campaign_dir"])
+        if self.check and not campaign.exists():
+            return {"changed": False, "skipped": True, "msg": "check mode: there is no campaign %s yet" % campaign.name}
+        stored = store(campaign, _options(arguments, not self.check))
+        if arguments["show"]:
+            self.say("\n".join(stored.lines))
+        return _returned(campaign, stored)
 
 
 def _options(args: t.Mapping[str, t.Any], write: bool) -> Options:

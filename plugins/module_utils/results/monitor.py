@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, List, Mapping, Optional
 
+from ..base.errors import InvalidInput
+
 State = Dict[str, Any]
 
 SCHEDULE = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before the first polls: short campaigns answer fast
@@ -44,7 +46,7 @@ def failure_limit(text: str, planned: int) -> Optional[int]:
     except ValueError:
         value = -1.0
     if not 0 <= value < math.inf:
-        raise ValueError("mad_max_failures is %r: a count such as 5 or a share such as 10%% was expected" % text)
+        raise InvalidInput("mad_max_failures is %r: a count such as 5 or a share such as 10%% was expected" % text)
     return int(value)
 
 

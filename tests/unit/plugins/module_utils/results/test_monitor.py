@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.results import monitor
 
 
@@ -34,7 +35,7 @@ def test_failure_limit(text, planned, limit):
 
 @pytest.mark.parametrize("text", ["many", "-1", "5.5", "nan%", "%", "inf%"])
 def test_a_bad_failure_limit_is_refused(text):
-    with pytest.raises(ValueError, match="mad_max_failures"):
+    with pytest.raises(InvalidInput, match="mad_max_failures"):
         monitor.failure_limit(text, 10)
 
 

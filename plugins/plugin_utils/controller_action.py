@@ -1,0 +1,80 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The frame of every step that runs on the controller alone: arguments checked, errors said in one sentence, output that leaves JSON whole."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.files import write_atomic
+
+Result = t.Dict[str, t.Any]
+Arguments = t.Dict[str, t.Any]
+
+
+class ControllerAction(ActionBase):
+    """A subclass says its ARGUMENTS and answers; it connects to no host."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+    TRANSFERS_FILES = False
+
+    ARGUMENTS: t.Mapping[str, t.Any] = {}
+
+    def answer(self, arguments: Arguments) -> Result:
+        """What RETURN of the module's documentation names, but for what every task returns."""
+        raise NotImplementedError
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> Result:
+        """Run the task: what is wrong with its input or with a file is one sentence, not a traceback."""
+        result: Result = super().run(tmp, task_vars)
+        self.variables = task_vars or {}
+        _spec, arguments = self.validate_argument_spec(dict(self.ARGUMENTS))
+        try:
+            result.update(self.answer(arguments))
+        except MadError as error:
+            raise AnsibleActionFail(error.message) from error
+        except OSError as error:
+            # Without the cause, whose own words Ansible would append.
+            raise AnsibleActionFail("%s: %s" % (error.filename or type(error).__name__, error.strerror or error)) from None
+        if not self._task.diff:
+            result.pop("diff", None)
+        return result
+
+    @property
+    def check(self) -> bool:
+        """Whether nothing may be changed."""
+        return bool(self._task.check_mode)
+
+    @staticmethod
+    def say(text: str) -> None:
+        """Print for a person; not into the output of a callback that prints JSON, which must stay JSON."""
+        if text and "json" not in C.config.get_config_value("DEFAULT_STDOUT_CALLBACK"):
+            Display().display(text)
+
+
+def put(path: str, text: str, check: bool) -> Result:
+    """Bring a person's file to this text, atomically and only if it differs; {"changed", "diff"}."""
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise InvalidInput("output: %s exists and is not a regular file" % path)
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise InvalidInput("output: the directory %s does not exist; make it first" % folder)
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            before = stream.read()
+    except FileNotFoundError:
+        before = ""
+    changed = before != text
+    if changed and not check:
+        write_atomic(path, text.encode("utf-8"))
+    return {"changed": changed, "diff": {"before": before, "after": text, "before_header": path, "after_header": path}}
