@@ -19,9 +19,6 @@ description:
   - Works with docker, podman and, without a container, on the host itself. The host needs Python 3.8 or newer and the command line of the engine, nothing else.
   - Building block of the role P(mad.engine.local#role).
 options:
-  campaign_dir:
-    description: Folder of the campaign on the controller; its C(plan.json) says what runs on this host. Only V(state=absent) with O(keep_days) goes without.
-    type: path
   state:
     description:
       - V(staged) brings scripts, runs and images to the host and verifies the image ids. A run whose image is not what was planned gets its
@@ -55,47 +52,13 @@ options:
     description: Where the kernel tells the id of this boot. For tests of what happens after a reboot.
     type: str
     default: ""
-  stop:
-    description:
-      - With V(state=polled) a reason to start nothing more; runs that were not started become SKIPPED with it.
-      - With V(state=cancelled) the reason that stands in the results.
-    type: str
-    default: ""
-  patience:
-    description: With V(state=polled) seconds that the host may wait for its runs to end before it answers.
-    type: float
-    default: 0
-  live:
-    description: With V(state=polled) show the output of running models as it comes, with host and model in front of each line.
-    type: bool
-    default: false
   wait:
     description: With V(state=cancelled) seconds to wait for the end of what runs.
     type: int
     default: 120
-  keep_days:
-    description:
-      - With V(state=absent) remove folders, archives and images of all campaigns that were last used before so many days.
-      - Unset, only this campaign's folder.
-    type: float
-  credential_file:
-    description: On the controller, a file with registry logins and other credentials (C(credential.json)). Only the entries that the runs need reach the host.
-    type: str
-    default: ""
-  secrets:
-    description:
-      - Values of secret environment variables of the runs, by name. What is not here comes from where the plan has it from - the context, the card,
-        the credential file - or from the controller's environment.
-      - They travel in a file with mode 0600, never on a command line, and are removed when nothing is left to run.
-    type: dict
-    default: {}
-  stage_parallel:
-    description: With V(state=staged) how many hosts of this campaign are brought scripts and images at the same time; the others wait. 0 sets no limit.
-    type: int
-    default: 0
-  job:
-    description: What the controller's half hands to the host's half. Not for people.
-    type: dict
+extends_documentation_fragment:
+  - mad.engine.target
+  - mad.engine.target.patience
 attributes:
   check_mode:
     support: full

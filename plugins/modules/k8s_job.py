@@ -22,9 +22,6 @@ description:
 requirements:
   - The Python package C(kubernetes) on the host that the module runs on.
 options:
-  campaign_dir:
-    description: Folder of the campaign on the controller; its C(plan.json) says what runs on this cluster.
-    type: path
   state:
     description:
       - V(present) and V(absent) for a single Job; V(absent) with O(campaign_dir) removes what the campaign left, Secrets included, and nothing else.
@@ -76,36 +73,9 @@ options:
     description: Work folder on the host, on a local disk. Empty means C(/var/tmp/mad-<uid>).
     type: str
     default: ""
-  stop:
-    description: A reason to start nothing more (V(state=polled)), or the reason that stands in the results (V(state=cancelled)).
-    type: str
-    default: ""
-  patience:
-    description: With V(state=polled) seconds that the host may wait for its runs to end before it answers.
-    type: float
-    default: 0
-  live:
-    description: With V(state=polled) show the output of running models as it comes.
-    type: bool
-    default: false
-  keep_days:
-    description: With V(state=absent) remove folders of all campaigns that were last used before so many days.
-    type: float
-  credential_file:
-    description: On the controller, a file with registry logins and other credentials. Only what the runs need reaches the cluster, in Secrets.
-    type: str
-    default: ""
-  secrets:
-    description: Values of secret environment variables of the runs, by name.
-    type: dict
-    default: {}
-  stage_parallel:
-    description: With V(state=staged) how many hosts of this campaign are staged at the same time. 0 sets no limit.
-    type: int
-    default: 0
-  job:
-    description: What the controller's half hands to the host's half. Not for people.
-    type: dict
+extends_documentation_fragment:
+  - mad.engine.target
+  - mad.engine.target.patience
 attributes:
   check_mode:
     support: full

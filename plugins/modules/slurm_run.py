@@ -20,9 +20,6 @@ description:
     which O(work_dir) lies, nothing else.
   - Building block of the role P(mad.engine.slurm#role).
 options:
-  campaign_dir:
-    description: Folder of the campaign on the controller; its C(plan.json) says what runs here. Only V(state=absent) with O(keep_days) goes without.
-    type: path
   state:
     description:
       - V(staged) brings scripts, runs and images to the shared file system.
@@ -30,6 +27,7 @@ options:
       - V(polled) brings new results, says what runs, and submits what waits - attempts after a failure of the cluster's, and what O(campaign_dir)'s
         C(slurm.max_jobs) held back.
       - V(collected) brings logs and artifacts of all nodes of finished runs in one archive.
+      - V(polled) with O(stop) drops the jobs that have not begun.
       - V(cancelled) cancels this campaign's jobs on this cluster, and nothing else.
       - V(absent) removes this campaign's folder, or with O(keep_days) everything of ours that is older. Never one that has a job without a record.
     type: str
@@ -40,43 +38,12 @@ options:
       - Work folder on a file system that login node and compute nodes share. Empty means C(slurm.work_dir) of the context, else C(~/mad-engine).
     type: str
     default: ""
-  stop:
-    description:
-      - With V(state=polled) a reason to start nothing more; jobs that have not begun are dropped, their runs become SKIPPED with it.
-      - With V(state=cancelled) the reason that stands in the results.
-    type: str
-    default: ""
-  live:
-    description: With V(state=polled) show the output of running models as it comes, with host and model in front of each line.
-    type: bool
-    default: false
   wait:
     description: With V(state=cancelled) seconds to wait for the end of what runs.
     type: int
     default: 120
-  keep_days:
-    description:
-      - With V(state=absent) remove folders, archives and images of all campaigns that were last used before so many days.
-      - Unset, only this campaign's folder.
-    type: float
-  credential_file:
-    description: On the controller, a file with credentials (C(credential.json)) for the secret variables of runs.
-    type: str
-    default: ""
-  secrets:
-    description:
-      - Values of secret environment variables of the runs, by name. What is not here comes from where the plan has it from - the context, the card,
-        the credential file - or from the controller's environment.
-      - They travel in a file with mode 0600, never on a command line, and are removed when nothing is left to run.
-    type: dict
-    default: {}
-  stage_parallel:
-    description: With V(state=staged) how many hosts of this campaign are brought scripts and images at the same time; the others wait. 0 sets no limit.
-    type: int
-    default: 0
-  job:
-    description: What the controller's half hands to the host's half. Not for people.
-    type: dict
+extends_documentation_fragment:
+  - mad.engine.target
 attributes:
   check_mode:
     support: full
