@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.tests.support.k8s_cluster import Cluster, Fault
-from ansible_collections.mad.engine.tests.support.k8s_host import ClusterHost, k8s, k8s_host
+from ansible_collections.mad.engine.tests.support.k8s_host import IMAGE, ClusterHost, k8s, k8s_host
 
 FIXTURES = (k8s, k8s_host)
 PRINT = 'echo "performance: 12.5 things_per_second"\n'
@@ -226,6 +226,33 @@ def test_cancel_removes_what_runs_and_nothing_else(k8s_host: ClusterHost, k8s: C
     assert {record["failure_class"] for record in answer["results"]} == {"cancelled"} and len(answer["results"]) == 2
     assert "begun" in k8s_host.log(run) and (k8s_host.result(other) or {})["reason"] == "a person said so"
     k8s.wait(lambda: k8s_host.left() == {"configmaps": 1}, "only the foreign ConfigMap is left")
+
+
+def test_stop_lets_nothing_more_begin(k8s_host: ClusterHost, k8s: Cluster) -> None:
+    """What runs may end; a retry and a run that wait in the cluster are taken out of it; each planned run has its row, and a later start runs them."""
+    crash, going = k8s_host.run("echo begun; sleep 3; exit 3\n", retries=1), k8s_host.run("echo begun; sleep 8; " + PRINT, image={**IMAGE, "name": "slow:1"})
+    waiting = k8s_host.run(PRINT, image={**IMAGE, "name": "absent:1"})
+    k8s.kubelet.absent_images.append("absent:1")
+    k8s_host.go()
+    k8s_host.until(lambda: all(k8s_host.folder.attempts(run) and "begun" in k8s_host.log(run) for run in (crash, going)), 60)
+    k8s.kubelet.absent_images.append(IMAGE["name"])  # the retry finds no image
+    k8s_host.until(lambda: len(k8s_host.jobs_made()) == 4 and len(k8s.pods("Pending")) == 2, 60)
+    stop = "stopped: 1 runs failed, mad_max_failures accepts 0"
+    k8s_host.poll(stop=stop)
+    records = k8s_host.wait(120)
+    assert (records[crash]["status"], records[crash]["attempt"], records[crash]["exit_code"]) == ("FAILURE", 1, 3), records[crash]
+    assert records[crash]["notes"][-1] == "it was not tried again: " + stop
+    assert (records[waiting]["status"], records[waiting]["reason"], records[waiting]["launched"]) == ("SKIPPED", stop, False)
+    assert records[going]["status"] == "SUCCESS"
+    k8s.wait(lambda: not k8s_host.left(), "everything in the cluster is gone")
+    k8s_host.until(lambda: not k8s_host.folder.supervised())
+    k8s.kubelet.absent_images.clear()
+    for run_id in (crash, waiting):
+        k8s_host.planned[run_id].update(attempt=2, retries=0)
+    k8s_host.go()
+    again = k8s_host.wait(120)
+    assert [(again[run]["status"], again[run]["attempt"]) for run in (crash, waiting, going)] == [("FAILURE", 2), ("SUCCESS", 2), ("SUCCESS", 1)]
+    k8s.wait(lambda: not k8s_host.left(), "everything in the cluster is gone")
 
 
 def test_a_missing_right_is_one_error(tmp_path: Path, k8s: Cluster) -> None:

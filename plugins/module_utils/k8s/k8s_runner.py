@@ -235,18 +235,25 @@ class Runner:
         return int(self.folder.settings().get("version") or 0) != self.version
 
     def _obey(self) -> None:
-        """`cancel` and `stop`: nothing more starts; what never began gets its record."""
+        """`cancel` and `stop`: nothing more starts, also of what waits in the cluster; what never began gets its record."""
         cancel, stop = self.folder.reason("cancel"), self.folder.reason("stop")
         if cancel is None and stop is None:
             return
         if cancel is not None:
             for trial in self.trials.values():
                 trial.error = trial.error or Fault("cancelled", cancel, "cancelled")
+        for trial in self.trials.values():
+            if not trial.begun():
+                trial.hold_back(cancel or str(stop))
         pending, self.pending = self.pending, []
         for run, number in pending:
-            decision = self.folder.end_of_pending(run, number, cancel, stop)
-            if decision:
-                self._unrun(run, number, decision["failure_class"], decision["reason"])
+            self._end_pending(run, number)
+
+    def _end_pending(self, run: Mapping[str, Any], number: int) -> None:
+        """What `cancel` or `stop` makes of an attempt that has not begun."""
+        decision = self.folder.end_of_pending(run, number, self.folder.reason("cancel"), self.folder.reason("stop"))
+        if decision:
+            self._unrun(run, number, decision["failure_class"], decision["reason"])
 
     def _unrun(self, run: Mapping[str, Any], number: int, failure_class: str, reason: str) -> None:
         """The record of an attempt that was not made."""
@@ -348,7 +355,12 @@ class Runner:
         while not trial.all_read() and time.monotonic() < deadline:
             time.sleep(0.1)
         trial.stop_reading()
-        self._write(trial, trial.error)
+        if trial.held_back and not trial.begun():
+            self._end_pending(trial.run, trial.attempt.number)
+            if not trial.attempt.result():  # a retry that never was: whoever asks for it once more begins at the beginning
+                ending.remove_folder(trial.attempt.path, lambda path: None)
+        else:
+            self._write(trial, trial.error)
         trial.finished = True
 
     def _finish(self, trial: Trial) -> None:

@@ -83,6 +83,7 @@ class Trial:
         self.launched = self.finished = self.gone = False
         self.tried = 0.0  # since when the Job may be there although nobody has told its uid
         self.error: Optional[Fault] = None  # our own decision to end it
+        self.held_back = False  # it is to end because nothing more may begin
         self.crash: Optional[BaseException] = None
         self.waiting_since = time.monotonic()
         self.over_since: Optional[float] = None
@@ -102,7 +103,9 @@ class Trial:
     # -- making it -------------------------------------------------------------------------------------------------------------------
 
     def launch(self) -> None:
-        """See that the Job, what it owns, and its release are there; safe to repeat."""
+        """See that the Job, what it owns, and its release are there; safe to repeat. Nothing, once it is to end."""
+        if self.error is not None:
+            return
         objects, known = self._objects(), self.attempt.launch()
         self.tried = self.tried or time.time()
         found = self.job or self._create(objects, bool(known.get("uid")))
@@ -113,7 +116,7 @@ class Trial:
             self._note_launch(uid)
         self.job = self.job or found
         released = self.attempt.file("released")
-        if (found.get("spec") or {}).get("suspend") and not os.path.exists(released):
+        if (found.get("spec") or {}).get("suspend") and not os.path.exists(released) and self.error is None:
             self._complete(objects, found)
             with open(released, "wb"):
                 pass
@@ -174,6 +177,17 @@ class Trial:
         if not self.settings.queued_by_kueue:
             # The answer is not kept: the watch may have told something newer meanwhile.
             self.api.patch("jobs", job["metadata"]["name"], {"spec": {"suspend": False}})
+
+    def begun(self) -> bool:
+        """Whether the model of any of its pods may have begun."""
+        counts = (self.job or {}).get("status") or {}
+        told = any(counts.get(name) for name in ("ready", "succeeded", "failed"))
+        return told or bool(self.followers) or any(k8s_judge.has_begun(pod, CONTAINER) for pod in list(self.pods.values()))
+
+    def hold_back(self, reason: str) -> None:
+        """End it before it begins; should it begin nevertheless, it ends as cancelled."""
+        if self.error is None and not self.finished:
+            self.held_back, self.error = True, Fault("cancelled", reason, "cancelled")
 
     # -- following it ----------------------------------------------------------------------------------------------------------------
 
