@@ -4,8 +4,10 @@
 """What a campaign costs on a cluster: 50 short runs (MAD_SLURM_RUNS=1000 for the large one) on eight nodes of a real Slurm.
 
 Counted by programs before Slurm's own on the PATH: questions and submissions. The controller's CPU is that of the whole play without the
-modules that run on the login node, and per run it is the difference to a play of one run. The way from sbatch to the model's first word
-is compared with a bare `sbatch --wait` of the same script.
+modules that run on the login node, and per run it is the difference to a play of one run; how much of it Ansible's main process spends
+(which looks a thousand times a second whether a task has ended, so it grows with the seconds that the cluster needs) is said beside it,
+and what the login node's modules need. The way from sbatch to the model's first word is compared with a bare `sbatch --wait` of the same
+script.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(os.environ.get("MAD_DEV_HOME") or Path(__file__).resolve().parents[2]) / ".dev" / "tree"))
 
@@ -49,7 +52,7 @@ with open("{log}", "a") as log:
 sys.exit(code)
 """
 COUNTER = """
-import os
+import os, time
 from ansible.plugins.callback import CallbackBase
 
 class CallbackModule(CallbackBase):
@@ -59,7 +62,20 @@ class CallbackModule(CallbackBase):
         if result.task.resolved_action == "mad.engine.slurm_run":
             with open(os.environ["HOST_TASKS"], "a") as log:
                 log.write("%s\\n" % result.task.args.get("state", ""))
+
+    def v2_playbook_on_stats(self, stats):
+        with open(os.environ["HOST_TASKS"] + ".main", "w") as log:
+            log.write(str(time.process_time()))
 """
+
+
+class Used(NamedTuple):
+    """Seconds of a play."""
+
+    seconds: float
+    controller: float  # CPU, of this Ansible's main process:
+    main: float
+    login_node: float  # CPU of modules
 
 
 class Site:
@@ -79,8 +95,8 @@ class Site:
         (self.folder / "bin" / name).write_text(text)
         (self.folder / "bin" / name).chmod(0o755)
 
-    def run(self, runs: int) -> tuple[float, float]:
-        """(seconds, CPU seconds of the controller) of a campaign with so many runs."""
+    def run(self, runs: int) -> Used:
+        """A campaign with so many runs."""
         repo = self.folder / "repo"
         (repo / "scripts" / "m").mkdir(parents=True)
         (repo / "scripts" / "m" / "run.sh").write_text(MODEL)
@@ -94,7 +110,8 @@ class Site:
         seconds, cpu = time.monotonic() - begun, _used() - before
         if played.status:
             raise SystemExit(played.output)
-        return seconds, cpu - sum(float(line) for line in self.modules.read_text().splitlines())
+        modules = sum(float(line) for line in self.modules.read_text().splitlines())
+        return Used(seconds, cpu - modules, float(Path(str(self.tasks) + ".main").read_text()), modules)
 
     def _play(self, repo: Path) -> Played:
         context = {"gpu_vendor": "NONE", "slurm": {"exclusive": False, "work_dir": str(self.folder / "shared")}}
@@ -144,10 +161,10 @@ def bare(cluster: Cluster, folder: Path) -> float:
     return _begun((folder / "bare.out").read_text()) - submitted
 
 
-def measured(cluster: Cluster, runs: int) -> tuple[Site, float, float]:
-    """A play of so many runs: (its site, seconds, CPU seconds of the controller). Its folder stays until the process ends."""
+def measured(cluster: Cluster, runs: int) -> tuple[Site, Used]:
+    """A play of so many runs, and its site. Its folder stays until the process ends."""
     site = Site(cluster, Path(tempfile.mkdtemp(prefix="mad-bench-", dir="/var/tmp")))
-    return (site, *site.run(runs))
+    return site, site.run(runs)
 
 
 def main() -> int:
@@ -155,29 +172,33 @@ def main() -> int:
     folders: list[Path] = []
     try:
         with Cluster() as cluster:
-            site, seconds, cpu = measured(cluster, RUNS)
+            site, used = measured(cluster, RUNS)
             folders.append(site.folder)
             ways, bares, small = [], [], []
             for _round in range(ROUNDS):
-                one, dummy, used = measured(cluster, 1)
+                one, alone = measured(cluster, 1)
                 folders.append(one.folder)
-                small.append(used)
+                small.append(alone)
                 ways.append(one.way())
                 bares.append(bare(cluster, one.folder))
             calls, polls = site.counted(), site.polls()
     finally:
         for folder in folders:
             subprocess.run(["rm", "-rf", str(folder)], check=False)
-    asked, submitted = calls["squeue"] + calls["sacct"], calls["sbatch"]
-    each = (cpu - statistics.median(small)) / max(1, RUNS - 1)
+    submitted = calls["sbatch"]
+    asked = sum(calls.values()) - submitted
+    further = {name: (getattr(used, name) - statistics.median(getattr(one, name) for one in small)) / max(1, RUNS - 1) for name in Used._fields}
+    each = further["controller"]
     extra = statistics.median(ways) - statistics.median(bares)
-    print("   %d runs in %.1f s; Slurm's commands: %s" % (RUNS, seconds, ", ".join("%s %d" % pair for pair in sorted(calls.items()))))
-    print("   questions: %d in %d polls (target: 1 each, and 2 before each submission)" % (asked, polls))
+    print("   %d runs in %.1f s; Slurm's commands: %s" % (RUNS, used.seconds, ", ".join("%s %d" % pair for pair in sorted(calls.items()))))
+    print("   questions: %d in %d polls (target: at most 1 each)" % (asked, polls))
     print("   submissions of one shape: %d (target %d)" % (submitted, SUBMISSIONS))
-    print("   controller: %.2f s of CPU, %.1f ms for each further run (target %.0f)" % (cpu, each * 1000, PER_RUN * 1000))
+    print("   controller: %.2f s of CPU, %.1f ms for each further run (target %.0f)" % (used.controller, each * 1000, PER_RUN * 1000))
+    print("      of it Ansible's main process %.1f ms (a further run makes the play %.0f ms longer); login node's modules beside it %.1f ms" % (
+        further["main"] * 1000, further["seconds"] * 1000, further["login_node"] * 1000))  # fmt: skip
     print("   from sbatch to the model's first word: %.2f s, bare %.2f s, beyond it %.2f s (target %.0f)" % (
         statistics.median(ways), statistics.median(bares), extra, OVERHEAD))  # fmt: skip
-    return 0 if asked <= polls + 2 * submitted and submitted <= SUBMISSIONS and each <= PER_RUN and extra <= OVERHEAD else 1
+    return 0 if asked <= polls and submitted <= SUBMISSIONS and each <= PER_RUN and extra <= OVERHEAD else 1
 
 
 if __name__ == "__main__":

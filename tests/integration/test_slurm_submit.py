@@ -120,6 +120,7 @@ def test_a_double_is_cancelled(bench: Bench) -> None:
     made = written(bench, script="sleep 20\n")
     script = bench.folder.file("submissions", made.name, "job.sh")
     first, second = (int(bench.cluster.call("sbatch", "--parsable", "--hold", script)) for dummy in range(2))
+    Path(bench.folder.file("submissions", made.name, "tried")).touch()  # as whoever submitted them and died would have
     assert bench.submissions.submit([made]) == {made.name: first}
     bench.cluster.wait_for(lambda: {line.partition("_")[0] for line in bench.cluster.queue()} == {str(first)}, "end of the double")
     assert second != first

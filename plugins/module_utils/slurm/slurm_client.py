@@ -30,7 +30,6 @@ _SILENT = (
     "slurm temporarily unable to accept job",
     "resource temporarily unavailable",
 )
-_NO_ACCOUNTING = ("accounting storage is disabled", "slurm accounting storage is disabled", "plugin is not configured")
 _NOT_PASSED = ("ANSIBLE_", "SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SSH_", "SUDO_")
 _KEPT = ("SLURM_CONF",)
 
@@ -62,7 +61,7 @@ class Slurm:
     def __init__(self, environ: Optional[Mapping[str, str]] = None) -> None:
         self.environ = dict(job_environment(os.environ if environ is None else environ), LC_ALL="C")
         self.calls = 0  # commands so far
-        self._accounting = True
+        self.accounting = True  # until a command says that the site keeps none
 
     def call(self, *argv: str, stdin: str = "", seconds: float = ANSWER_SECONDS, inherited: Sequence[int] = ()) -> Answer:
         """Run one command. Silent when the scheduler does not answer, MadError when there is no such command.
@@ -100,17 +99,17 @@ class Slurm:
 
     def past_jobs(self, names: Sequence[str], since: str = "now-30days") -> List[Job]:
         """What accounting knows of jobs with these names; [] where the site keeps none."""
-        if not self._accounting:
+        if not self.accounting:
             return []
-        words = ["-n", "-P", "-X", "-D", "-u", str(os.geteuid()), "-S", since, "--name=" + ",".join(names)]
-        for fields in (slurm_output.SACCT_FIELDS, slurm_output.SACCT_FIELDS_OLD):
-            answer = self.call("sacct", *words, "-o", fields)
-            if answer.code == 0:
-                return slurm_output.sacct(answer.output)
-            if any(text in answer.errors.lower() for text in _NO_ACCOUNTING):
-                break
-        self._accounting = False
-        return []
+        words = ["-n", "-P", "-X", "-D", "-u", str(os.geteuid()), "-S", since, "--name=" + ",".join(names), "-o", slurm_output.SACCT_FIELDS]
+        try:
+            answer = self.call("sacct", *words)
+        except Silent:
+            raise
+        except MadError:  # there is no such command here
+            answer = Answer(127, "", "")
+        self.accounting = answer.code == 0
+        return slurm_output.sacct(answer.output) if self.accounting else []
 
     def known(self, names: Sequence[str]) -> List[Job]:
         """Jobs with these names, the controller's word before accounting's."""

@@ -1,9 +1,11 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What became of a campaign's tasks: the scheduler is asked once for all of them, what has ended gets its record, what waits is submitted.
+"""What became of a campaign's tasks: what its own marker explains needs nobody's word, for all others the scheduler is asked once.
 
-watch.json of the folder is the memory between polls: when the scheduler was asked last and how often since something happened, which
+A poll asks one command. squeue, whose word is newer, has the first; tasks that it does not know (a job is forgotten minutes after its
+end) are asked of accounting at the next one. watch.json of the folder is the memory between polls: when the scheduler was asked last and
+how often since something happened, which tasks squeue did not know then (`unknown`), when accounting was found to be off (`unaccounted`), which
 tasks no command knew (`missing`), which left a marker while Slurm had not said why (`marked`), and which ended without a word of anybody
 (`unexplained`), each with the time it began.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..base import files
 from ..base.errors import LaunchError, MadError
@@ -27,7 +29,9 @@ from .slurm_output import Job
 from .slurm_submit import Entry, Submissions, read_marker
 from .slurm_watch import Sight, Verdict
 
+_UNACCOUNTED = 600.0  # seconds after which a site that keeps no accounting is asked again
 _KILLED = 137  # a status that only Slurm can explain: its own kill for memory, or somebody's
+_TAKEN_BACK = "%s; this retry was cancelled before it began"
 _FULL = re.compile("MaxSubmit|MaxJob", re.IGNORECASE)  # sbatch's words when a limit on the number of jobs is reached: later is better
 
 
@@ -81,10 +85,16 @@ class Follower:
             self._watch = read_optional(self.folder.file("watch.json"))
             begun = dict(self._watch)
             tasks = self.open_tasks()
-            submitted = [task for task in tasks if task.entry.job]
-            jobs = self._ask(submitted, now)
-            for task in submitted:
-                self._one(task, jobs)
+            left = []
+            for task in tasks:
+                marker = read_marker(task.attempt.file("end")) if task.entry.job else {}
+                if marker and not _needs_state(marker):
+                    self._one(task, marker, None)
+                elif task.entry.job:
+                    left.append((task, marker))
+            asked, jobs = self._ask([task for task, dummy in left], now)
+            for task, marker in left:
+                self._one(task, marker, jobs if task.key() in asked else None)
             self._submit(tasks)
             if self._watch != begun:
                 files.write_json(self.folder.file("watch.json"), self._watch, 0o600)
@@ -97,20 +107,33 @@ class Follower:
 
     # -- asking --------------------------------------------------------------------------------------------------------------------
 
-    def _ask(self, tasks: Sequence[Open], now: bool) -> Optional[List[Job]]:
-        """What Slurm knows of these tasks' jobs; None when it was not asked, or does not answer."""
+    def _ask(self, tasks: Sequence[Open], now: bool) -> Tuple[Set[str], List[Job]]:
+        """(the tasks that Slurm was asked for, by key; what it knows of their jobs). No task when it was not asked, or does not answer."""
         polls, asked = int(self._watch.get("polls") or 0), float(self._watch.get("asked") or 0.0)
         pause = slurm_watch.pause(polls, lambda: float(self._watch.get("chance") or 0.0))
         if not tasks or (not now and 0 <= time.time() - asked < pause):
-            return None
-        names = sorted({task.entry.submission.name for task in tasks})
+            return set(), []
+        before = set(self._watch.pop("unknown", ()))
+        past = [task for task in tasks if task.key() in before]
+        names = sorted({task.entry.submission.name for task in past or tasks})
         try:
-            jobs = self.slurm.known(names)
+            jobs = self.slurm.past_jobs(names) if past else self.slurm.jobs(names)
         except Silent as error:
             self.warnings.append("%s; asked again later, nothing is given up" % error.message)
-            return None
+            return set(), []
         self._watch.update(asked=time.time(), polls=polls + 1)
-        return jobs
+        if not self.slurm.accounting:
+            self._watch["unaccounted"] = time.time()
+        return ({task.key() for task in past} if past else self._known_to_squeue(tasks, jobs)), jobs
+
+    def _known_to_squeue(self, tasks: Sequence[Open], jobs: Sequence[Job]) -> Set[str]:
+        """Tasks that squeue knows; of the others nothing is known before accounting was asked, where there is any."""
+        unknown = {task.key() for task in tasks if slurm_watch.find(jobs, task.entry.job, task.place()) is None}
+        if time.time() - float(self._watch.get("unaccounted") or 0.0) <= _UNACCOUNTED:
+            unknown.clear()
+        elif unknown:
+            self._watch["unknown"] = sorted(unknown)
+        return {task.key() for task in tasks} - unknown
 
     def _since(self, name: str, key: str, holds: bool) -> float:
         """Seconds since a condition of a task holds."""
@@ -122,9 +145,8 @@ class Follower:
 
     # -- one task ------------------------------------------------------------------------------------------------------------------
 
-    def _one(self, task: Open, jobs: Optional[Sequence[Job]]) -> None:
-        """Write the record of a task that has ended."""
-        marker = read_marker(task.attempt.file("end"))
+    def _one(self, task: Open, marker: Mapping[str, str], jobs: Optional[Sequence[Job]]) -> None:
+        """Write the record of a task that has ended. `jobs` is None where Slurm was not asked for it."""
         job = slurm_watch.find(jobs, task.entry.job, task.place()) if jobs is not None else None
         if jobs is None and (not marker or _needs_state(marker)):
             return  # only the scheduler could say more, and it was not asked
@@ -151,11 +173,14 @@ class Follower:
     def end(self, task: Open, outcome: Mapping[str, Any], job: Optional[Job]) -> None:
         """The record of a task, and its memory gone."""
         run = self.folder.run(task.task.run_id)
-        stopped = self.folder.reason("stop")
+        stopped, retry = self.folder.reason("stop"), _is_retry(task, run)
         about = {"job": task.shown(job), "submission": task.entry.submission.name, "submitted": task.entry.submitted}
         if outcome.get("cancelled") and self.folder.reason("cancel"):
             outcome = {"cancelled": True, "error": {"class": "cancelled", "reason": self.folder.reason("cancel")}}
-        if outcome.get("cancelled") and stopped and not read_marker(task.attempt.file("begin")):
+        never_began = outcome.get("cancelled") and not read_marker(task.attempt.file("begin"))
+        if stopped and never_began and not self.folder.reason("cancel"):
+            outcome = {"cancelled": True, "error": {"class": "cancelled", "reason": _TAKEN_BACK % stopped}}
+        if stopped and never_began and not retry:
             self.close(task, "", stopped)
         else:
             slurm_record.write(self.folder, dict(run, attempt=task.task.attempt), task.attempt, outcome, about)
@@ -201,7 +226,8 @@ class Follower:
     def _close_all(self, tasks: Sequence[Open], reason: str) -> None:
         cancelled = self.folder.reason("cancel") is not None
         for task in tasks:
-            self.close(task, "cancelled" if cancelled else "", reason)
+            retry = not cancelled and _is_retry(task, self.folder.run(task.task.run_id))
+            self.close(task, "cancelled" if cancelled or retry else "", _TAKEN_BACK % reason if retry else reason)
 
     def cancel(self) -> None:
         """Tell Slurm to end every job of ours that has not ended."""
@@ -214,6 +240,11 @@ class Follower:
             answer = self.slurm.call("scancel", "--me", "--name=" + name, "--state=PENDING")
             if answer.code:
                 raise MadError("scancel: %s" % answer.words())
+
+
+def _is_retry(task: Open, run: Mapping[str, Any]) -> bool:
+    """Whether a task follows an attempt that failed: its row is then no run that was never tried."""
+    return task.task.attempt > int(run.get("attempt", 1))
 
 
 def _needs_state(marker: Mapping[str, str]) -> bool:

@@ -12,8 +12,7 @@ from . import slurm_states
 
 # The separator cannot stand in a name of ours, a state, a node list or a number; the free text of a reason comes last.
 SQUEUE_FORMAT = "%F|%K|%A|%j|%T|%N|%S|%r"
-SACCT_FIELDS = "JobID,JobIDRaw,JobName,State,NodeList,ExitCode,Start,End,Restarts"
-SACCT_FIELDS_OLD = "JobID,JobIDRaw,JobName,State,NodeList,ExitCode,Start,End"  # Restarts came with 23.02
+SACCT_FIELDS = "JobID,JobIDRaw,JobName,State,NodeList,ExitCode,Start,End"
 _SUBMITTED = re.compile(r"(?:Submitted batch job )?([0-9]+)(?:;.*)?\Z")
 _ARRAY_TASK = re.compile(r"([0-9]+)_([0-9]+)\Z")
 _ARRAY_REST = re.compile(r"([0-9]+)_\[")
@@ -60,7 +59,7 @@ def squeue(text: str) -> List[Job]:
 
 
 def sacct(text: str) -> List[Job]:
-    """Jobs out of `sacct -n -P -X -D -o SACCT_FIELDS` (or without Restarts). Of a job that was requeued the newest line counts."""
+    """Jobs out of `sacct -n -P -X -D -o SACCT_FIELDS`. Of a job that was requeued the newest line counts."""
     found: Dict[Tuple[int, int], Job] = {}
     for line in text.splitlines():
         fields = line.split("|")

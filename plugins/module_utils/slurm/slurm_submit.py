@@ -7,6 +7,7 @@ submissions/lock               flock: one submitter; sbatch itself holds it too,
 submissions/<name>/job.sh      the script
 submissions/<name>/tasks       "<index> <run id> <attempt>" lines; a task of an array finds its run here
 submissions/<name>/manifest.json   written last: from here on the submission counts
+submissions/<name>/tried       made before sbatch is called: without it no job of this name can be there, and nobody has to be asked
 submissions/<name>/job.json    {"job", "submitted", "adopted"}: what sbatch answered, or the job that was found
 """
 
@@ -51,13 +52,14 @@ class Submissions:
         if os.path.exists(self._file(submission.name, "manifest.json")):
             return False
         os.makedirs(self._file(submission.name), mode=0o700, exist_ok=True)
-        for task in submission.tasks:
-            os.makedirs(self.folder.file("runs", task.run_id), mode=0o700, exist_ok=True)
-            attempt = self.folder.attempt(task.run_id, task.attempt)
-            slurm_attempt.Preparation(self.folder, runs[task.run_id], attempt, archives).write()
-        lines = "".join("%d %s %d\n" % task for task in submission.tasks)
-        for name, text in (("tasks", lines), ("job.sh", script)):
-            files.write_atomic(self._file(submission.name, name), text.encode("utf-8", "surrogateescape"), 0o600)
+        with files.Batch() as batch:
+            for task in submission.tasks:
+                os.makedirs(self.folder.file("runs", task.run_id), mode=0o700, exist_ok=True)
+                attempt = self.folder.attempt(task.run_id, task.attempt)
+                slurm_attempt.Preparation(self.folder, runs[task.run_id], attempt, archives).write(batch)
+            lines = "".join("%d %s %d\n" % task for task in submission.tasks)
+            for name, text in (("tasks", lines), ("job.sh", script)):
+                batch.write(self._file(submission.name, name), text.encode("utf-8", "surrogateescape"), 0o600)
         files.write_json(self._file(submission.name, "manifest.json"), submission.manifest(), 0o600)
         return True
 
@@ -84,7 +86,8 @@ class Submissions:
         try:
             known = {entry.submission.name: entry.job for entry in self.entries()}
             pending = [submission for submission in chosen if not known.get(submission.name)]
-            jobs = self.slurm.known([submission.name for submission in pending]) if pending else []
+            tried = [submission.name for submission in pending if os.path.exists(self._file(submission.name, "tried"))]
+            jobs = self.slurm.known(tried) if tried else []
             for submission in pending:
                 known[submission.name] = self._adopt_or_submit(submission, jobs, lock)
             return {submission.name: known[submission.name] for submission in chosen}
@@ -95,6 +98,7 @@ class Submissions:
         number = slurm_watch.adopt(submission, jobs, list(self._marked(submission)))
         adopted = number is not None
         if number is None:
+            files.write_atomic(self._file(submission.name, "tried"), b"", 0o600)
             path = self._file(submission.name, "job.sh")
             with open(path, encoding="utf-8", errors="surrogateescape") as stream:
                 number = self.slurm.submit(submission.name, stream.read(), inherited=[lock])

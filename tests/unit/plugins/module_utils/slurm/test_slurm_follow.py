@@ -1,0 +1,192 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One command per poll, whatever it says, and what a stop makes of jobs that have not begun. Slurm's commands are stand-ins that note calls."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from ansible_collections.mad.engine.plugins.module_utils.base import work_folder
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_client import Slurm
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_folder import CampaignFolder
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_follow import Follower
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_jobs import Submission, Task
+from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Shape
+from ansible_collections.mad.engine.tests.support.records import crash, make_run, run_id
+
+NAME, OTHER = "mad-0123456789ab", "mad-ba9876543210"
+COMMAND = """#!/bin/sh
+name="${0##*/}" PATH=%(path)s
+echo "$name" >>%(folder)s/calls
+[ -e %(folder)s/"$name".says ] || exit 0
+cat %(folder)s/"$name".error >&2
+cat %(folder)s/"$name".says
+exit "$(cat %(folder)s/"$name".code)"
+"""
+
+
+class Site:
+    """A campaign of two runs in one array, as job 7, and commands that say what a test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        for name in ("squeue", "sacct", "sbatch", "scancel"):
+            (self.bin / name).write_text(COMMAND % {"folder": self.bin, "path": os.defpath})
+            (self.bin / name).chmod(0o755)
+        self.folder = CampaignFolder(str(folder / "work" / "campaigns" / work_folder.folder_name("c1", "login")))
+        self.folder.make("c1", "login")
+        for number in (1, 2):
+            self.folder.save_run(make_run(number, retries=1))
+
+    def submitted(self, name: str, attempt: int, *numbers: int, job: int = 7) -> None:
+        """An array of these runs; job 0: written, and not given to Slurm."""
+        made = Submission(name, Shape(1, 0, 60), tuple(Task(place, run_id(number), attempt) for place, number in enumerate(numbers)), True)
+        path = Path(self.folder.file("submissions", name))
+        path.mkdir(parents=True)
+        (path / "manifest.json").write_text(json.dumps(made.manifest()))
+        (path / "job.sh").write_text("#!/bin/sh\n")
+        if job:
+            (path / "job.json").write_text(json.dumps({"job": job, "submitted": 1.0}))
+        for number in numbers:
+            self.folder.attempt(run_id(number), attempt).claim()
+
+    def says(self, command: str, text: str, code: int = 0, error: str = "") -> None:
+        """What a command prints from now on."""
+        for name, content in (("says", text), ("code", str(code)), ("error", error)):
+            (self.bin / ("%s.%s" % (command, name))).write_text(content)
+
+    def calls(self) -> List[str]:
+        """Commands since the last question."""
+        path = self.bin / "calls"
+        found = path.read_text().split() if path.exists() else []
+        path.write_text("")
+        return found
+
+    def poll(self, path: str = "") -> List[str]:
+        """One look; the commands that it took."""
+        Follower(self.folder, Slurm({"PATH": path or "%s:%s" % (self.bin, os.defpath)})).follow(now=True)
+        return self.calls()
+
+    def result(self, number: int, attempt: int = 1) -> Dict[str, Any]:
+        """A record, {} while there is none."""
+        return dict(self.folder.attempt(run_id(number), attempt).result() or {})
+
+    def marker(self, number: int, text: str = "code=0\nsignal=\n") -> None:
+        """The last word of a task."""
+        Path(self.folder.attempt(run_id(number), 1).file("end")).write_text(text)
+
+
+@pytest.fixture()
+def site(tmp_path: Path) -> Site:
+    """Give one."""
+    return Site(tmp_path)
+
+
+def squeue(state: str, task: int, name: str = NAME, job: int = 7) -> str:
+    return "%d|%d|%d|%s|%s|n1|N/A|None\n" % (job, task, job + task, name, state)
+
+
+def sacct(state: str, task: int, name: str = NAME) -> str:
+    return "7_%d|%d|%s|%s|n1|0:0|Unknown|Unknown\n" % (task, 7 + task, name, state)
+
+
+def test_what_squeue_knows_is_asked_once(site: Site) -> None:
+    site.submitted(NAME, 1, 1, 2)
+    site.says("squeue", squeue("RUNNING", 0) + squeue("PENDING", 1))
+    assert [site.poll() for dummy in range(3)] == [["squeue"]] * 3
+    assert site.result(1) == site.result(2) == {}
+
+
+def test_what_markers_explain_is_not_asked_at_all(site: Site) -> None:
+    site.submitted(NAME, 1, 1, 2)
+    site.marker(1)
+    site.says("squeue", squeue("RUNNING", 1))
+    assert site.poll() == ["squeue"]
+    site.marker(2)
+    assert site.poll() == [] and site.result(1)["status"] and site.result(2)["status"]
+
+
+def test_what_squeue_forgot_is_asked_of_accounting_at_the_next_poll(site: Site) -> None:
+    """And only that: what accounting says of a task that squeue knows may be of an earlier start of it."""
+    site.submitted(NAME, 1, 1, 2)
+    site.says("squeue", squeue("PENDING", 1))
+    site.says("sacct", sacct("NODE_FAIL", 0) + sacct("NODE_FAIL", 1))
+    assert site.poll() == ["squeue"] and site.result(1) == {}
+    assert site.poll() == ["sacct"]
+    assert (site.result(1)["failure_class"], site.result(2)) == ("infra", {})
+    assert site.poll() == ["squeue"]
+
+
+def test_without_accounting_squeue_is_the_last_word(site: Site) -> None:
+    site.submitted(NAME, 1, 1)
+    site.says("sacct", "", code=1)
+    assert [site.poll() for dummy in range(4)] == [["squeue"], ["sacct"], ["squeue"], ["squeue"]]
+    assert site.result(1) == {}
+    watch = Path(site.folder.file("watch.json"))
+    document = json.loads(watch.read_text())
+    document["missing"] = dict.fromkeys(document["missing"], 1.0)
+    watch.write_text(json.dumps(document))
+    site.poll()
+    assert site.result(1)["failure_class"] == "infra" and "left no word" in site.result(1)["reason"]
+
+
+def test_accounting_that_does_not_answer_gives_up_nothing(site: Site) -> None:
+    site.submitted(NAME, 1, 1)
+    site.says("sacct", "", code=1, error="connection refused")
+    assert [site.poll() for dummy in range(4)] == [["squeue"], ["sacct"]] * 2
+    document = json.loads(Path(site.folder.file("watch.json")).read_text())
+    assert not document.get("missing") and site.result(1) == {}
+
+
+def test_no_sacct_at_all(site: Site) -> None:
+    site.submitted(NAME, 1, 1)
+    os.unlink(site.bin / "sacct")
+    assert [site.poll(str(site.bin)) for dummy in range(3)] == [["squeue"], [], ["squeue"]]
+
+
+def test_a_fresh_submission_needs_no_question(site: Site) -> None:
+    """Nobody can have submitted it before; one that was tried is looked for first."""
+    site.submitted(NAME, 1, 1, 2, job=0)
+    site.says("sbatch", "", code=1, error="socket timed out")
+    assert site.poll() == ["sbatch", "squeue"], "the answer got lost: the job is looked for by its name"
+    site.says("squeue", squeue("RUNNING", 0) + squeue("RUNNING", 1))
+    assert site.poll() == ["squeue"] and site.calls() == []
+    assert json.loads(Path(site.folder.file("submissions", NAME, "job.json")).read_text())["adopted"] is True
+
+
+def test_a_retry_that_a_stop_takes_back_is_no_run_that_was_never_tried(site: Site) -> None:
+    """The first attempt failed; the second waits in the queue, or on disk, when the play stops. What was never tried is SKIPPED."""
+    lost = dict(crash(1), failure_class="infra", reason="the node failed", target={"kind": "slurm", "job": "5"})
+    for number in (1, 2):
+        site.folder.attempt(run_id(number), 1).claim()
+        site.folder.attempt(run_id(number), 1).save_result(dict(lost, run_id=run_id(number)))
+    site.folder.save_run(make_run(3))
+    site.submitted(NAME, 2, 1)
+    site.submitted("mad-000000000003", 1, 3, job=9)
+    site.submitted(OTHER, 2, 2, job=0)
+    site.folder.say("stop", "stopped: enough failed")
+    site.says("squeue", squeue("CANCELLED", 0) + squeue("CANCELLED", 0, "mad-000000000003", 9))
+    site.poll()
+    site.poll()
+    for number in (1, 2):
+        record = site.result(number, 2)
+        assert (record["status"], record["failure_class"]) == ("FAILURE", "cancelled")
+        assert record["reason"] == "stopped: enough failed; this retry was cancelled before it began"
+    assert site.result(1, 2)["target"]["job"] == "7_0"
+    assert (site.result(3)["status"], site.result(3)["reason"]) == ("SKIPPED", "stopped: enough failed")
+
+
+def test_a_retry_that_had_ended_when_the_stop_came_keeps_its_result(site: Site) -> None:
+    site.submitted(NAME, 1, 1)
+    site.folder.say("stop", "stopped: enough failed")
+    site.marker(1, "code=3\nsignal=\n")
+    site.says("squeue", squeue("CANCELLED", 0))
+    assert site.poll() == []
+    assert site.result(1)["status"] == "FAILURE" and site.result(1)["failure_class"] not in ("", "cancelled")
