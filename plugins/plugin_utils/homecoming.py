@@ -47,17 +47,18 @@ def receive(mine: HostRuns, archive: str, scratch: str, run_ids: t.Iterable[str]
         return {run_id: _read(os.path.join(folder, run_id, "result.json"), mine.host) for run_id in sorted(allowed)}
     for name in names:
         _keep(mine, folder, name)
-    for run_id in sorted(allowed):
-        known = mine.campaign.result(run_id) or {}
-        mine.campaign.save_attempt({"run_id": run_id, "attempt": int(known.get("attempt", 1)), "collected": True})
+    mine.came_home(sorted(allowed))
     return dict.fromkeys(sorted(allowed), True)
 
 
 def _keep(mine: HostRuns, folder: str, name: str) -> None:
     run_id, dummy, rest = name.partition("/")
-    target = os.path.join(mine.campaign.run_dir(run_id, make=True), rest)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    os.replace(os.path.join(folder, name), target)
+    target = os.path.join(mine.campaign.run_dir(run_id), rest)
+    try:
+        os.replace(os.path.join(folder, name), target)
+    except FileNotFoundError:  # the first of its folder
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(os.path.join(folder, name), target)
 
 
 def _read(path: str, host: str) -> dict[str, t.Any]:

@@ -74,6 +74,7 @@ class HostRuns:
         self.plan = campaign.host_plan(host)
         self.runs = [run for run in self.plan["runs"] if run["place"].get("host") == host and run["place"].get("target") == target]
         self.repo = str((self.plan.get("repo") or {}).get("path") or "")
+        self._final: dict[str, Run] = {}  # what `result` has read: a final record changes only by our own `save`
 
     # -- what is open --------------------------------------------------------------------------------------------------------------
 
@@ -83,14 +84,18 @@ class HostRuns:
 
     def result(self, run: Run) -> Run | None:
         """The final record of the wanted attempt or a newer one. That the controller lost contact is not final: the host may know better."""
-        try:
-            known = self.campaign.result(run["id"])
-        except MadError:
-            return None
+        known = self._final.get(run["id"])
+        if known is None:
+            try:
+                known = self.campaign.result(run["id"])
+            except MadError:
+                return None
         if not known or known.get("attempt", 1) < run.get("attempt", 1):
             return None
-        lost = known.get("failure_class") == "lost_contact" and known.get("source") == "controller"
-        return None if lost else known
+        if known.get("failure_class") == "lost_contact" and known.get("source") == "controller":
+            return None
+        self._final[run["id"]] = known
+        return known
 
     def open_runs(self) -> list[Run]:
         """Runs without a final record."""
@@ -158,27 +163,28 @@ class HostRuns:
     def acknowledge(self, launches: t.Mapping[str, t.Mapping[str, t.Any]]) -> None:
         """Write down that the host has taken the runs over, before anybody waits for them."""
         now = time.time()
-        for run_id, launch in launches.items():
-            known = self.campaign.attempt(run_id, int(launch["attempt"])) or {}
-            if not known.get("launch"):
-                document = dict(launch, host=self.host, submitted=now)
-                self.campaign.save_attempt({"run_id": run_id, "attempt": int(launch["attempt"]), "launch": document})
+        fresh = [
+            {"run_id": run_id, "attempt": int(launch["attempt"]), "launch": dict(launch, host=self.host, submitted=now)}
+            for run_id, launch in launches.items()
+            if not (self.campaign.attempt(run_id, int(launch["attempt"])) or {}).get("launch")
+        ]
+        self.campaign.save_attempts(fresh)
 
     def save(self, records: t.Iterable[Run]) -> list[Run]:
         """Keep records; returns what the progress callback shows of those that are new. One of a run that is not this host's is refused."""
-        own = {run["id"]: run for run in self.runs}
-        finished = []
-        for found in records:
+        own, sent = {run["id"] for run in self.runs}, [record.with_origin(found, self.plan) for found in records]
+        for found in sent:
+            self._final.pop(str(found.get("run_id")), None)
+        kept = self.campaign.save_results(found for found in sent if found.get("run_id") in own)
+        for found in sent:
             if found.get("run_id") not in own:
                 raise MadError("host %s sent a record of run %s, which is not one of its runs" % (self.host, found.get("run_id")))
-            if self.campaign.save_result(found):
-                finished.append(_shown(found))
-        return finished
+        return [_shown(found) for found in kept]
 
     def give_up(self, run_ids: t.Iterable[str]) -> list[Run]:
         """Runs that the host had taken over and knows nothing of any more."""
         lost, asked = [], set(run_ids)
-        for run in self.open_runs():
+        for run in self.open_runs() if asked else ():
             if run["id"] in asked and self._launched(run):
                 reason = "the host accepted the run and no longer knows it: its work folder was removed"
                 lost.append(record.make_unrun_record(run, "lost_contact", reason, launched=True))
@@ -187,7 +193,7 @@ class HostRuns:
     def never_started(self, run_ids: t.Iterable[str]) -> list[str]:
         """Runs among these that the host never took over: staging or starting them failed, and nobody waits for them."""
         asked = set(run_ids)
-        return [run["id"] for run in self.open_runs() if run["id"] in asked and not self._launched(run)]
+        return [run["id"] for run in (self.open_runs() if asked else ()) if run["id"] in asked and not self._launched(run)]
 
     def _launched(self, run: Run) -> bool:
         return self.campaign.launched(run["id"], run.get("attempt", 1))
@@ -199,9 +205,15 @@ class HostRuns:
 
     def forget_files(self, run_ids: t.Iterable[str]) -> None:
         """The host no longer has the logs of these runs: nobody asks again."""
-        for run_id in run_ids:
-            known = self.campaign.result(run_id) or {}
-            self.campaign.save_attempt({"run_id": run_id, "attempt": int(known.get("attempt", 1)), "collected": "gone"})
+        self.campaign.collected.add(self.host, self._attempts(run_ids), "gone")
+
+    def came_home(self, run_ids: t.Iterable[str]) -> None:
+        """The logs of these runs are here."""
+        self.campaign.collected.add(self.host, self._attempts(run_ids), "home")
+
+    def _attempts(self, run_ids: t.Iterable[str]) -> dict[str, int]:
+        """{run id: the attempt whose record stands}."""
+        return {run_id: int((self._final.get(run_id) or self.campaign.result(run_id) or {}).get("attempt", 1)) for run_id in run_ids}
 
     # -- live output -------------------------------------------------------------------------------------------------------------------
 
@@ -231,7 +243,7 @@ def is_uncollected(campaign: Campaign, known: t.Mapping[str, t.Any]) -> bool:
     """Whether logs and artifacts of a final record are still to be brought home."""
     if not known.get("launched") or known.get("failure_class") == "lost_contact":
         return False
-    return not (campaign.attempt(known["run_id"], int(known["attempt"])) or {}).get("collected")
+    return not campaign.collected.has(str(known["place"].get("host", "")), known["run_id"], int(known["attempt"]))
 
 
 def _shown(found: Run) -> Run:

@@ -71,8 +71,9 @@ def complete(campaign: Campaign, plan: Mapping[str, Any], hosts: Mapping[str, Ho
         if record is None:
             ledger.pending.append(run_id)
             continue
-        ledger.records[run_id] = record = _with_origin(record, plan)
-        written += _save(campaign, record, ledger) if write else record != before
+        ledger.records[run_id] = record = records.with_origin(record, plan)
+        if record != before:  # what a target sent was kept when it came
+            written += _save(campaign, record, ledger) if write else 1
     ledger.others.update(known)
     ledger.notes.extend("a run that is not in the plan: " + problem for problem in problems.values())
     return ledger._replace(written=written)
@@ -119,16 +120,6 @@ def _unrun(run: Mapping[str, Any], host: Host, launched: bool) -> Record:
         "failed": "its host failed before it was started",
     }[host.state]
     return _filled(run, host.failure_class or "infra", reason + why)
-
-
-def _with_origin(record: Record, plan: Mapping[str, Any]) -> Record:
-    """A target knows nothing of the repository and of us: its commit and state, and our version, come from the plan; once, for a
-    campaign may go on with another commit."""
-    repo = plan.get("repo") or {}
-    if record.get("version") or record.get("repo_commit"):
-        return record
-    told = {"repo_commit": str(repo.get("commit") or ""), "dirty": bool(repo.get("dirty")), "repo_diff": str(repo.get("diff") or "")}
-    return {**record, **told, "version": str(plan.get("version") or "")}
 
 
 def _save(campaign: Campaign, record: Record, ledger: Ledger) -> bool:

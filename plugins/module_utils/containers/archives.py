@@ -121,9 +121,12 @@ def _members(stream: IO[bytes]) -> Iterator[Tuple[tarfile.TarInfo, tarfile.TarFi
 
 
 def _write_member(archive: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    source = archive.extractfile(info)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    source, flags = archive.extractfile(info), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileNotFoundError:  # the first of its folder
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, flags, 0o600)
     with os.fdopen(descriptor, "wb") as target:
         if source is not None:
             shutil.copyfileobj(source, target, 1 << 20)

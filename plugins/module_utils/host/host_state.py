@@ -155,9 +155,10 @@ class Attempt:
         """launch.json; {} when nothing was started."""
         return read_optional(self.file("launch.json"))
 
-    def save_launch(self, launch: Mapping[str, Any]) -> None:
-        """Write launch.json durably."""
-        files.write_json(self.file("launch.json"), launch, 0o600)
+    def save_launch(self, launch: Mapping[str, Any], batch: Optional[files.Batch] = None) -> None:
+        """Write launch.json durably, now or with others."""
+        with contextlib.nullcontext(batch) if batch else files.Batch() as own:
+            own.write(self.file("launch.json"), files.json_bytes(launch), 0o600)
 
     def clock_offset(self) -> Optional[float]:
         """Seconds to add to a moment in `phases` to have it on the boot clock; None where its keeper found no difference, or has not looked."""
@@ -345,8 +346,8 @@ class HostFolder:
         found = [run for run in (self.run(run_id) for run_id in self.run_ids()) if run.get("id")]
         return sorted(found, key=lambda run: (run.get("order", 0), run["id"]))
 
-    def save_run(self, run: Mapping[str, Any]) -> bool:
-        """Hand a run over; returns whether anything changed. An older attempt number never replaces a newer one."""
+    def save_run(self, run: Mapping[str, Any], batch: Optional[files.Batch] = None) -> bool:
+        """Hand a run over, now or with others; returns whether anything changed. An older attempt number never replaces a newer one."""
         run_id = str(run.get("id"))
         if not _RUN_ID.match(run_id):
             raise InvalidInput("%r is not a run id (16 hex digits)" % run_id[:80])
@@ -355,7 +356,8 @@ class HostFolder:
         known = self.run(run_id)
         if known and (known.get("attempt", 1) > run.get("attempt", 1) or _essence(known) == _essence(run)):
             return False
-        files.write_json(os.path.join(folder, "run.json"), dict(run, staged=time.time()), 0o600)
+        with contextlib.nullcontext(batch) if batch else files.Batch() as own:
+            own.write(os.path.join(folder, "run.json"), files.json_bytes(dict(run, staged=time.time())), 0o600)
         return True
 
     def attempts(self, run_id: str) -> List[int]:

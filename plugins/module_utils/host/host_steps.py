@@ -147,20 +147,21 @@ def _hand_over(folder: HostFolder, document: Mapping[str, Any], images: host_ima
         files.write_json(folder.file("facts.json"), document["facts"], 0o600)
     if document.get("secrets"):
         folder.save_secrets(document["secrets"])
-    for run in document["runs"]:
-        if _begun(folder, run):
-            continue
-        known = (document.get("secrets") or {}).get(run["id"]) or {}
-        absent = [name for name in run.get("secret_env") or [] if name not in known]
-        run = dict(run, tree=document["tree"], core=document["core"], queued=begun, secrets_absent=absent)
-        answer = images.answers.get(host_images.key(host_images.wish(run))) if run["runtime"] != "host" else {}
-        if answer is None or answer.get("error"):
-            reason = (answer or {}).get("error") or "the image was not looked for"
-            results.append(dict(record.make_unrun_record(run, "image", reason), host=folder.facts()))
-            continue
-        if answer:
-            run["image"] = dict(run["image"], digest=answer["digest"])
-        changed = folder.save_run(run) or changed
+    with files.Batch() as batch:
+        for run in document["runs"]:
+            if _begun(folder, run):
+                continue
+            known = (document.get("secrets") or {}).get(run["id"]) or {}
+            absent = [name for name in run.get("secret_env") or [] if name not in known]
+            run = dict(run, tree=document["tree"], core=document["core"], queued=begun, secrets_absent=absent)
+            answer = images.answers.get(host_images.key(host_images.wish(run))) if run["runtime"] != "host" else {}
+            if answer is None or answer.get("error"):
+                reason = (answer or {}).get("error") or "the image was not looked for"
+                results.append(dict(record.make_unrun_record(run, "image", reason), host=folder.facts()))
+                continue
+            if answer:
+                run["image"] = dict(run["image"], digest=answer["digest"])
+            changed = folder.save_run(run, batch) or changed
     return results, changed
 
 

@@ -9,6 +9,7 @@
     <results>/<campaign>/images/                      image archives on their way to hosts
     <results>/<campaign>/runs/<run id>/attempt-N.json {"schema", "run_id", "attempt", "launch": {...}, "result": record}; launch is
                                                       written before waiting, result when the attempt has ended
+    <results>/<campaign>/collected/<12 hex of host>.json  which runs' logs and artifacts came home from it
     <results>/<campaign>/runs/<run id>/result.json    the record of the newest attempt: the row of the ledger
     <results>/<campaign>/runs/<run id>/.lock, run.log, artifacts/   of that attempt; those of older ones lie in attempt-N/
     <results>/<campaign>/perf.csv, perf_entry.csv, perf_entry.json, summary.json, report.html
@@ -22,20 +23,19 @@ Every write is atomic (temporary file, fsync, rename); a retry adds an attempt a
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import json
 import os
 import re
 import secrets
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..base import files
 from ..base.errors import InvalidInput, MadError
 from ..base.merge import merge
-from . import run_files
+from . import plan_files, run_files
 from .record import plain
-from .record_shape import problem_of
 from .status import needs_run
 
 # A campaign's name becomes a folder, part of container names, a label (at most 63 characters on Kubernetes) and a job name.
@@ -45,6 +45,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{16}\Z")
 _ATTEMPT_FILE = re.compile(r"attempt-([1-9][0-9]{0,5})\.json\Z")
 LAST_SUMMARY = "last-summary.json"
 HISTORY = "history.db"
+_TOGETHER = 100  # files of so many runs are written at once
 
 
 def check_name(name: str) -> str:
@@ -77,6 +78,7 @@ class Campaign:
         self.folder = os.path.abspath(folder)
         self.name = check_name(os.path.basename(self.folder))
         self.results_dir = os.path.dirname(self.folder)
+        self.collected = run_files.Collected(self.path("collected"))
 
     # -- paths ---------------------------------------------------------------------------------------------------------------
 
@@ -123,7 +125,7 @@ class Campaign:
     def comparison(self) -> Dict[str, Any]:
         """comparison.json, {} where there is none that can be read: then perf.csv has no relative_change."""
         with contextlib.suppress(MadError):
-            return _read_dict(self.comparison_path, "the comparison") or {}
+            return run_files.read_dict(self.comparison_path, "the comparison") or {}
         return {}
 
     @property
@@ -202,8 +204,8 @@ class Campaign:
                 known = files.read_json(self.plan_path, "the plan")
         if known == plan:
             return False
-        lines = [_line(run) for run in plan["runs"]] if isinstance(plan["runs"], list) else []
-        files.write_atomic(self.plan_path, _plan_text(plan, lines).encode("utf-8", "surrogateescape"))
+        lines = [plan_files.line(run) for run in plan["runs"]] if isinstance(plan["runs"], list) else []
+        files.write_atomic(self.plan_path, plan_files.plan_text(plan, lines).encode("utf-8", "surrogateescape"))
         self._save_parts(plan, lines)
         return True
 
@@ -213,7 +215,7 @@ class Campaign:
             part = files.read_json(self._part_path(host), "the host's part of the plan")
             if isinstance(part, dict) and part.get("of") == self._stamp() and part.get("host") == host:
                 return dict(part["plan"])
-        return _part(self.plan(), host)
+        return plan_files.part(self.plan(), host)
 
     def _part_path(self, host: str) -> str:
         return self.path("plans", hashlib.sha256(host.encode("utf-8", "surrogateescape")).hexdigest()[:12] + ".json")
@@ -227,14 +229,14 @@ class Campaign:
         """A part that is missing or old costs time, never truth: so it is written without waiting for the disk."""
         own: Dict[str, List[str]] = {}
         for index, line in enumerate(lines):
-            own.setdefault(_host_of(plan["runs"][index]), []).append(line)
+            own.setdefault(plan_files.host_of(plan["runs"][index]), []).append(line)
         if len(own) < 2:
             return
         os.makedirs(self.path("plans"), exist_ok=True)
         stamp = self._stamp()
         for host in own:
-            part = _plan_text(_part(dict(plan, runs=[]), host), own[host])
-            text = '{"of": %s, "host": %s, "plan": %s}\n' % (_line(stamp), _line(host), part)
+            part = plan_files.plan_text(plan_files.part(dict(plan, runs=[]), host), own[host])
+            text = '{"of": %s, "host": %s, "plan": %s}\n' % (plan_files.line(stamp), plan_files.line(host), part)
             temporary = self._part_path(host) + ".tmp"
             with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as stream:
                 stream.write(text)
@@ -253,7 +255,7 @@ class Campaign:
 
     def attempt(self, run_id: str, attempt: int) -> Optional[Dict[str, Any]]:
         """The document of one attempt, None when there is none; MadError when it cannot be read."""
-        return _read_dict(self.attempt_path(run_id, attempt), "the attempt file")
+        return run_files.read_dict(self.attempt_path(run_id, attempt), "the attempt file")
 
     def launched(self, run_id: str, attempt: int) -> bool:
         """Whether a launch of this attempt was acknowledged (its ids stand in the attempt file)."""
@@ -272,48 +274,86 @@ class Campaign:
 
     def save_attempt(self, document: Mapping[str, Any]) -> bool:
         """Merge `{"run_id", "attempt", "launch": {...}}` into attempt-N.json (before waiting); returns whether it changed."""
-        run_id, attempt = check_run_id(document.get("run_id", "")), _check_attempt(document.get("attempt"))
-        with self._run_lock(run_id):
-            return self._change_attempt(run_id, attempt, lambda known: merge(known, document))
+        return self.save_attempts([document])
+
+    def save_attempts(self, documents: Sequence[Mapping[str, Any]]) -> bool:
+        """The same for many; returns whether any changed."""
+        for document in documents:
+            check_run_id(document.get("run_id", ""))
+            _check_attempt(document.get("attempt"))
+        changed = False
+        for some in _chunks(documents):
+            with self._held([str(document["run_id"]) for document in some]) as batch:
+                for document in some:
+                    change = functools.partial(_merged, document)
+                    changed |= self._change_attempt(batch, document["run_id"], document["attempt"], change)
+        return changed
 
     def save_result(self, record: Mapping[str, Any]) -> bool:
         """Keep a finished record: in attempt-N.json, and as result.json unless a newer attempt stands there. Returns whether it changed.
 
         InvalidInput for what no reader could take: it comes from a host.
         """
-        record = plain(record)
-        run_id, attempt = check_run_id(record.get("run_id", "")), _check_attempt(record.get("attempt"))
+        return bool(self.save_results([record]))
+
+    def save_results(self, records: Iterable[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+        """The same for many, of different runs; returns those that changed. One that is none is said when the others are kept."""
+        problem: Optional[InvalidInput] = None
+        checked: List[Dict[str, Any]] = []
+        for record in records:
+            try:
+                checked.append(self._checked(plain(record)))
+            except InvalidInput as error:
+                problem = problem or error
+        changed: List[Dict[str, Any]] = []
+        for some in _chunks(checked):
+            with self._held([record["run_id"] for record in some]) as batch:
+                changed += [record for record in some if self._keep(batch, record)]
+        if problem:
+            raise problem
+        return changed
+
+    def _checked(self, record: Dict[str, Any]) -> Dict[str, Any]:
+        run_id, dummy = check_run_id(record.get("run_id", "")), _check_attempt(record.get("attempt"))
         if record.get("campaign") != self.name:
             raise InvalidInput("run %s belongs to campaign %r, not to %r" % (run_id, record.get("campaign"), self.name))
-        _check_record(record, run_id, "that was sent")
-        with self._run_lock(run_id):
-            changed = False
-            if self.launched(run_id, attempt) or record.get("launched"):  # replaced as a whole: a record is never a mixture of two
-                changed = self._change_attempt(run_id, attempt, lambda known: dict(known, result=dict(record)))
-            known = self._result_or_none(run_id) or {}
-            if known.get("attempt", 0) > attempt:
-                return changed
-            if known and known["attempt"] < attempt:
-                run_files.put_aside(self.run_dir(run_id), known["attempt"])
-            return _write_if_changed(self.result_path(run_id), record, known) or changed
+        run_files.check_record(record, run_id, "that was sent")
+        return record
 
-    def _run_lock(self, run_id: str) -> contextlib.AbstractContextManager[bool]:
-        """Held while files of a run are read and written again: two controllers may work in one campaign."""
-        return files.locked(os.path.join(self.run_dir(run_id, make=True), ".lock"))
+    def _keep(self, batch: files.Batch, record: Dict[str, Any]) -> bool:
+        run_id, attempt, changed = record["run_id"], record["attempt"], False
+        if record.get("launched") or self.launched(run_id, attempt):  # replaced as a whole: a record is never a mixture of two
+            changed = self._change_attempt(batch, run_id, attempt, lambda known: dict(known, result=record))
+        known = self._result_or_none(run_id) or {}
+        if known.get("attempt", 0) > attempt:
+            return changed
+        if known and known["attempt"] < attempt:
+            run_files.put_aside(self.run_dir(run_id), known["attempt"])
+        return run_files.write_if_changed(batch, self.result_path(run_id), record, known) or changed
 
-    def _change_attempt(self, run_id: str, attempt: int, change: Callable[[Dict[str, Any]], Dict[str, Any]]) -> bool:
+    @contextlib.contextmanager
+    def _held(self, run_ids: Sequence[str]) -> Iterator[files.Batch]:
+        """A batch for files of these runs. Their locks are held until they are on disk, for two controllers may work in one campaign; they
+        are taken in one order, so that none waits for another."""
+        with contextlib.ExitStack() as stack:
+            for run_id in sorted(set(run_ids)):
+                stack.enter_context(files.locked(os.path.join(self.run_dir(run_id, make=True), ".lock")))
+            yield stack.enter_context(files.Batch())
+
+    def _change_attempt(
+        self, batch: files.Batch, run_id: str, attempt: int, change: Callable[[Dict[str, Any]], Dict[str, Any]]
+    ) -> bool:
         try:
             known = self.attempt(run_id, attempt) or {}
         except MadError:
             known = {}  # unreadable: what we know now is better
-        document = change(merge({"schema": 1, "run_id": run_id, "attempt": attempt}, known))
-        return _write_if_changed(self.attempt_path(run_id, attempt), document, known)
+        document = change({"schema": 1, "run_id": run_id, "attempt": attempt, **known})
+        return run_files.write_if_changed(batch, self.attempt_path(run_id, attempt), document, known, indent=None)
 
     def _result_or_none(self, run_id: str) -> Optional[Dict[str, Any]]:
-        try:
+        with contextlib.suppress(MadError):
             return self.result(run_id)
-        except MadError:
-            return None
+        return None
 
     def result(self, run_id: str) -> Optional[Dict[str, Any]]:
         """The record of one run, None when it has no row yet.
@@ -323,7 +363,7 @@ class Campaign:
         """
         path = self.result_path(run_id)
         try:
-            return _check_record(_read_dict(path, "the result"), run_id, path)
+            return run_files.check_record(run_files.read_dict(path, "the result"), run_id, path)
         except MadError:
             copy = self._copy_in_attempts(run_id)
             if copy is None:
@@ -334,7 +374,7 @@ class Campaign:
         for attempt in reversed(self.attempts(run_id)):
             with contextlib.suppress(MadError):
                 path = self.attempt_path(run_id, attempt)
-                record = _check_record((self.attempt(run_id, attempt) or {}).get("result"), run_id, path)
+                record = run_files.check_record((self.attempt(run_id, attempt) or {}).get("result"), run_id, path)
                 if record:
                     return record
         return None
@@ -363,68 +403,25 @@ class Campaign:
 
     def unfinished(self, rerun: str = "missing") -> List[str]:
         """Ids of planned runs that a play with this mad_rerun would run; [] for a folder whose plan cannot be read."""
-        try:
-            runs = self.plan()["runs"]
-            return [run["id"] for run in runs if needs_run(self._result_or_none(run["id"]), rerun)]
-        except (MadError, KeyError, TypeError):
-            return []
+        with contextlib.suppress(MadError, KeyError, TypeError):
+            return [run["id"] for run in self.plan()["runs"] if needs_run(self._result_or_none(run["id"]), rerun)]
+        return []
 
 
-def _line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+def _merged(document: Mapping[str, Any], known: Mapping[str, Any]) -> Dict[str, Any]:
+    return merge(known, document)
 
 
-def _host_of(run: Mapping[str, Any]) -> str:
-    return str((run.get("place") or {}).get("host", ""))
-
-
-def _plan_text(plan: Mapping[str, Any], lines: Sequence[str]) -> str:
-    """JSON with one run per line (`lines`): a person finds a run with grep, and 50,000 are written in seconds."""
-    parts = []
-    for key in sorted(plan):
-        value = (
-            "[\n%s\n]" % ",\n".join(lines)
-            if key == "runs" and lines
-            else json.dumps(plan[key], indent=2, ensure_ascii=False, allow_nan=False)
-        )
-        parts.append("%s: %s" % (json.dumps(key), value))
-    return "{\n%s\n}\n" % ",\n".join(parts)
-
-
-def _part(plan: Mapping[str, Any], host: str) -> Dict[str, Any]:
-    """A plan with what concerns the runs of one host."""
-    hosts = plan.get("hosts") or {}
-    runs = [run for run in plan["runs"] if _host_of(run) == host]
-    return dict(plan, runs=runs, hosts={host: hosts[host]} if host in hosts else {}, builds=[], warnings=[])
-
-
-def _read_dict(path: str, what: str) -> Optional[Dict[str, Any]]:
-    if not os.path.lexists(path):
-        return None
-    document = files.read_json(path, what)
-    if not isinstance(document, dict):
-        raise InvalidInput("%s %s is not a JSON object" % (what, path))
-    return document
-
-
-def _check_record(record: Any, run_id: str, path: str) -> Optional[Dict[str, Any]]:
-    """The record if it is one of this run; a file of another run in this folder must not become this run's row."""
-    if record is None:
-        return None
-    problem = problem_of(record) if isinstance(record, dict) and record.get("run_id") == run_id else "another run, or no JSON object"
-    if problem:
-        raise InvalidInput("the result %s is not the record of run %s: %s" % (path, run_id, problem))
-    return dict(record)
-
-
-def _write_if_changed(path: str, value: Any, known: Optional[Any] = None) -> bool:
-    if known is None and os.path.lexists(path):
-        with contextlib.suppress(MadError):
-            known = files.read_json(path, "the file")
-    if known == value and os.path.lexists(path):
-        return False
-    files.write_json(path, value)
-    return True
+def _chunks(entries: Iterable[Any]) -> Iterator[List[Any]]:
+    """Each run once, and so few that their locks are far from any limit on open files."""
+    some: Dict[str, Any] = {}
+    for entry in entries:
+        if len(some) == _TOGETHER or entry["run_id"] in some:
+            yield list(some.values())
+            some = {}
+        some[entry["run_id"]] = entry
+    if some:
+        yield list(some.values())
 
 
 def timestamp(now: Optional[float] = None) -> str:

@@ -171,6 +171,16 @@ def _document(record: Dict[str, Any]) -> Dict[str, Any]:
     return document
 
 
+def with_origin(record: Dict[str, Any], plan: Mapping[str, Any]) -> Dict[str, Any]:
+    """A target knows nothing of the repository and of us: its commit and state, and our version, come from the plan; once, for a
+    campaign may go on with another commit."""
+    repo = plan.get("repo") or {}
+    if record.get("version") or record.get("repo_commit"):
+        return record
+    told = {"repo_commit": str(repo.get("commit") or ""), "dirty": bool(repo.get("dirty")), "repo_diff": str(repo.get("diff") or "")}
+    return {**record, **told, "version": str(plan.get("version") or "")}
+
+
 def plain(value: Any) -> Any:
     """The same value as JSON that any file and database can hold: text without lone surrogates, numbers finite, keys text."""
     if isinstance(value, str):

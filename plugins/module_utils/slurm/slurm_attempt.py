@@ -63,15 +63,15 @@ class Preparation:
         # What executes the driver; the image of a script that starts itself is only brought.
         self.runtime = "host" if starts_itself(run) else str(run["runtime"])
 
-    def write(self) -> None:
-        """All files of the attempt."""
+    def write(self, batch: files.Batch) -> None:
+        """All files of the attempt; they are there when the batch is."""
         made = self.texts()
         self.attempt.claim()
-        self.attempt.save_launch({"schema": 1, "run": self.run["id"], "attempt": self.attempt.number, "boot_id": ELSEWHERE})
+        self.attempt.save_launch({"schema": 1, "run": self.run["id"], "attempt": self.attempt.number, "boot_id": ELSEWHERE}, batch)
         for rank in range(parts_of(self.run)):
             os.makedirs(node_file(self.attempt, rank, "io"), mode=0o700, exist_ok=True)
         for path, text, mode in made:
-            files.write_atomic(path, text.encode("utf-8", "surrogateescape"), mode)
+            batch.write(path, text.encode("utf-8", "surrogateescape"), mode)
 
     def texts(self) -> List[Tuple[str, str, int]]:
         """(path, text, mode) of all files; MadError where the run cannot be put into words. Nothing is written."""

@@ -177,7 +177,7 @@ def test_a_full_disk_costs_no_row_of_the_answer(tmp_path: Any, monkeypatch: Any)
     def full(*_args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "write_atomic", full)
+    monkeypatch.setattr(files.Batch, "write", full)
     ledger = complete(campaign, {"n1": "unreachable"})
     assert len(ledger.records) == 2
     assert len(ledger.problems) == 2

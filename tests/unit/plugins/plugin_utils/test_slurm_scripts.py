@@ -13,6 +13,7 @@ from typing import Any, Dict, List
 
 import pytest
 
+from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.contexts import launchers
 from ansible_collections.mad.engine.plugins.module_utils.host.host_state import HostFolder
@@ -116,7 +117,8 @@ def started(tmp_path: Path, starts: int = 0, **more: Any) -> str:
     (tmp_path / "campaigns/c.x/runs" / run["id"]).mkdir()
     folder.save_secrets({run["id"]: {"HF_TOKEN": "topsecret"}})
     attempt = folder.attempt(run["id"], 1)
-    slurm_attempt.Preparation(folder, run, attempt, {DIGEST: "/shared/image.tar"}).write()
+    with files.Batch() as batch:
+        slurm_attempt.Preparation(folder, run, attempt, {DIGEST: "/shared/image.tar"}).write(batch)
     for rank in range(starts or run["launcher"]["nnodes"]):
         subprocess.run(["bash", "-n", attempt.file("start-%d.sh" % rank)], check=True)
     return attempt.path
