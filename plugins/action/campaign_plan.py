@@ -33,6 +33,8 @@ ARGUMENTS: dict[str, t.Any] = {
     "hosts": {"type": "raw"},
     "facts": {"type": "str", "default": "mad_facts"},
     "options": {"type": "dict"},
+    "further": {"type": "list", "elements": "dict"},
+    "campaign": {"type": "str"},
     "cache_dir": {"type": "str"},
 }
 NOTHING = "campaign %s: nothing to run, %d runs have their row (mad_rerun=failed or all measures again, without mad_campaign a new campaign begins)"
@@ -70,11 +72,13 @@ class ActionModule(ControllerAction):
         given = arguments["options"]
         if given is None:
             inputs.must_agree(plan_options.COMMON, inputs.hosts())
-            given = inputs.options([*plan_options.OPTIONS, *plan_options.LATER, *plan_options.REFUSED, "summary_output"])
+            given = inputs.options([*plan_options.OPTIONS, *plan_options.LATER, *plan_options.REFUSED, "baseline", "summary_output"])
         self._given = given  # also for a refusal: it says where results and summary go
-        options = planning.parse_options(given)
-        again = scalars.to_text(_first(inputs.value("replay"), ""), "mad_replay").strip()
-        repo = _first(arguments["repo"], inputs.value("repo"), "" if again else default_repo())
+        again = {"rerun": "missing"} if arguments["further"] else {}
+        named = {"campaign": arguments["campaign"]} if arguments["campaign"] else {}
+        options = planning.parse_options({**given, **again, **named})
+        replay = scalars.to_text(_first(inputs.value("replay"), ""), "mad_replay").strip()
+        repo = _first(arguments["repo"], inputs.value("repo"), "" if replay else default_repo())
         return planning.Request(
             repo=os.path.abspath(os.path.expanduser(scalars.to_text(repo, "mad_repo"))) if repo else "",
             tags=scalars.to_list(_first(arguments["tags"], inputs.value("tags"), []), "mad_tags"),
@@ -87,7 +91,9 @@ class ActionModule(ControllerAction):
             discover_timeout=float(_first(given.get("discover_timeout"), discovery.TIMEOUT)),
             cache_dir=_first(arguments["cache_dir"], default_cache()),
             check=self.check,
-            replay=again,
+            replay=replay,
+            baseline=scalars.to_list(given.get("baseline"), "mad_baseline") if options["repeats_max"] else [],
+            further=arguments["further"] or [],
             database_url=scalars.to_text(_first(inputs.value("database_url"), ""), "mad_database_url"),
         )
 
@@ -125,6 +131,7 @@ class ActionModule(ControllerAction):
             "counts": plan_continue.counts(made, planned.records, planned.launched),
             "hosts": _hosts_answer(planned),
             "build_hosts": dict(collections.Counter(build["build_host"] for build in made["builds"])),
+            "baseline": list(made["options"].get("against") or []),
             "resume_command": summary.resume_command(made, campaign.name),
             "flight_plan": text if len(text) <= _LARGEST_DIFF else text[:_LARGEST_DIFF] + "...\n",
         }

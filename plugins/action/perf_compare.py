@@ -37,7 +37,7 @@ class ActionModule(ControllerAction):
         """Compare, write it where it was asked for, print it."""
         found = asked.compare(arguments, write=not self.check)
         result = {name: getattr(found, name) for name in ("changed", "counts", "lines", "message", "baseline", "candidate")}
-        result["comparisons"] = found.entries
+        result.update(comparisons=found.entries, further=list(found.further))
         if arguments["output"]:
             written = put(arguments["output"], json.dumps(found.entries, indent=2, ensure_ascii=False) + "\n", self.check)
             result.update(changed=found.changed or written["changed"], output=arguments["output"])

@@ -45,12 +45,21 @@ options:
   options:
     description:
       - The C(mad_*) options without their prefix. By default the play's variables of these names.
-      - Understood are V(timeout), V(repeats), V(retries), V(rerun), V(runtime), V(target), V(target_archs), V(build_host), V(registry),
+      - Understood are V(timeout), V(repeats), V(repeats_max), V(retries), V(rerun), V(runtime), V(target), V(target_archs), V(build_host), V(registry),
         V(results), V(campaign), V(credential_file), V(keep_alive), V(keep_model_dir), V(skip_model_run), V(ignore_deprecated),
         V(disable_skip_gpu_arch), V(build_only), V(summary_output).
-      - V(data_config), V(tools_config), V(force_mirror_local), V(batch_manifest), V(use_image), V(sys_env_details) and V(repeats_max)
-        are refused.
+      - V(data_config), V(tools_config), V(force_mirror_local), V(batch_manifest), V(use_image) and V(sys_env_details) are refused.
     type: dict
+  further:
+    description:
+      - Which models run more often than E(mad_repeats) says, as RV(mad.engine.perf_compare#module:further) names them, each with V(model),
+        V(args), V(host) and V(repeats). Runs that have their row are not run again.
+      - Asked for again in one play, so with O(campaign); E(mad_rerun) has had its effect then.
+    type: list
+    elements: dict
+  campaign:
+    description: The campaign, by default E(mad_campaign), else a new one.
+    type: str
   cache_dir:
     description: Where answers of C(get_models_json.py) are kept. By default C(mad.engine/discovery) in the user's cache folder.
     type: str
@@ -128,6 +137,12 @@ resume_command:
   description: The command line that takes this campaign up again. Secrets in it are hidden.
   type: str
   returned: success
+baseline:
+  description: What E(mad_repeats_max) compares with, C(last) resolved to the campaigns that are the newest now; empty without it.
+  type: list
+  elements: str
+  returned: success
+  sample: [nightly-20261121]
 flight_plan:
   description: The plan as a table for a person.
   type: str

@@ -135,13 +135,15 @@ comparisons:
     - One dictionary for each model, arguments, metric, hardware class and number of GPUs, those that regressed first.
     - C(effect) is the ratio candidate to baseline (0.97 is three percent less), C(low) and C(high) the ends of its interval, null where there
       are too few runs for one; C(confidence) is that of the interval. C(p_adjusted) is corrected for the number of comparisons.
+    - C(model) is the name in C(perf.csv), C(card) that in C(models.json), which is shorter for the rows of C(multiple_results).
     - C(better) is empty where nobody says which way is better, C(missing) names the side that has no number, C(reason) says why a verdict is
       C(inconclusive), C(repeats_needed) how many runs a side and host would probably decide.
   type: list
   elements: dict
   returned: when both sides could be read
   sample:
-    - model: hash_sha256
+    - card: hash_sha256
+      model: hash_sha256
       args: ""
       metric: MB_per_second
       hardware: 2x Intel(R) Xeon(R) Processor
@@ -159,8 +161,8 @@ comparisons:
       method: rank
       p: 0.00011
       p_adjusted: 0.00044
-      baseline: {campaigns: [before], runs: 6, failed: 0, median: 1666.5}
-      candidate: {campaigns: [after], runs: 6, failed: 0, median: 1253.2}
+      baseline: {campaigns: [before], runs: 6, failed: 0, median: 1666.5, hosts: [node1]}
+      candidate: {campaigns: [after], runs: 6, failed: 0, median: 1253.2, hosts: [node1]}
       missing: ""
       hosts: 1
       noise: 0.012
@@ -175,6 +177,14 @@ lines:
   type: list
   elements: str
   returned: when both sides could be read
+further:
+  description:
+    - With O(repeats_max) and a candidate that is one campaign folder, what it still has to run, for O(mad.engine.campaign_plan#module:further).
+      Empty when everything is decided, or has as many repeats as it may have.
+  type: list
+  elements: dict
+  returned: when both sides could be read
+  sample: [{model: hash_sha256, args: "", host: node1, repeats: 6}]
 message:
   description: What of O(fail_on) was found, empty when nothing was.
   type: str

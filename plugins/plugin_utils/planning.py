@@ -31,6 +31,8 @@ from ansible_collections.mad.engine.plugins.module_utils.results.campaign import
 from . import stage
 from .history import replay
 from .history.past import Past
+from .judge import sources
+from .judge.libraries import need
 from .play_inputs import load_context_file
 
 CREDENTIAL_FILE = "credential.json"  # of the model repository, as madengine has it
@@ -52,6 +54,8 @@ class Request(t.NamedTuple):
     check: bool = False
     replay: str = ""  # a run of the past, instead of tags and manifest; then `repo` may be "" for the one of then
     database_url: str = ""
+    baseline: t.Sequence[str] = ()  # what mad_repeats_max compares with
+    further: t.Sequence[t.Mapping[str, t.Any]] = ()  # judge/sequential.further
     discover_timeout: float = discovery.TIMEOUT
 
 
@@ -88,6 +92,7 @@ def make(request: Request) -> Planned:
         old = campaign.plan() if campaign.exists() else None
         plan_continue.remember_facts(hosts, old)
         options = dict(request.options, campaign=campaign.name, credential_file=credential_file(request.options, request.repo))
+        options.update(further=list(request.further), against=_against(request, campaign.name, old))
         credentials = registry.load_credentials(options["credential_file"], request.environ)
 
         def make_plan(repo: str) -> dict[str, t.Any]:
@@ -97,6 +102,17 @@ def make(request: Request) -> Planned:
         _about(made, request, options, old)
         made["warnings"] = found["warnings"] + warnings + made["warnings"]
         return _continued(campaign, made, old, request)
+
+
+def _against(request: Request, campaign: str, old: t.Mapping[str, t.Any] | None) -> list[str]:
+    """What all looks of the campaign compare with: the newest of now, and of then when it is taken up again."""
+    known = (old or {}).get("options") or {}
+    if not request.baseline or request.options["build_only"]:
+        return []
+    if known.get("against") and known.get("baseline") == list(request.baseline):
+        return list(known["against"])
+    need()
+    return sources.pinned(sources.Place(request.options["results"], request.database_url), request.baseline, campaign)
 
 
 def _as_then(request: Request, then: Past) -> Request:
@@ -176,7 +192,7 @@ def _about(made: dict[str, t.Any], request: Request, options: t.Mapping[str, t.A
         commit, dirty, diff = made["repo"]["commit"], False, ""
     made.update(created=(old or {}).get("created") or round(time.time(), 3), version=request.version, command=list(request.command))
     made["repo"].update(commit=commit, dirty=dirty, diff=diff)
-    made["options"] = dict(options, tags=request.tags, manifest=request.manifest)
+    made["options"] = dict(options, tags=request.tags, manifest=request.manifest, baseline=list(request.baseline))
 
 
 def credential_file(options: t.Mapping[str, t.Any], repo: str) -> str:
@@ -230,4 +246,5 @@ def _output(argv: list[str]) -> tuple[bool, str]:
 def parse_options(given: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """plan_options.parse, with the results folder made absolute."""
     options = plan_options.parse(given)
+    plan_options.check_rounds(given, options)
     return dict(options, results=os.path.abspath(os.path.expanduser(options["results"])))

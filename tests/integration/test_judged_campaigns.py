@@ -25,12 +25,12 @@ echo "performance: $(($1 * ${SPEED_%s:-100} / 10)) items_per_second"
 """
 
 
-def running(folder: Path, name: str, speed: str) -> Played:
-    """A campaign of six repeats in which the model `slowed` has this percentage of its speed."""
+def running(folder: Path, name: str, speed: str, **more: Any) -> Played:
+    """A campaign of six repeats, unless more is said, in which the model `slowed` has this percentage of its speed."""
     context = {"env_vars": {"COUNT": str(folder / "count"), "SPEED_slowed": speed}}
     words: dict[str, Any] = {"mad_repo": "MAD", "mad_tags": "speed", "mad_runtime": "host", "mad_repeats": 6, "mad_report": False}
     words["mad_host_lock"] = str(folder / "lock")  # whoever else benchmarks this machine is not waited for
-    return play("mad.engine.run", folder, variables={**words, "mad_campaign": name, "mad_context": context})
+    return play("mad.engine.run", folder, variables={**words, "mad_campaign": name, "mad_context": context, **more})
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,22 @@ def test_compare_says_which_one_regressed_and_the_report_shows_it(folder: Path) 
     assert "1 regressed, 1 same" in comment and "| regressed | slowed | items&#95;per&#95;second |" in comment and "| -15.0% |" in comment
     page = (folder / "results" / "after" / "report.html").read_text(encoding="utf-8")
     assert '"comparisons":[{"baseline":"before","candidate":"after"' in page
+
+
+def test_a_run_repeats_what_is_not_decided_and_nothing_else(folder: Path) -> None:
+    words: dict[str, Any] = {"mad_baseline": "before", "mad_repeats": 2, "mad_repeats_max": 6, "mad_fail_on": "regressed"}
+    words["mad_same_within"] = "0.1%"  # less than the noise: nothing is the same
+    played = running(folder, "grown", "85", **words)
+    assert played.status == 2 and "mad_fail_on=regressed: 1 of 2 comparisons: slowed" in played.output, played.output
+    repeats = {name: sorted(int(repeat) for model, repeat in ids(folder, "grown") if model == name) for name in ("slowed", "steady")}
+    assert repeats == {"slowed": [1, 2, 3, 4], "steady": [1, 2, 3, 4, 5, 6]}, "one was decided at the first look, one never"
+    kept = json.loads((folder / "results" / "grown" / "comparison.json").read_text(encoding="utf-8"))
+    assert {entry["model"]: entry["candidate"]["runs"] for entry in kept["comparisons"]} == {name: len(repeats[name]) for name in repeats}
+    summary = json.loads((folder / "results" / "grown" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["counts"]["planned"] == summary["counts"]["success"] == sum(map(len, repeats.values()))
+    # Taken up again there is nothing to do, and the answer is the same.
+    again = running(folder, "grown", "85", **words)
+    assert again.status == 2 and "nothing to run" in again.output and len(ids(folder, "grown")) == sum(map(len, repeats.values()))
 
 
 def test_explain_lists_what_differs_and_nothing_else(folder: Path) -> None:

@@ -77,7 +77,7 @@ def make_plan(
     prefix, `environ` the controller's environment, `credentials` its credential file; `common` says whether our own scripts/common has a
     file. One bad model never stops the others: it becomes a run with an `outcome`. InvalidInput is raised for what concerns all of them.
     """
-    settings = plan_options.parse(options)
+    settings = dict(plan_options.parse(options), further=list(options.get("further") or []))
     sources = Sources(environ or {}, credentials or {}, common)
     known = (
         entries(manifest, settings["registry"], sources.credentials) if manifest is not None else [(card, None, None) for card in models]
@@ -140,6 +140,7 @@ class _Planner:
         self.runs: List[Run] = []
         self.warnings: List[str] = []
         self.engineless: List[str] = []
+        self._further = {tuple(str(more[name]) for name in ("model", "args", "host")): int(more["repeats"]) for more in settings["further"]}
         self._drafts: Dict[Tuple[int, str, str], List[Draft]] = {}
         self._filled: Dict[Tuple[int, int, str], Run] = {}
 
@@ -153,8 +154,9 @@ class _Planner:
         drafts = [draft for drafts in possible for draft in self._fitting(drafts, host)]
         seen: Set[str] = set()
         secrets: Dict[str, str] = {}
-        for repeat in range(1, self.settings["repeats"] + 1):
-            for draft in drafts:
+        repeats = [self._repeats(draft.run, host) for draft in drafts]
+        for repeat in range(1, max(repeats, default=0) + 1):
+            for draft in (draft for draft, most in zip(drafts, repeats) if repeat <= most):
                 run = self._run(draft, host, repeat, len(seen))
                 if run["id"] in seen:
                     self._warn("model %s is selected twice with the same card and args; it is planned once" % run["model"])
@@ -164,6 +166,11 @@ class _Planner:
                 self.runs.append(run)
         if drafts and self._falls_to_host(host):
             self.engineless.append(host.name)
+
+    def _repeats(self, run: Run, host: _Host) -> int:
+        """How often a model runs on a host: mad_repeats, and more where a comparison is not decided yet."""
+        more = self._further.get((str(run["model"]), " ".join(str(run["args"]).split()), host.name), 0)
+        return max(int(self.settings["repeats"]), more)
 
     def _of_model(self, index: int, host: _Host) -> List[Draft]:
         key = (index, host.context_key, str(host.options["runtime"]))

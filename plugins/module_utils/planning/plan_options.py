@@ -36,6 +36,11 @@ def _repeats(value: Any, key: str) -> int:
     return scalars.to_int(value, key, 1)
 
 
+def _repeats_max(value: Any, key: str) -> int:
+    expected = "a whole number from 4 (fewer runs decide nothing), or 0 for none"
+    return 0 if str(value).strip() == "0" else scalars.to_int(value, key, 4, expected)
+
+
 def _from_zero(value: Any, key: str) -> int:
     return scalars.to_int(value, key, 0)
 
@@ -72,6 +77,7 @@ def _architectures(value: Any, key: str) -> List[str]:
 OPTIONS: Dict[str, Option] = {
     "timeout": Option(_timeout, -1),
     "repeats": Option(_repeats, 1),
+    "repeats_max": Option(_repeats_max, 0),
     "retries": Option(_from_zero, 0),
     "rerun": Option(_word(*RERUNS), "missing"),
     "runtime": Option(_word(*RUNTIMES), "auto"),
@@ -133,7 +139,6 @@ REFUSED: Dict[str, str] = {
     "sys_env_details": "the environment report comes in a later release",
     "batch_manifest": "batch manifests come in a later release; give tags, or a build manifest with mad_manifest",
     "use_image": "it comes in a later release; MAD_CONTAINER_IMAGE in mad_context names an image to run",
-    "repeats_max": "a run does not compare; set mad_repeats, and mad.engine.compare with mad_repeats_max says how many more are needed",
 }
 
 
@@ -150,6 +155,18 @@ def parse(given: Mapping[str, Any]) -> Dict[str, Any]:
         name: option.default if scalars.is_unset(given.get(name)) else option.read(given[name], "mad_" + name)
         for name, option in OPTIONS.items()
     }
+
+
+def check_rounds(given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """What repeats until it is decided has something to compare with, and a play that waits for its results."""
+    if not options["repeats_max"] or options["build_only"]:
+        return
+    if scalars.is_unset(given.get("baseline")):
+        raise InvalidInput("mad_repeats_max repeats until a comparison is decided: say with what, mad_baseline=CAMPAIGN (or last)")
+    if not scalars.is_unset(given.get("wait")) and not scalars.to_bool(given["wait"], "mad_wait"):
+        raise InvalidInput("mad_repeats_max: a play with mad_wait=false does not wait for the results that decide; leave one of them out")
+    if options["repeats"] > options["repeats_max"]:
+        raise InvalidInput("mad_repeats %(repeats)d is more than mad_repeats_max %(repeats_max)d" % options)
 
 
 def slips(names: List[str]) -> List[str]:

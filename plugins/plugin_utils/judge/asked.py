@@ -11,10 +11,11 @@ import typing as t
 
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import table
 
 from . import compare as comparing
-from . import compare_table, kept, references, relative, sources, verdict
+from . import compare_table, kept, references, relative, sequential, sources, verdict
 from .libraries import need
 from .observations import Source
 
@@ -35,6 +36,7 @@ class Answer(t.NamedTuple):
     candidate: str
     changed: bool
     message: str
+    further: t.Sequence[dict[str, t.Any]] = ()  # what its campaign still has to run, with mad_repeats_max
 
 
 def compare(given: t.Mapping[str, t.Any], write: bool) -> Answer:
@@ -62,6 +64,8 @@ def compare(given: t.Mapping[str, t.Any], write: bool) -> Answer:
     lines = compare_table.render(entries, base.name, candidate.name)
     told = {name: counts[name] for name in verdict.VERDICTS}
     answer = Answer(entries, told, lines, warnings, base.name, candidate.name, False, message(entries, fail_on))
+    if rules.repeats_max and len(candidate.folders) == 1:
+        answer = answer._replace(further=sequential.further(Campaign(candidate.folders[0]).plan(), entries, rules.repeats_max))
     if not given.get("relative_change", True):
         return answer
     changed, unwritten = relative.fill(candidate, base if names else None, kept.comparison(answer, rules.margin), write)

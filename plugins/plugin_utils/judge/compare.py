@@ -173,14 +173,15 @@ def _entry(one: Compared, p_adjusted: float | None, rules: Rules) -> dict[str, t
     if effect and p_adjusted is not None:
         decision = verdict.decide(effect, p_adjusted, rules.alpha, better, rules.margin)
     entry = {
-        "model": key.model, "args": key.args, "metric": key.metric, "hardware": key.hardware, "n_gpus": key.n_gpus, "nnodes": key.nnodes,
+        "card": card_of(one.group), "model": key.model, "args": key.args, "metric": key.metric, "hardware": key.hardware, "n_gpus": key.n_gpus, "nnodes": key.nnodes,
         "verdict": decision.verdict, "reason": decision.reason, "better": better, "margin": rules.margin,
         **ratios(effect), "p": effect.p if effect else None, "p_adjusted": p_adjusted,
         "baseline": side(one.group.baseline), "candidate": side(one.group.candidate),
         "missing": next((name for name in ("baseline", "candidate") if not numbers(getattr(one.group, name))), ""),
         "hosts": 0 if one.pooled else len(one.strata), "noise": effects.noise(one.strata) if one.strata else None,
     }  # fmt: skip
-    more = _needed(one, rules) if decision.verdict == verdict.INCONCLUSIVE and not entry["missing"] else 0
+    undecided = decision.verdict == verdict.INCONCLUSIVE and decision.reason != verdict.UNDIRECTED
+    more = _needed(one, rules) if undecided and not entry["missing"] else 0
     entry["repeats_needed"] = more
     if decision.verdict == verdict.INCONCLUSIVE and effect and effect.low is None:
         entry["reason"] = "%s: %s; at least %d runs a side and host decide" % (decision.reason, _counts(one), sequential.FIRST)
@@ -205,7 +206,13 @@ def side(rows: t.Sequence[Observation]) -> dict[str, t.Any]:
         "runs": len(values),
         "failed": sum(row.status == "FAILURE" for row in rows),
         "median": float(np.median(values)) if values else None,
+        "hosts": sorted({row.host for row in rows if row.value is not None}),
     }
+
+
+def card_of(group: Group) -> str:
+    """The model's name in models.json; a row of its results has a longer one."""
+    return next((row.base for row in (*group.candidate, *group.baseline)), group.key.model)
 
 
 def _counts(one: Compared) -> str:
@@ -214,6 +221,8 @@ def _counts(one: Compared) -> str:
 
 def _needed(one: Compared, rules: Rules) -> int:
     """Runs a side and host that would probably decide; 0 where nobody can say, or too many."""
+    if not one.runs:
+        return 0  # numbers that have no ratio
     if rules.repeats_max:
         return sequential.following(sequential.looks(rules.repeats_max), one.runs)
     spread = effects.noise(one.strata) if one.strata else None

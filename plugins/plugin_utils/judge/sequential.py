@@ -11,6 +11,7 @@ whatever the noise, and whoever stops when. Looking between two of them is free:
 from __future__ import annotations
 
 import math
+import typing as t
 
 FIRST = 4  # runs of one host: the least with which ranks can reach 5 %
 GROWTH = 1.5
@@ -33,3 +34,23 @@ def reached(plan: list[int], runs: int) -> int:
 def following(plan: list[int], runs: int) -> int:
     """The next look, 0 after the last."""
     return min((look for look in plan if look > runs), default=0)
+
+
+def further(plan: t.Mapping[str, t.Any], entries: t.Iterable[t.Mapping[str, t.Any]], most: int) -> list[dict[str, t.Any]]:
+    """What a campaign still has to run: {model, args, host, repeats} of all that is inconclusive and not at its most.
+
+    The next look says how many; where runs that failed keep it from being reached, one more. So every answer is more than was planned.
+    """
+    planned: dict[tuple[str, str, str], int] = {}
+    for run in plan["runs"]:
+        key = (str(run["model"]), " ".join(str(run.get("args") or "").split()), str(run["place"]["host"]))
+        planned[key] = max(planned.get(key, 0), int(run["repeat"]))
+    found: dict[tuple[str, str, str], int] = {}
+    for entry in entries:
+        look = entry["repeats_needed"]
+        for host in entry["candidate"].get("hosts", ()) if look else ():
+            key = (entry["card"], entry["args"], host)
+            wanted = min(most, look if look > planned.get(key, most) else planned.get(key, most) + 1)
+            if wanted > planned.get(key, most):
+                found[key] = max(found.get(key, 0), wanted)
+    return [dict(zip(("model", "args", "host"), key, strict=True), repeats=repeats) for key, repeats in found.items()]

@@ -44,6 +44,16 @@ def baseline(place: Place, names: t.Sequence[str], judged: Source) -> Source:
     return _side(place, names, judged.campaigns(), "mad_baseline")
 
 
+def pinned(place: Place, names: t.Sequence[str], campaign: str) -> list[str]:
+    """The names of a baseline with `last` resolved, so that every look compares with the same; what is not there is an error now."""
+    found: list[str] = []
+    for name in names:
+        last = LAST.match(name)
+        parts = _last(place, int(last.group(1) or 1), [campaign], "mad_baseline") if last else [_named(place, name, "mad_baseline")]
+        found.extend([part.name for part in parts] if last else [name])
+    return found
+
+
 def _side(place: Place, names: t.Sequence[str], without: t.Sequence[str], variable: str) -> Source:
     found: list[Source] = []
     for name in names:

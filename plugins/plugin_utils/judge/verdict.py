@@ -23,6 +23,8 @@ from .effect import Effect
 IMPROVED, REGRESSED, SAME, INCONCLUSIVE = "improved", "regressed", "same", "inconclusive"
 VERDICTS = (IMPROVED, REGRESSED, SAME, INCONCLUSIVE)
 
+UNDIRECTED = "it changed, but nobody says whether higher or lower is better: see `better` in docs/compare.md"  # more runs do not help
+
 
 class Decision(t.NamedTuple):
     """A verdict; `reason` says why it is inconclusive, "" for the others."""
@@ -52,7 +54,7 @@ def decide(effect: Effect, p_adjusted: float, alpha: float, better: str, margin:
     if p_adjusted > alpha:
         return Decision(INCONCLUSIVE, "alone it would count; among so many comparisons it may be chance (p %.2g)" % p_adjusted)
     if better not in ("higher", "lower"):
-        return Decision(INCONCLUSIVE, "it changed, but nobody says whether higher or lower is better: see `better` in docs/compare.md")
+        return Decision(INCONCLUSIVE, UNDIRECTED)
     return Decision(IMPROVED if (effect.shift > 0) == (better == "higher") else REGRESSED)
 
 

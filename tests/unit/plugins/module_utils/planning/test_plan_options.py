@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import pathlib
 import re
+from typing import Any, Dict
 
 import pytest
 
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_options
 
 
@@ -64,3 +66,24 @@ def test_every_variable_of_a_playbook_is_known() -> None:
 
 def test_variables_of_others_are_no_slips() -> None:
     assert plan_options.slips(["team", "my_own_variable", "facts", "plan"]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "mad_baseline=CAMPAIGN"),
+        ({"baseline": "b", "wait": "no"}, "mad_wait=false"),
+        ({"baseline": "b", "repeats": 13}, "mad_repeats 13 is more than mad_repeats_max 12"),
+        ({"baseline": "b", "repeats_max": 3}, "mad_repeats_max: expected a whole number from 4"),
+    ],
+)
+def test_repeats_until_it_is_decided_need_a_comparison(given: Dict[str, Any], message: str) -> None:
+    def check(**words: Any) -> None:
+        plan_options.check_rounds(words, plan_options.parse(words))
+
+    with pytest.raises(InvalidInput, match=message):
+        check(**{"repeats_max": 12, **given})
+    check(repeats_max=12, baseline="b", repeats=3)
+    check(repeats_max=0, wait=False)
+    check(repeats_max=12, build_only=True)
+    assert plan_options.parse(plan_options.parse({}))["repeats_max"] == 0, "parsed options are options"

@@ -20,7 +20,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results import rows
 from ansible_collections.mad.engine.plugins.plugin_utils import perf_files, store
 from ansible_collections.mad.engine.plugins.plugin_utils.history import imports
 from ansible_collections.mad.engine.plugins.plugin_utils.history.database import database_url
-from ansible_collections.mad.engine.plugins.plugin_utils.judge import asked, libraries
+from ansible_collections.mad.engine.plugins.plugin_utils.judge import asked, libraries, sequential, sources
 from ansible_collections.mad.engine.tests.support.records import (
     FACTS,
     crash,
@@ -241,6 +241,35 @@ def test_the_last_campaigns_are_the_baseline(tmp_path: Path) -> None:
     (entry,) = answer.entries
     assert (answer.candidate, entry["baseline"]["campaigns"]) == ("night-3", ["night-0", "night-1", "night-2"])
     assert (entry["method"], entry["verdict"]) == ("campaigns", "inconclusive")
+
+
+def test_what_is_not_decided_is_asked_for_again(tmp_path: Path) -> None:
+    noisy = [100.0, 104.0, 97.0, 102.0, 95.0, 103.0]
+    campaign(tmp_path, "before", {"fell": STEADY, "noisy": noisy, "odd": STEADY})
+    campaign(tmp_path, "after", {"fell": [0.8 * value for value in STEADY[:4]], "noisy": noisy[::-1][:4], "odd": [-1.0] * 4})
+    words = {"results": str(tmp_path), "repeats_max": 9}
+    answer = compare("before", "after", **words)
+    assert verdicts(answer) == {"fell": "regressed", "noisy": "inconclusive", "odd": "inconclusive"}
+    assert list(answer.further) == [{"model": "noisy", "args": "--a 1", "host": "n0", "repeats": 6}], "no run makes a ratio of -1"
+    assert not compare("before", "after", results=str(tmp_path)).further
+    few = campaign(tmp_path, "few", {"fell": STEADY[:2]})
+    assert [more["repeats"] for more in compare("before", "few", **words).further] == [4], "the first look"
+    few.save_result(crash(2, model="fell", campaign="few", repeat=2, place={"host": "n0"}))
+    entry = {"repeats_needed": 4, "card": "fell", "args": "", "candidate": {"hosts": ["n0"]}}
+    plan = {"runs": [{"model": "fell", "place": {"host": "n0"}, "repeat": number} for number in range(1, 5)]}
+    assert [more["repeats"] for more in sequential.further(plan, [entry], 9)] == [5], "one in the place of what failed"
+    assert sequential.further(plan, [entry], 4) == [], "and no more than the most"
+
+
+def test_every_look_is_at_the_same_baseline(tmp_path: Path) -> None:
+    for number in range(3):
+        made = campaign(tmp_path, "night-%d" % number, {"m": STEADY})
+        os.utime(made.plan_path, (1_000_000_000 + number,) * 2)
+    place = sources.Place(str(tmp_path))
+    assert sources.pinned(place, ["last"], "night-2") == ["night-1"]
+    assert sources.pinned(place, ["last:2", "night-0"], "tonight") == ["night-1", "night-2", "night-0"]
+    with pytest.raises(InvalidInput, match="mad_baseline nowhere: no such campaign"):
+        sources.pinned(place, ["nowhere"], "tonight")
 
 
 def test_hosts_are_compared_with_themselves(tmp_path: Path) -> None:
