@@ -72,22 +72,6 @@ def test_compare_says_which_one_regressed_and_the_report_shows_it(folder: Path) 
     assert '"comparisons":[{"baseline":"before","candidate":"after"' in page
 
 
-def test_a_run_repeats_what_is_not_decided_and_nothing_else(folder: Path) -> None:
-    words: dict[str, Any] = {"mad_baseline": "before", "mad_repeats": 2, "mad_repeats_max": 6, "mad_fail_on": "regressed"}
-    words["mad_same_within"] = "0.1%"  # less than the noise: nothing is the same
-    played = running(folder, "grown", "85", **words)
-    assert played.status == 2 and "mad_fail_on=regressed: 1 of 2 comparisons: slowed" in played.output, played.output
-    repeats = {name: sorted(int(repeat) for model, repeat in ids(folder, "grown") if model == name) for name in ("slowed", "steady")}
-    assert repeats == {"slowed": [1, 2, 3, 4], "steady": [1, 2, 3, 4, 5, 6]}, "one was decided at the first look, one never"
-    kept = json.loads((folder / "results" / "grown" / "comparison.json").read_text(encoding="utf-8"))
-    assert {entry["model"]: entry["candidate"]["runs"] for entry in kept["comparisons"]} == {name: len(repeats[name]) for name in repeats}
-    summary = json.loads((folder / "results" / "grown" / "summary.json").read_text(encoding="utf-8"))
-    assert summary["counts"]["planned"] == summary["counts"]["success"] == sum(map(len, repeats.values()))
-    # Taken up again there is nothing to do, and the answer is the same.
-    again = running(folder, "grown", "85", **words)
-    assert again.status == 2 and "nothing to run" in again.output and len(ids(folder, "grown")) == sum(map(len, repeats.values()))
-
-
 def test_explain_lists_what_differs_and_nothing_else(folder: Path) -> None:
     names = ["%s/%s" % (campaign, ids(folder, campaign)["slowed", "2"]) for campaign in ("before", "after")]
     words = {"mad_baseline": names[0], "mad_candidate": names[1][: len("after/") + 8], "mad_output": "differences.json"}
@@ -114,3 +98,19 @@ def test_replay_runs_exactly_that_run_again(folder: Path) -> None:
     script.write_text(script.read_text(encoding="utf-8") + "# newer\n", encoding="utf-8")
     newer = play("mad.engine.replay", folder, variables={"mad_replay": "after/" + wanted[:8]}, arguments=["--check"])
     assert newer.status == 2 and "the files of its script's directory" in newer.output
+
+
+def test_a_run_repeats_what_is_not_decided_and_nothing_else(folder: Path) -> None:
+    words: dict[str, Any] = {"mad_baseline": "before", "mad_repeats": 2, "mad_repeats_max": 6, "mad_fail_on": "regressed"}
+    words["mad_same_within"] = "0.1%"  # less than the noise: nothing is the same
+    played = running(folder, "grown", "85", **words)
+    assert played.status == 2 and "mad_fail_on=regressed: 1 of 2 comparisons: slowed" in played.output, played.output
+    repeats = {name: sorted(int(repeat) for model, repeat in ids(folder, "grown") if model == name) for name in ("slowed", "steady")}
+    assert repeats == {"slowed": [1, 2, 3, 4], "steady": [1, 2, 3, 4, 5, 6]}, "one was decided at the first look, one never"
+    kept = json.loads((folder / "results" / "grown" / "comparison.json").read_text(encoding="utf-8"))
+    assert {entry["model"]: entry["candidate"]["runs"] for entry in kept["comparisons"]} == {name: len(repeats[name]) for name in repeats}
+    summary = json.loads((folder / "results" / "grown" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["counts"]["planned"] == summary["counts"]["success"] == sum(map(len, repeats.values()))
+    # Taken up again there is nothing to do, and the answer is the same.
+    again = running(folder, "grown", "85", **words)
+    assert again.status == 2 and "nothing to run" in again.output and len(ids(folder, "grown")) == sum(map(len, repeats.values()))
