@@ -116,8 +116,8 @@ LATER: Dict[str, Check] = {
 }
 # Read by other steps; the plan only has to know that they are no slips.
 ELSEWHERE: Tuple[str, ...] = tuple(
-    """baseline batch_size better build_secrets candidate context context_file database_url drain drain_host
-    export fail_on host_lock hosts import keep_days manifest manifest_output mongo_collection mongo_database no_index no_upsert
+    """baseline batch_size better build_secrets candidate context context_file database_url drain drain_context drain_host
+    drain_kubeconfig export fail_on host_lock hosts import keep_days manifest manifest_output mongo_collection mongo_database no_index no_upsert
     output perf_output pull quarantine references release replay repo report_format report_output report_source rules same_within
     skip summary_output tags unique_key upload work_dir""".split()
 )

@@ -173,7 +173,8 @@ def _entry(one: Compared, p_adjusted: float | None, rules: Rules) -> dict[str, t
     if effect and p_adjusted is not None:
         decision = verdict.decide(effect, p_adjusted, rules.alpha, better, rules.margin)
     entry = {
-        "card": card_of(one.group), "model": key.model, "args": key.args, "metric": key.metric, "hardware": key.hardware, "n_gpus": key.n_gpus, "nnodes": key.nnodes,
+        "card": card_of(one.group), "model": key.model, "args": key.args, "metric": key.metric,
+        "hardware": key.hardware, "n_gpus": key.n_gpus, "nnodes": key.nnodes,
         "verdict": decision.verdict, "reason": decision.reason, "better": better, "margin": rules.margin,
         **ratios(effect), "p": effect.p if effect else None, "p_adjusted": p_adjusted,
         "baseline": side(one.group.baseline), "candidate": side(one.group.candidate),

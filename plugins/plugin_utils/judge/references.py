@@ -84,7 +84,8 @@ def _entry(group: compare.Group, reference: Reference, rules: compare.Rules) -> 
         found = centre._replace(shift=centre.shift - math.log(reference.value), low=ends[0], high=ends[1])
         decision = _decide(found, reference, better)
     return {
-        "card": compare.card_of(group), "model": key.model, "args": key.args, "metric": key.metric, "hardware": key.hardware, "n_gpus": key.n_gpus, "nnodes": key.nnodes,
+        "card": compare.card_of(group), "model": key.model, "args": key.args, "metric": key.metric,
+        "hardware": key.hardware, "n_gpus": key.n_gpus, "nnodes": key.nnodes,
         "verdict": decision.verdict, "reason": decision.reason, "better": better, "margin": None,
         **compare.ratios(found), "p": None, "p_adjusted": None,
         "baseline": {"reference": reference.value, "tolerance": [reference.low, reference.high], "median": reference.value, "declared": reference.where},

@@ -71,17 +71,6 @@ def test_models_times_hosts_times_repeats(repo: Path) -> None:
     ]  # fmt: skip
 
 
-def test_what_is_not_decided_runs_more_often_than_the_others(repo: Path) -> None:
-    further = [{"model": "b", "args": "--n 2", "host": "n2", "repeats": 3}]
-    models = [card("a"), card("b", args="--n  2")]
-    found = runs(repo, models, {"n1": host(), "n2": host()}, repeats=1, further=further)
-    assert [(run["place"]["host"], run["repeat"], run["model"]) for run in found] == [
-        ("n1", 1, "a"), ("n1", 1, "b"), ("n2", 1, "a"), ("n2", 1, "b"), ("n2", 2, "b"), ("n2", 3, "b"),
-    ]  # fmt: skip
-    every = {run["id"] for run in runs(repo, models, {"n1": host(), "n2": host()}, repeats=3)}
-    assert {run["id"] for run in found} < every, "a repeat is the same run, whoever asks for it"
-
-
 def test_one_bad_model_never_stops_the_others(repo: Path) -> None:
     bad = [
         card("b1", scripts="scripts/none.sh"),

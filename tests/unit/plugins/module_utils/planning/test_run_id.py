@@ -255,3 +255,14 @@ def test_environment_variables_of_the_controller_count_by_name(repo: Path) -> No
 def test_the_given_image_is_content(repo: Path) -> None:
     ids = {identity(repo, host=plans.host({"MAD_CONTAINER_IMAGE": name})) for name in ("a:1", "a:2")}
     assert len(ids) == 2
+
+
+def test_what_is_not_decided_runs_more_often_than_the_others(repo: Path) -> None:
+    further = [{"model": "b", "args": "--n 2", "host": "n2", "repeats": 3}]
+    models = [plans.card("a"), plans.card("b", args="--n  2")]
+    found = plans.runs(repo, models, {"n1": plans.host(), "n2": plans.host()}, repeats=1, further=further)
+    assert [(run["place"]["host"], run["repeat"], run["model"]) for run in found] == [
+        ("n1", 1, "a"), ("n1", 1, "b"), ("n2", 1, "a"), ("n2", 1, "b"), ("n2", 2, "b"), ("n2", 3, "b"),
+    ]  # fmt: skip
+    every = {run["id"] for run in plans.runs(repo, models, {"n1": plans.host(), "n2": plans.host()}, repeats=3)}
+    assert {run["id"] for run in found} < every, "a repeat is the same run, whoever asks for it"
