@@ -17,6 +17,7 @@ from torch import nn
 from .errors import NoRetryError
 
 WINDOW = 32  # norms of each layer that the running median looks back on
+LOW_PRECISION = (torch.float16, torch.bfloat16)
 WARM = 8  # norms a layer needs before it is compared with its median
 
 
@@ -34,13 +35,15 @@ class GradientHealth:
     issues: tuple[str, ...] = ()
 
 
-def layer_norms(gradients: Sequence[torch.Tensor], *first: torch.Tensor) -> list[float]:
+def layer_norms(gradients: list[torch.Tensor], *first: torch.Tensor) -> list[float]:
     """The values of the scalars `first`, then the L2 norms of `gradients`, in one pass and with one wait for the device.
 
     Sums are in fp32 at least: squares of fp16 overflow.
     """
-    low = gradients[0].dtype in (torch.float16, torch.bfloat16)
-    norms = torch._foreach_norm(list(gradients), 2.0, torch.float32 if low else None)
+    low = gradients[0].dtype in LOW_PRECISION
+    norms = torch._foreach_norm(gradients, 2.0, torch.float32 if low else None)
+    if norms[0].is_cpu:
+        return [scalar.item() for scalar in (*first, *norms)]  # nothing to wait for, so there is nothing to gather first
     values: list[float] = torch.stack([*(scalar.to(norms[0].dtype) for scalar in first), *norms]).tolist()
     return values
 
@@ -104,14 +107,16 @@ class GradientMonitor:
 
         Raises NoRetryError after max_consecutive_failures unhealthy ones in a row.
         """
-        healthy = total - total == 0.0
-        self._count(healthy, f"the total gradient norm is {total}")
-        if not healthy:
+        if total - total != 0.0:
+            self._count(False, f"the total gradient norm is {total}")
             return False
+        self.consecutive = 0
         if self._seen % self.check_interval == 0:
-            outliers = self._outliers(norms, names) if self.relative_limit else []
-            self._report((*self._issues(total), *(f"unusual: {name}" for name in outliers)), total)
-            self._remember(norms)
+            issues, outliers = self._issues(total), self._outliers(norms, names)
+            if issues or outliers or self._reported:
+                self._report((*issues, *(f"unusual: {name}" for name in outliers)), total)
+            if self.relative_limit:
+                self._remember(norms)
         self._seen += 1
         return True
 
@@ -131,8 +136,6 @@ class GradientMonitor:
 
     def _remember(self, norms: Sequence[float]) -> None:
         """Keep the norms; the medians are taken anew at every WARM-th look, which is often enough for a limit of a factor."""
-        if not self.relative_limit:
-            return
         if self._history and len(self._history[-1]) != len(norms):
             self._history.clear()
             self._medians = []

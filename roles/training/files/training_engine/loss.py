@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from .output import ModelOutput
 from .registry import Registry
 
 Tensors = Mapping[str, torch.Tensor]
+T = TypeVar("T")
 
 
 class LossResult(NamedTuple):
@@ -41,20 +42,24 @@ class LossStrategy(Protocol):
 losses: Registry[Callable[..., LossStrategy]] = Registry("loss")
 
 
-class _Once:
+def count_targets(targets: torch.Tensor) -> torch.Tensor:
+    """How many targets count. (For truth values count_nonzero costs half of what sum does.)"""
+    return (targets != IGNORE).count_nonzero()
+
+
+class _Once(Generic[T]):
     """Values computed for `weight` and used again by `compute_loss` of the same batch. Each is handed out once."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[Tensors, torch.Tensor]] = {}
+        self._kept: dict[int, tuple[Tensors, T]] = {}
 
-    def keep(self, batch: Tensors, value: torch.Tensor) -> torch.Tensor:
+    def keep(self, batch: Tensors, value: T) -> None:
         """Remember the value of a batch; no more than a few batches are held."""
         if len(self._kept) >= 64:
             self._kept.clear()
         self._kept[id(batch)] = (batch, value)
-        return value
 
-    def take(self, batch: Tensors) -> torch.Tensor | None:
+    def take(self, batch: Tensors) -> T | None:
         """The value of this very batch, if it was kept."""
         kept = self._kept.pop(id(batch), None)
         return kept[1] if kept is not None and kept[0] is batch else None
@@ -68,7 +73,7 @@ class _TokenLoss:
     def __init__(self, *, pad_token_id: int | None = None, head: nn.Module | None = None, chunk_size: int = 1024, **_: Any) -> None:
         self.pad_token_id, self.chunk_size, self._head = pad_token_id, chunk_size, head
         self._checked = False
-        self._targets = _Once()
+        self._known: _Once[tuple[torch.Tensor, torch.Tensor]] = _Once()
 
     def targets(self, batch: Tensors) -> torch.Tensor:
         """Labels aligned with the logits, (B, T), IGNORE wherever nothing is to be predicted.
@@ -89,13 +94,18 @@ class _TokenLoss:
 
     def weight(self, batch: Tensors) -> torch.Tensor:
         """The number of positions that are predicted."""
-        return (self._targets.keep(batch, self.targets(batch)) != IGNORE).sum()
+        targets = self.targets(batch)
+        weight = count_targets(targets)
+        self._known.keep(batch, (targets, weight))
+        return weight
 
     def compute_loss(self, batch: Tensors, output: ModelOutput) -> LossResult:
         """See LossStrategy."""
-        targets = self._targets.take(batch)
-        if targets is None:
+        known = self._known.take(batch)
+        if known is None:
             targets = self.targets(batch)
+            known = targets, count_targets(targets)
+        targets, weight = known
         if not self._checked:
             self._check(batch, output, targets)
             self._checked = True
@@ -104,7 +114,7 @@ class _TokenLoss:
         else:
             logits = real_valued(output.logits)
             total = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=IGNORE)
-        return LossResult(total, (targets != IGNORE).sum())
+        return LossResult(total, weight)
 
     def _from_hidden(self, output: ModelOutput, targets: torch.Tensor) -> torch.Tensor:
         hidden = output.hidden_states[-1] if isinstance(output.hidden_states, (tuple, list)) else output.hidden_states
@@ -155,15 +165,17 @@ class ClassificationLoss:
     def __init__(self, *, class_weights: torch.Tensor | None = None, **_: Any) -> None:
         self.class_weights = class_weights
         self._checked = False
-        self._weights = _Once()
+        self._weights: _Once[torch.Tensor] = _Once()
 
     def weight(self, batch: Tensors) -> torch.Tensor:
         """The number of labelled samples, or the sum of their class weights."""
-        return self._weights.keep(batch, self._weigh(_required(batch, "labels")))
+        weight = self._weigh(_required(batch, "labels"))
+        self._weights.keep(batch, weight)
+        return weight
 
     def _weigh(self, labels: torch.Tensor) -> torch.Tensor:
         if self.class_weights is None:
-            return (labels != IGNORE).sum()
+            return count_targets(labels)
         known = labels[labels != IGNORE]
         return self.class_weights.to(labels.device)[known].sum()
 

@@ -12,8 +12,7 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -35,8 +34,7 @@ UPDATED, EMPTY, UNHEALTHY, RESCALED = "updated", "empty", "unhealthy", "rescaled
 PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a window. loss: the mean over all ranks; weight: what it is a mean over; kind: UPDATED or why there was no update."""
 
     kind: str
@@ -89,14 +87,18 @@ class TrainStep:
         self.attention = AttentionGuard(on_event)
         self._unchecked = config.optim.attention_check
         dtype = PRECISION.get(config.optim.precision)
-        self._autocast: Callable[[], Any] = (lambda: torch.autocast(device.type, dtype)) if dtype else contextlib.nullcontext
+        self._autocast: Callable[[], Any] | None = (lambda: torch.autocast(device.type, dtype)) if dtype else None
         self.scaler = torch.amp.GradScaler(device.type) if dtype is torch.float16 else None
         self.split = 1
+        # What a step need not find out anew.
+        self._synced = self.sharded or isinstance(model, nn.parallel.DistributedDataParallel)
+        self._moves = device.type != "cpu"
+        self._slope: tuple[float, torch.Tensor] | None = None
 
     def weight(self, window: Window) -> float:
         """The weight of this rank's part of the window, from the labels alone."""
         parts = [self.loss.weight(batch) for batch, blank in zip(window.batches, window.blank, strict=True) if not blank]
-        return float(sum(parts[1:], parts[0])) if parts else 0.0
+        return float(sum(parts[1:], parts[0]).item()) if parts else 0.0
 
     def run(self, window: Window, weight: float, step: int) -> Outcome:
         """Make the update for a window whose weight over all ranks is `weight`, after `step` finished updates.
@@ -124,7 +126,7 @@ class TrainStep:
         mode = inner.training
         inner.eval()  # running statistics of a norm must not see the batch twice
         try:
-            with self._autocast():
+            with self._autocast() if self._autocast else contextlib.nullcontext():
                 self.attention.check(inner, lambda: inner(**self._inputs(batch)))
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -168,12 +170,16 @@ class TrainStep:
 
     def _accumulate_all(self, window: Window, weight: float) -> torch.Tensor:
         factor = self.peers.world / weight  # DDP and FSDP average over the ranks; the mean is over all of them
-        totals = []
-        pieces = [(piece, blank) for batch, blank in zip(window.batches, window.blank, strict=True)
-                  for piece in (split_batch(batch, self.split) if self.split > 1 else [batch])]
-        for number, (batch, blank) in enumerate(pieces):
-            with self._without_sync(number + 1 < len(pieces)):
-                totals.append(self._forward_backward(batch, 0.0 if blank else factor, blank))
+        pieces = list(zip(window.batches, window.blank, strict=True))
+        if self.split > 1:
+            pieces = [(piece, blank) for batch, blank in pieces for piece in split_batch(batch, self.split)]
+        if not self._synced:
+            totals = [self._forward_backward(batch, factor, blank) for batch, blank in pieces]
+        else:
+            totals = []
+            for number, (batch, blank) in enumerate(pieces):
+                with self._without_sync(number + 1 < len(pieces)):
+                    totals.append(self._forward_backward(batch, factor, blank))
         return totals[0] if len(totals) == 1 else torch.stack(totals).sum()
 
     def _drop_gradients(self) -> None:
@@ -187,25 +193,39 @@ class TrainStep:
         return self.model.no_sync() if inner and isinstance(self.model, nn.parallel.DistributedDataParallel) else contextlib.nullcontext()
 
     def _forward_backward(self, batch: Batch, factor: float, blank: bool) -> torch.Tensor:
-        if self.device.type != "cpu":
+        if self._moves:
             batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        with self._autocast():
-            raw = self.model(**self._inputs(batch))
-            if self._adapter is None:
-                self._adapter = adapter_for(raw)
-                self._adapter(raw).validate(batch=len(batch["labels"]), device=batch["labels"].device)
-            result = self.loss.compute_loss(batch, self._adapter(raw))
+        if self._autocast is None:
+            total = self._forward(batch)
+        else:
+            with self._autocast():
+                total = self._forward(batch)
+        if blank:
+            factor = 0.0
         if self.scaler:
-            self.scaler.scale(result.total * factor).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(total * factor).backward()  # type: ignore[no-untyped-call]
         else:
             # The factor goes in as the gradient of the sum: the same result as a product, without two operations.
-            slope = torch.tensor(factor, dtype=result.total.dtype, device=result.total.device)
-            result.total.backward(slope)  # type: ignore[no-untyped-call]
-        return torch.zeros_like(result.total) if blank else result.total.detach()
+            total.backward(self._slope_of(total, factor))  # type: ignore[no-untyped-call]
+        return torch.zeros_like(total) if blank else total.detach()
+
+    def _forward(self, batch: Batch) -> torch.Tensor:
+        raw = self.model(**self._inputs(batch))
+        if self._adapter is None:
+            self._adapter = adapter_for(raw)
+            self._adapter(raw).validate(batch=len(batch["labels"]), device=batch["labels"].device)
+        return self.loss.compute_loss(batch, self._adapter(raw)).total
+
+    def _slope_of(self, total: torch.Tensor, factor: float) -> torch.Tensor:
+        """The factor as a tensor like `total`. Windows of one weight share it: making one waits for the device."""
+        kept = self._slope
+        if kept is None or kept[0] != factor or kept[1].dtype != total.dtype or kept[1].device != total.device:
+            kept = self._slope = (factor, torch.tensor(factor, dtype=total.dtype, device=total.device))
+        return kept[1]
 
     def _update(self, total: torch.Tensor, rate: float) -> tuple[str, float, float]:
         """(what happened, summed loss of this rank, total gradient norm)."""
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        gradients = [grad for parameter in self._parameters if (grad := parameter.grad) is not None]
         if not gradients:
             raise NoRetryError("no parameter has a gradient after the backward pass; the logits do not depend on the trainable parameters")
         if self.scaler:

@@ -10,8 +10,7 @@ import itertools
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch.utils.data import DataLoader
@@ -25,8 +24,7 @@ from .sources import BatchSource, DataSet, Source
 PR_SET_PDEATHSIG = 1
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """What one update consumes on this rank."""
 
     shape: WindowShape
@@ -91,9 +89,9 @@ def _start_worker(_number: int) -> None:
 def _keys(plan: WindowPlan, start: int) -> Iterator[list[tuple[int, MicroBatch]]]:
     window = start
     while True:
-        epoch = plan.shape(window).epoch
+        shape = plan.shape(window)
         for micro in plan.micro_batches(window):
-            yield [(epoch, micro)]
+            yield [(shape.epoch, micro)]
         window += 1
 
 
@@ -121,15 +119,15 @@ class MapDataModule:
         return self._with_workers(plan, start, fetch)
 
     def _in_process(self, plan: WindowPlan, start: int, fetch: _Fetcher) -> Iterator[Window]:
+        pin = self.config.pin_memory and torch.cuda.is_available()
         while True:
             shape = plan.shape(start)
             micros = plan.micro_batches(start)
-            yield Window(shape, [self._pin(fetch(shape.epoch, micro)) for micro in micros], [micro.blank for micro in micros])
+            batches = [fetch(shape.epoch, micro) for micro in micros]
+            if pin:
+                batches = [{name: tensor.pin_memory() for name, tensor in batch.items()} for batch in batches]
+            yield Window(shape, batches, [micro.blank for micro in micros])
             start += 1
-
-    def _pin(self, batch: Batch) -> Batch:
-        pin = self.config.pin_memory and torch.cuda.is_available()
-        return {name: tensor.pin_memory() for name, tensor in batch.items()} if pin else batch
 
     def _with_workers(self, plan: WindowPlan, start: int, fetch: _Fetcher) -> Iterator[Window]:
         options: Any = {"num_workers": self.config.num_workers, "prefetch_factor": self.config.prefetch_factor}
@@ -138,8 +136,9 @@ class MapDataModule:
                                  worker_init_fn=_start_worker, generator=torch.Generator().manual_seed(plan.seed),
                                  pin_memory=self.config.pin_memory and torch.cuda.is_available(), **options))
         while True:
+            shape = plan.shape(start)
             micros = plan.micro_batches(start)
-            yield Window(plan.shape(start), list(itertools.islice(loader, len(micros))), [micro.blank for micro in micros])
+            yield Window(shape, list(itertools.islice(loader, len(micros))), [micro.blank for micro in micros])
             start += 1
 
     def val_dataloader(self, *, limit: int = 0, rank: int = 0, world: int = 1) -> Iterable[Batch]:

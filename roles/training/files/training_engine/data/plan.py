@@ -10,7 +10,7 @@ costs the same at any step, and neither the number of workers nor (with the same
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ from ..errors import DataError
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 
-@dataclass(frozen=True)
-class MicroBatch:
+class MicroBatch(NamedTuple):
     """The samples of one micro-batch of one rank. A blank one stands in where another rank has more: its loss counts nothing."""
 
     indices: Indices
@@ -54,13 +53,18 @@ class WindowPlan:
         if self.windows_per_epoch < 1:
             raise DataError(f"{size} samples do not fill one update of {self.global_batch} (batch_size {batch_size} x accumulation "
                             f"{accumulation} x {world} ranks); lower one of them, or set drop_last to false")
+        self._shape = WindowShape(-1, 0, 0, 0, False)
         self._order: tuple[int, Indices] = (-1, np.empty(0, dtype=np.int64))
 
     def shape(self, window: int) -> WindowShape:
         """Where the window with this number lies."""
+        if self._shape.index == window:  # asked for twice in a row, by the loader
+            return self._shape
         epoch, position = divmod(window, self.windows_per_epoch)
         start = position * self.global_batch
-        return WindowShape(window, epoch, start, min(start + self.global_batch, self.size), position == self.windows_per_epoch - 1)
+        last = position == self.windows_per_epoch - 1
+        self._shape = WindowShape(window, epoch, start, min(start + self.global_batch, self.size), last)
+        return self._shape
 
     def order(self, epoch: int) -> Indices:
         """The order of the samples in an epoch; the last one asked for is kept."""
@@ -73,6 +77,8 @@ class WindowPlan:
         """The micro-batches of this rank: as many as every other rank has."""
         shape = self.shape(window)
         everything = self.order(shape.epoch)[shape.start:shape.stop]
+        if len(everything) <= self.batch_size and self.world == 1:
+            return [MicroBatch(everything)]
         mine = everything[self.rank::self.world]
         longest = -(-len(everything) // self.world)
         count = -(-longest // self.batch_size)
