@@ -151,8 +151,10 @@ def serve(engine: Engine, run: Path, options: list[str], folder: Path) -> None:
 
 
 def bench(options: list[str]) -> NoReturn:
-    """Become the benchmark of the engine; it ends with 1 when a goal is missed."""
-    tools = training_env.ensure("test")
+    """Become the benchmark of the engine; it ends with 1 when a goal is missed. --peers: where Lightning and Accelerate are installed."""
+    peers = "--peers" in options
+    tools = training_env.ensure("bench" if peers else "test")
+    options = [word for word in options if word != "--peers"]
     program = str(training_env.FOLDER / "bench" / "bench_engine.py")
     os.execve(tools.python, [tools.python, program, *options], {**os.environ, **training_env.settings(tools)})
 

@@ -16,6 +16,7 @@ FOLDER = ROOT / "roles" / "training" / "files"
 TORCH = "torch==2.13.0"
 EXTRAS = {
     "demo": ("data", "serve"),
+    "bench": ("drift", "metrics", "check", "export", "bench"),
     "test": ("data", "drift", "metrics", "check", "mirror", "yaml", "export", "serve", "track", "interop", "notebook", "test"),
 }
 

@@ -28,7 +28,7 @@ DENIED: Mapping[str, tuple[str, str]] = {
 }
 LOCK = "requirements.lock"
 # Extras that only those who change the project install.
-DEVELOPERS = ("test", "notebook", "interop", "models")
+DEVELOPERS = ("test", "bench", "notebook", "interop", "models")
 # torch comes with the image or from the index of its build: no one hash fits all.
 UNLOCKED = ("torch",)
 # Import name -> distribution, where they differ.
