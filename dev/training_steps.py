@@ -57,7 +57,7 @@ def unit(context: Context, job: Job) -> str:
     """The unit tests with their coverage."""
     tools = training_env.ensure("test")
     report = context.copy.path / "training-coverage.json"
-    note = pytest(context, job, tools, "-n", "2", "-m", "not slow", "--cov", "--cov-report=", "--cov-report=json:%s" % report)
+    note = pytest(context, job, tools, "-n", "2", "-m", "not slow and not models", "--cov", "--cov-report=", "--cov-report=json:%s" % report)
     return "%s; %s" % (note, coverage(report))
 
 

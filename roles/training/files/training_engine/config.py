@@ -37,7 +37,8 @@ class RunSection:
     """What is trained, where the results go, and for how long."""
 
     task: str = _f("language_modeling", "the task: it picks loss, collator and metrics")
-    model: str = _f("char_lm", "a registered model")
+    model: str = _f("char_lm", "a registered model, or hf: and the name or folder of one of Hugging Face")
+    lora_rank: int = _f(0, "train LoRA adapters of this rank instead of the weights of a model by name (0: the weights)", low=0)
     run_dir: str = _f("run", "folder of the run: checkpoints, events, status", trajectory=False)
     seed: int = _f(0, "seed of weights, sample order and dropout", low=0, high=2**63 - 1)
     max_steps: int = _f(100, "optimizer updates to make", low=0, trajectory=False)
@@ -51,7 +52,10 @@ class RunSection:
 class DataSection:
     """Where samples come from and how they are batched."""
 
-    dataset: str = _f("text", "a registered data set")
+    dataset: str = _f("text", "a registered data set, or hf: and the name or folder of one of Hugging Face")
+    text_column: str = _f("text", "the texts in a data set by name")
+    label_column: str = _f("label", "the classes in a data set by name")
+    tokenizer: str | None = _f(None, "the tokenizer of a data set by name (empty: that of the model)")
     text_file: str | None = _f(None, "the text of the data set 'file'", trajectory=False)
     batch_size: int = _f(8, "samples of one micro-batch on one rank", low=1)
     sequence_length: int = _f(64, "tokens of one sample (text)", low=2)

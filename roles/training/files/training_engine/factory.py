@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from . import rng
+from . import hub, rng
 from .config import TrainingConfig
 from .data.loader import MapDataModule
 from .data.sources import DataSet, datasets
+from .errors import UsageError
 from .hooks import Hook
 from .loss import losses
 from .models import models
@@ -26,12 +27,18 @@ from .trainer import Trainer
 
 def make_data(config: TrainingConfig) -> DataSet:
     """The configured data set."""
+    if hub.is_named(config.data.dataset):
+        return hub.load_data(config)
     return datasets.get(config.data.dataset)(config.data, config.run.seed)
 
 
 def make_model(config: TrainingConfig, data: DataSet) -> nn.Module:
     """The configured model with its first weights: the same ones on every rank and at every start."""
     rng.seed_all(config.run.seed)
+    if hub.is_named(config.run.model):
+        return hub.load_model(config, data.sizes)
+    if config.run.lora_rank:
+        raise UsageError("lora_rank is for models by name (hf:...); add adapters to a model of your own before you give it to Trainer")
     return models.get(config.run.model)(data.sizes)
 
 

@@ -20,7 +20,7 @@ from . import rng
 from .checkpoint import layout
 from .checkpoint.manager import load_model, materialise, unwrap
 from .checkpoint.store import Checkpoint
-from .config import TrainingConfig
+from .config import LEAVES, TrainingConfig
 from .data.loader import DataModule, Window
 from .data.plan import WindowPlan
 from .drift_watch import DriftWatch
@@ -275,7 +275,8 @@ class Trainer:
     def _check_resumable(self, checkpoint: Checkpoint) -> None:
         """Raise NoRetryError or DataError where going on would not continue the run of the checkpoint."""
         then, now = checkpoint.manifest["trajectory"], self.config.trajectory()
-        changed = [f"{leaf}: {then.get(leaf)!r} then, {value!r} now" for leaf, value in now.items() if then.get(leaf) != value]
+        before = {leaf: then.get(leaf, LEAVES[leaf].default) for leaf in now}  # what it did not know yet, it did as by default
+        changed = [f"{leaf}: {before[leaf]!r} then, {value!r} now" for leaf, value in now.items() if before[leaf] != value]
         if changed:
             raise NoRetryError(f"the configuration differs from that of {checkpoint.path}: {'; '.join(changed)}; go back to the old "
                                "values, or start a new run folder")

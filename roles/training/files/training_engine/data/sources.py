@@ -123,7 +123,8 @@ def fingerprint(*tensors: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
-def _split(count: int, fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def split(count: int, fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which of `count` samples are for training, and which are held out."""
     order = torch.from_numpy(rng.permutation(count, seed, -1))
     held = int(count * fraction)
     return order[held:], order[:held]
@@ -133,7 +134,7 @@ def _tensor_set(config: DataSection, seed: int, modality: str, sizes: dict[str, 
                 tensors: dict[str, torch.Tensor]) -> DataSet:
     if config.data_size:
         tensors = {name: tensor[:config.data_size] for name, tensor in tensors.items()}
-    train, val = _split(len(next(iter(tensors.values()))), config.val_fraction, seed)
+    train, val = split(len(next(iter(tensors.values()))), config.val_fraction, seed)
     parts = [TensorSource(**{name: tensor[rows] for name, tensor in tensors.items()}) for rows in (train, val)]
     return DataSet(parts[0], parts[1] if len(val) else None, modality, fingerprint(*tensors.values()), sizes, meta)
 
