@@ -88,3 +88,11 @@ def test_a_python_without_torch_says_what_to_do(tmp_path: Path) -> None:
     env = {**os.environ, "TRAINING_PYTHON": "/usr/bin/false"}
     done = subprocess.run(["bash", str(script)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 64 and done.stderr.endswith("another Python in TRAINING_PYTHON\n")
+
+
+def test_a_run_that_fails_says_why_in_its_record(tmp_path: Path) -> None:
+    """Not only `exit code 64`: the last line that the script prints is part of the reason."""
+    assert measure(tmp_path, "training_text", TRAINING_PYTHON="/usr/bin/false").status != 0
+    record = records(tmp_path)["training_char_lm"]
+    assert (record["status"], record["exit_code"]) == ("FAILURE", 64)
+    assert "exit code 64" in record["reason"] and "lacks torch or training_engine" in record["reason"]

@@ -34,6 +34,14 @@ def trained(tmp_path_factory) -> Path:
     return run
 
 
+def test_a_failed_benchmark_ends_with_one_line_that_has_every_reason(tmp_path, capsys):
+    assert main(["benchmark", *_args(tmp_path), "--batch-size=-1", "--learning-rate=x", "--max-steps=none"]) == 64
+    *above, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("benchmark FAILED with exit code 64: ConfigError: the configuration has 3 faults: ")
+    assert all(name in last for name in ("batch_size", "learning_rate", "max_steps")) and len(above) == 4
+    assert main(["train", *_args(tmp_path), "--batch-size=-1"]) == 64 and "FAILED" not in capsys.readouterr().err
+
+
 def test_train_tells_how_it_ended(tmp_path, capsys):
     assert main(["train", *_args(tmp_path / "run")]) == 0
     out = capsys.readouterr().out

@@ -50,6 +50,9 @@ def shard_model(model: nn.Module, config: OptimSection, peers: Peers, device: to
     """
     if config.parallel != "fsdp" or peers.world == 1:
         return model
+    if device.type == "cpu" and not hasattr(torch.cpu.current_stream(), "record_event"):
+        raise UsageError(f"parallel 'fsdp' on CPUs needs a newer torch than {torch.__version__}, whose FSDP2 is for accelerators alone; "
+                         "update torch, or use parallel 'ddp'")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 

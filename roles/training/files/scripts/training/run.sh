@@ -9,7 +9,7 @@ set -euo pipefail
 python="${TRAINING_PYTHON:-python3}"
 run_dir="${TRAINING_RUN_DIR:-$PWD/training-run}"
 if ! "$python" -c 'import importlib.util, sys; sys.exit(any(importlib.util.find_spec(name) is None for name in ("torch", "training_engine")))'; then
-  echo "run.sh: $python lacks torch or training_engine; install them there (pip install torch, then pip install roles/training/files), or name" \
+  echo "run.sh FAILED: $python lacks torch or training_engine; install them there (pip install torch, then pip install roles/training/files), or name" \
     "another Python in TRAINING_PYTHON" >&2
   exit 64
 fi
