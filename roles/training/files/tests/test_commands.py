@@ -42,6 +42,22 @@ def test_a_failed_benchmark_ends_with_one_line_that_has_every_reason(tmp_path, c
     assert main(["train", *_args(tmp_path), "--batch-size=-1"]) == 64 and "FAILED" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [["--ranks=0"], ["--ranks=-3"], ["--grace=nan"], ["--hang-timeout=-1"]])
+def test_launch_refuses_numbers_that_start_nothing(tmp_path, capsys, options):
+    assert main(["launch", *_args(tmp_path / "run"), *options]) == 64
+    assert "must be at least 1" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--model=mlp"], "the model 'mlp' needs 'channels', and the data set 'synthetic_text' (text) tells only"),
+    (["--mirror=nosuch://bucket/x"], "the mirror nosuch://bucket/x cannot be used: Protocol not known"),
+    (["--dataset=synthetic_images"], "the model 'char_lm' needs 'vocab_size'"),
+])
+def test_parts_that_do_not_fit_are_told_in_one_message(tmp_path, capsys, options, words):
+    assert main(["train", *_args(tmp_path / "run"), *options]) == 64
+    assert words in capsys.readouterr().err
+
+
 def test_train_tells_how_it_ended(tmp_path, capsys):
     assert main(["train", *_args(tmp_path / "run")]) == 0
     out = capsys.readouterr().out

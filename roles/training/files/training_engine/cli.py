@@ -123,6 +123,9 @@ def _launch(arguments: argparse.Namespace, _flag: StopFlag) -> int:
     load_config(arguments, os.environ)  # a faulty configuration is told once, and not by every rank
     from .launch import Launch
 
+    if arguments.ranks < 1 or not arguments.grace >= 0 or not arguments.hang_timeout >= 0:
+        raise UsageError(f"--ranks {arguments.ranks} must be at least 1, --grace {arguments.grace} and --hang-timeout "
+                         f"{arguments.hang_timeout} at least 0")
     command = [sys.executable, "-m", "training_engine", "train", *_forwarded(arguments)]
     return Launch(command, arguments.ranks, arguments.grace, arguments.hang_timeout).run()
 

@@ -39,7 +39,14 @@ def make_model(config: TrainingConfig, data: DataSet) -> nn.Module:
         return hub.load_model(config, data.sizes)
     if config.run.lora_rank:
         raise UsageError("lora_rank is for models by name (hf:...); add adapters to a model of your own before you give it to Trainer")
-    return models.get(config.run.model)(data.sizes)
+    make = models.get(config.run.model)
+    try:
+        return make(data.sizes)
+    except KeyError as error:
+        if error.args[0] in data.sizes:
+            raise
+        raise UsageError(f"the model {config.run.model!r} needs {error.args[0]!r}, and the data set {config.data.dataset!r} "
+                         f"({data.modality}) tells only {sorted(data.sizes)}; choose a model and a data set that belong together") from error
 
 
 def make_trainer(config: TrainingConfig, *, hooks: Sequence[Hook] = (), stop: StopFlag | None = None, deadline: float | None = None,

@@ -99,7 +99,10 @@ class UrlMirror:
         except ImportError as error:
             raise UsageError(f"the mirror {url} needs fsspec: pip install 'training-engine[mirror]'") from error
         self._fs: Any
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:  # no driver for this kind of URL, or no such kind
+            raise UsageError(f"the mirror {url} cannot be used: {error}") from error
 
     def _at(self, *parts: str) -> str:
         return "/".join([str(self._root).rstrip("/"), *parts])
