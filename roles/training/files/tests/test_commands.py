@@ -49,13 +49,21 @@ def test_launch_refuses_numbers_that_start_nothing(tmp_path, capsys, options):
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--model=mlp"], "the model 'mlp' needs 'channels', and the data set 'synthetic_text' (text) tells only"),
+    (["--model=mlp"], "model 'mlp' needs 'channels', and the data set 'synthetic_text' (text) tells only"),
+    (["--dataset=digits", "--model=vit"], "labels have the shape (4,); language modelling needs (B, T)"),
     (["--mirror=nosuch://bucket/x"], "the mirror nosuch://bucket/x cannot be used: Protocol not known"),
-    (["--dataset=synthetic_images"], "the model 'char_lm' needs 'vocab_size'"),
+    (["--dataset=synthetic_images"], "model 'char_lm' needs 'vocab_size'"),
 ])
 def test_parts_that_do_not_fit_are_told_in_one_message(tmp_path, capsys, options, words):
     assert main(["train", *_args(tmp_path / "run"), *options]) == 64
     assert words in capsys.readouterr().err
+
+
+def test_a_monitor_that_no_evaluation_has_is_told_once(tmp_path):
+    assert main(["train", *_args(tmp_path / "run"), "--monitor=val_nosuch", "--eval-every=2"]) == 0
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    told = [event for event in events if event["event"] == "monitor_unknown"]
+    assert len(told) == 1 and "val_loss" in told[0]["known"]
 
 
 def test_train_tells_how_it_ended(tmp_path, capsys):

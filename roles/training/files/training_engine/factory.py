@@ -45,8 +45,8 @@ def make_model(config: TrainingConfig, data: DataSet) -> nn.Module:
     except KeyError as error:
         if error.args[0] in data.sizes:
             raise
-        raise UsageError(f"the model {config.run.model!r} needs {error.args[0]!r}, and the data set {config.data.dataset!r} "
-                         f"({data.modality}) tells only {sorted(data.sizes)}; choose a model and a data set that belong together") from error
+        raise UsageError(f"model {config.run.model!r} needs {error.args[0]!r}, and the data set {config.data.dataset!r} "
+                         f"({data.modality}) tells only {sorted(data.sizes)}; choose two that belong together") from error
 
 
 def make_trainer(config: TrainingConfig, *, hooks: Sequence[Hook] = (), stop: StopFlag | None = None, deadline: float | None = None,

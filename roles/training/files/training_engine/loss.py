@@ -86,6 +86,9 @@ class _TokenLoss:
             labels = labels.masked_fill(mask == 0, IGNORE)
         if not self.shift:
             return labels
+        if labels.dim() != 2:
+            raise UsageError(f"labels have the shape {tuple(labels.shape)}; language modelling needs (B, T), one label for each position: "
+                             "choose the task that the data is for")
         documents = batch.get("document_ids")
         moved = F.pad(labels[:, 1:], (0, 1), value=IGNORE)
         if documents is not None:

@@ -83,7 +83,7 @@ class Trainer:
         self._model, self._optimizer = model, optimizer
         self._last_eval: dict[str, float] = {}
         self._saved_at = time.monotonic()
-        self._save_due = False
+        self._save_due = self._monitor_missed = False
 
     # -- the run
 
@@ -224,7 +224,11 @@ class Trainer:
 
     def _judge(self, values: Mapping[str, float]) -> None:
         """Keep the best monitored value, and count the evaluations since."""
-        value = values.get(self.config.checkpoint.monitor)
+        monitor = self.config.checkpoint.monitor
+        value = values.get(monitor)
+        if value is None and not self._monitor_missed:
+            self._monitor_missed = True
+            self.folder.event("monitor_unknown", monitor=monitor, known=sorted(values), reason="no checkpoint is best, nothing stops early")
         if value is None or not math.isfinite(value):
             return
         sign = 1.0 if self.config.checkpoint.mode == "min" else -1.0
