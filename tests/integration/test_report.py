@@ -198,6 +198,11 @@ def test_the_verdicts_are_shown(clean: Browser, judged: Path, width: int) -> Non
     assert "10 lines hidden by the filters." in clean.text("main")
     clean.go("view=fleet")
     assert "slow" in clean.text(".heat tbody th")
+    clean.go("view=models")
+    verdicts = clean.run("[...document.querySelectorAll('.card ul.judged li')].map(item => item.innerText)")
+    assert len(verdicts) == 12 and sum("regressed" in one for one in verdicts) == 2, "one for each chart, there where its numbers are"
+    assert all("interval" in one and "against night-0" in one for one in verdicts)
+    assert clean.run("document.documentElement.scrollWidth") <= width
 
 
 # -- odd campaigns ---------------------------------------------------------------------------------------------------------------------

@@ -47,8 +47,21 @@ function certainty(lines) {
   return (found.length ? found : [0.95]).map((value) => Math.round(100 * value)).join(" or ") + "\u00a0%";
 }
 
+const shownInterval = (line) => (line.low === null ? "" : shownChange(line.low).replace("\u00a0%", "") + " to " + shownChange(line.high));
+
+// What compare said of one chart's numbers, for its card: verdict, change and interval.
+function verdictsOf(series) {
+  const alone = DATA.series.filter((other) => other.model === series.model && other.unit === series.unit).length === 1;
+  const items = DATA.comparisons.flatMap((told) => told.lines
+    .filter((line) => line.model === series.model && line.metric === (series.unit || "performance") && (alone || line.hardware === series.hardware))
+    .map((line) => make("li", {}, verdictBadge(line.verdict), " ", make("strong", {}, shownChange(line.effect)),
+      make("span", { class: "quiet" }, (line.effect === null ? line.reason : ", interval " + (shownInterval(line) || "none")) + ", " + (DATA.comparisons.length > 1 ? told.candidate + " " : "") + "against " + told.baseline),
+      line.args ? make("span", { class: "quiet args" }, line.args) : null)));
+  return items.length ? make("ul", { class: "judged", "aria-label": "Verdicts" }, items) : null;
+}
+
 function verdictRow(line, one, most, margin) {
-  const interval = line.low === null ? "" : shownChange(line.low).replace("\u00a0%", "") + " to " + shownChange(line.high);
+  const interval = shownInterval(line);
   return make("tr", {}, make("td", {}, verdictBadge(line.verdict)),
     make("th", { scope: "row" }, make("a", { href: link({ view: "models", model: line.of, run: null, page: null }) }, breakable(line.model)), line.args ? make("span", { class: "quiet args" }, line.args) : null,
       make("span", { class: "narrow quiet" }, breakable(shownUnit(line.metric)))),

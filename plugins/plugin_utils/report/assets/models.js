@@ -43,7 +43,7 @@ function modelCard(line) {
   return make("figure", { class: "card chart", "aria-labelledby": title },
     make("figcaption", {}, make("h2", { id: title }, breakable(line.model)),
       make("p", { class: "quiet" }, breakable(line.unit || "no unit"), ", " + DIRECTIONS[line.better]), make("p", { class: "quiet" }, line.hardware)),
-    latest(line), frame, data);
+    verdictsOf(line), latest(line), frame, data);
 }
 
 function spoken(line) {
