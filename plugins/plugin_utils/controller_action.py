@@ -41,10 +41,10 @@ class ControllerAction(ActionBase):
         _spec, arguments = self.validate_argument_spec(dict(self.ARGUMENTS))
         try:
             result.update(self.answer(arguments))
+        # Without the cause, whose own words Ansible would append.
         except MadError as error:
-            raise AnsibleActionFail(error.message) from error
+            raise AnsibleActionFail(error.message) from None
         except OSError as error:
-            # Without the cause, whose own words Ansible would append.
             raise AnsibleActionFail("%s: %s" % (error.filename or type(error).__name__, error.strerror or error)) from None
         if not self._task.diff:
             result.pop("diff", None)

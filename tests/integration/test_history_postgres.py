@@ -129,3 +129,38 @@ def test_a_row_that_breaks_leaves_the_others_as_they_were(postgres: Postgres) ->
         connection.execute(schema.RESULTS.delete())
         connection.execute(sa.text("INSERT INTO mad_campaigns (campaign, created) VALUES ('x', 0)"))
     assert len(query.rows(url)) == 7
+
+
+def test_a_server_that_goes_away_during_an_import(postgres: Postgres, tmp_path: Any) -> None:
+    url = postgres.url("dying")
+    first = written(tmp_path / "first", HEADER, line("first"))
+    assert imports.import_files(url, [first]).new == 1
+    postgres.sql(
+        "CREATE FUNCTION die() RETURNS trigger AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END' LANGUAGE plpgsql;"
+        "CREATE TRIGGER die BEFORE INSERT ON mad_results FOR EACH ROW WHEN (NEW.model = 'm1500') EXECUTE FUNCTION die()",
+        "dying",
+    )
+    path = written(tmp_path / "old", HEADER, *[line("m%d" % number) for number in range(2500)])
+    with pytest.raises(IndexProblem, match="its server went away; import the file again then.* Nothing of the file is in it"):
+        imports.import_files(url, [first, path])
+    assert [row["model"] for row in query.rows(url)] == ["first"]
+    postgres.sql("DROP TRIGGER die ON mad_results", "dying")
+    assert imports.import_files(url, [first, path]).new == 2500
+
+
+def _import(url: str, path: str, answers: Any) -> None:
+    answers.put(imports.import_files(url, [path]).new)
+
+
+def test_two_imports_of_one_file_at_once(postgres: Postgres, tmp_path: Any) -> None:
+    path = written(tmp_path / "old", HEADER, *[line("m%d" % number) for number in range(1500)])
+    for url in (postgres.url("twice"), "sqlite:///%s/h.db" % tmp_path):
+        context = multiprocessing.get_context("spawn")
+        answers: Any = context.Queue()
+        workers = [context.Process(target=_import, args=(url, path, answers)) for dummy in range(2)]
+        for worker in workers:
+            worker.start()
+        assert sorted(answers.get(timeout=120) for dummy in workers) == [0, 1500]
+        for worker in workers:
+            worker.join()
+        assert len(query.rows(url)) == 1500

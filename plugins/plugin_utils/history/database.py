@@ -53,6 +53,9 @@ def database_url(results_dir: str, given: str = "") -> str:
 class Database:
     """An open history. Use as a context manager."""
 
+    AGAIN = "the next play brings these rows in"  # what is to do after a failure to write
+    KEPT = " The files of the campaign are complete."
+
     def __init__(self, url: str) -> None:
         if MISSING:
             raise IndexProblem(
@@ -111,9 +114,9 @@ class Database:
                 "index away and make it again with mad.engine.database" % (self.shown, error, schema.VERSION)
             ) from error
         except DBAPIError as error:
-            raise IndexProblem(_explain(self.shown, str(error.orig), writes)) from error
+            raise IndexProblem(_explain(self.shown, str(error.orig), writes, self.AGAIN, self.KEPT)) from error
         except (SQLAlchemyError, OSError) as error:
-            raise IndexProblem(_explain(self.shown, str(error).splitlines()[0], writes)) from error
+            raise IndexProblem(_explain(self.shown, str(error).splitlines()[0], writes, self.AGAIN, self.KEPT)) from error
 
 
 # word in what the database said -> what to do
@@ -121,26 +124,28 @@ _HINTS = (
     ("password authentication", "mend user or password in mad_database_url"),
     ("does not exist", "make the database or the role on the server (createdb, createuser), or mend mad_database_url"),
     ("permission denied", "grant the role of mad_database_url CREATE on the schema, once, or give it the tables"),
-    ("no space left", "its disk is full; make room, the next play brings these rows in"),
-    ("read-only", "it cannot be written; give the primary server, the next play brings these rows in"),
-    ("connect", "its server did not take us; the next play brings these rows in"),
-    ("locked", "another process holds it; the next play brings these rows in"),
-    ("lock timeout", "another process holds it; the next play brings these rows in"),
+    ("terminating connection", "its server went away; %s"),
+    ("closed the connection", "its server went away; %s"),
+    ("no space left", "its disk is full; make room, %s"),
+    ("read-only", "it cannot be written; give the primary server, %s"),
+    ("connect", "its server did not take us; %s"),
+    ("locked", "another process holds it; %s"),
+    ("lock timeout", "another process holds it; %s"),
     ("malformed", "it is damaged; mad.engine.database makes it again from the files"),
     ("not a database", "it is damaged; mad.engine.database makes it again from the files"),
-    ("readonly", "it cannot be written; mend its owner or mode, the next play brings these rows in"),
-    ("full", "its disk is full; make room, the next play brings these rows in"),
-    ("disk i/o", "its disk fails or is full; the next play brings these rows in"),
+    ("readonly", "it cannot be written; mend its owner or mode, %s"),
+    ("full", "its disk is full; make room, %s"),
+    ("disk i/o", "its disk fails or is full; %s"),
     ("unable to open", "its folder is missing or cannot be written; give another mad_database_url"),
 )
 
 
-def _explain(shown: str, reason: str, writes: bool) -> str:
+def _explain(shown: str, reason: str, writes: bool, again: str, kept: str) -> str:
     hint = next((hint for word, hint in _HINTS if word in reason.lower()), "mad.engine.database makes it again from the files")
-    said = " ".join(reason.split())
+    said, hint = " ".join(reason.split()), hint.replace("%s", again)
     if not writes:
         return "the index %s cannot be read: %s (%s)" % (shown, said, hint)
-    return "the index %s was not brought up to date: %s (%s). The files of the campaign are complete." % (shown, said, hint)
+    return "the index %s was not brought up to date: %s (%s).%s" % (shown, said, hint, kept)
 
 
 def _engine(url: str) -> Engine:

@@ -90,7 +90,7 @@ def import_files(url: str, paths: Sequence[str], campaign: str = "", write: bool
     if campaign:
         check_name(campaign)
     report = Report([], [])
-    with Database(url) as database:
+    with _Target(url) as database:
         for path, root, asked in _files(paths):
             try:
                 report.files.append(_import(database, path, campaign or campaign_name(path, root), write))
@@ -99,6 +99,13 @@ def import_files(url: str, paths: Sequence[str], campaign: str = "", write: bool
                     raise
                 report.skipped.append(error.message)
     return report
+
+
+class _Target(Database):
+    """The history that files are brought into. A file comes wholly or not at all."""
+
+    AGAIN = "import the file again then"
+    KEPT = " Nothing of the file is in it, files before it stay."
 
 
 def rows_of_file(path: str) -> list[dict[str, Any]]:

@@ -89,7 +89,7 @@ def coarsened(rows: t.Iterable[Observation]) -> list[Observation]:
 
 
 def _observation(row: t.Mapping[str, str], series: int, base: str, card: t.Mapping[str, t.Any]) -> Observation:
-    gpus, nodes = _cell(row, "n_gpus"), _cell(row, "nnodes") or "1"
+    gpus, nodes = _count(_cell(row, "n_gpus")), _count(_cell(row, "nnodes")) or "1"
     status, text = _cell(row, "status").upper(), _cell(row, "performance")
     metric = _cell(row, "metric") or ("performance" if text else "")
     args = " ".join(_cell(row, "args").split())
@@ -121,6 +121,12 @@ def _coarse(row: t.Mapping[str, str], gpus: str, nodes: str) -> str:
 
 def _cell(row: t.Mapping[str, str], name: str) -> str:
     return str(row.get(name) or "").strip()
+
+
+def _count(text: str) -> str:
+    """`8` for `8.0`, as pandas writes a column that has empty cells."""
+    value = metrics.number(text)
+    return text if value is None else "%.12g" % value
 
 
 def _integer(text: str) -> int:

@@ -129,6 +129,13 @@ def test_only_what_is_comparable_is_compared(tmp_path: Path) -> None:
     assert answer.message == "mad_fail_on=missing: 1 of 3 comparisons: m"
 
 
+def test_a_number_of_gpus_is_one_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEAD + "m,5,img/s,n1,%s,gfx942,SUCCESS\n" % "8.0")
+    (tmp_path / "b.csv").write_text(HEAD + "m,5,img/s,n1,%s,gfx942,SUCCESS\n" % "8")
+    (entry,) = compare(str(tmp_path / "a.csv"), str(tmp_path / "b.csv")).entries
+    assert (entry["hardware"], entry["n_gpus"], entry["missing"]) == ("8x gfx942", "8", "")
+
+
 def test_failed_runs_are_no_numbers(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(HEAD + "m,5,img/s,n1,8,gfx942,SUCCESS\n" * 4)
     (tmp_path / "b.csv").write_text(HEAD + "m,5,img/s,n1,8,gfx942,FAILURE\n" * 4)
