@@ -175,6 +175,17 @@ def test_cancel_exactly_this_campaign(make_host: MakeHost, runtime: str) -> None
     assert other.wait()[going]["status"] == "SUCCESS"
 
 
+def test_cancel_leaves_a_campaign_of_the_same_name_alone(make_host: MakeHost) -> None:
+    """Two work folders of one machine with the same campaign, host and run: what ends in one is not ended in the other."""
+    host, twin = make_host(campaign="nightly"), make_host(campaign="nightly")
+    ids = [each.run("sleep 4\n" + PRINT) for each in (host, twin)]
+    for each in (host, twin):
+        each.go()
+        each.until_running(ids[0])
+    assert ids[0] == ids[1] and twin.cancel()["changed"]
+    assert host.wait()[ids[0]]["status"] == "SUCCESS" and twin.wait()[ids[0]]["failure_class"] == "cancelled"
+
+
 def test_cancel_while_waiting_for_the_machine(make_host: MakeHost, tmp_path: Path) -> None:
     """A campaign that waits for the machine lock says who has it, is cancelled without waiting for it, and may be started again."""
     lock = str(tmp_path / "lock")

@@ -17,6 +17,7 @@ import subprocess
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
+from ..base.canonical import hash_value
 from ..base.errors import LaunchError, MadError
 from ..containers import engine
 from . import driver, processes
@@ -276,7 +277,7 @@ class ProcessBody(Body):
     def __init__(self, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, seat: Seat) -> None:
         super().__init__(folder, run, attempt, seat)
         self.mark = mark(folder, attempt)
-        self.cgroup = processes.Cgroup("mad-%s-%s-%d" % (os.path.basename(folder.path), run["id"], attempt.number))
+        self.cgroup = processes.Cgroup("mad-%s-%s-%d" % (hash_value(folder.path)[:12], run["id"], attempt.number))
         self.watched: Tuple[int, int] = (0, 0)  # (pid, start ticks) of a dead keeper's driver
         self.grace = float(folder.settings()["grace"])
 

@@ -131,8 +131,11 @@ class Preparation:
 
 
 def mark(folder: HostFolder, attempt: Attempt) -> str:
-    """NAME=value that every process of an attempt on the bare host carries in its environment."""
-    return "%s=%s/%s/%d" % (MARK, os.path.basename(folder.path), attempt.run_id, attempt.number)
+    """NAME=value that every process of an attempt on the bare host carries in its environment; what is started has that of launch.json.
+
+    The whole path stands in it: a campaign of this name may have another work folder on this machine.
+    """
+    return str(attempt.launch().get("mark") or "%s=%s/%s/%d" % (MARK, folder.path, attempt.run_id, attempt.number))
 
 
 def base_environment() -> Dict[str, str]:
