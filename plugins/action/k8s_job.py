@@ -120,7 +120,7 @@ class ActionModule(TargetAction):
         found = {}
         first = int(run.get("attempt") or 1)
         for number in range(first, first + int(run.get("retries") or 0) + 1):
-            made = k8s_objects.render(dict(run, attempt=number), self._k8s, settings)
+            made = k8s_objects.render(dict(run, attempt=number), self._k8s, settings, with_text=bool(self._k8s.output_dir))
             self._kinds.update(item["kind"] for item in [*made["owned"], *made["standing"]])
             found[str(number)] = {name: made[name] for name in ("job", "owned", "standing")}
             self._keep_rendered(self._k8s.output_dir, made["job"]["metadata"]["name"] + ".yaml", made["text"])

@@ -82,17 +82,17 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def render(run: Run, options: Options, settings: Settings) -> dict[str, t.Any]:
+def render(run: Run, options: Options, settings: Settings, with_text: bool = True) -> dict[str, t.Any]:
     """{"job", "owned", "standing", "text"} of one attempt of a resolved run.
 
     `settings`: `files` (bytes of k8s_files.pack), `secrets` ({name: value} of the run's secret_env), `registry_auth` (the registry's part of a
     Docker configuration), `version` ((1, 36) of the cluster). `owned` and `standing` are in the order in which they are made; who makes them
-    adds the Job's uid to `owned` (`own`). `text` is all of it without Secrets.
+    adds the Job's uid to `owned` (`own`). `text` is all of it without Secrets, where somebody wants it.
     """
     rendering = _Rendering(run, options, settings)
     job, owned, standing = rendering.job(), rendering.owned(), rendering.standing()
     plain = [item for item in owned if item["kind"] != "Secret"]
-    return {"job": job, "owned": owned, "standing": standing, "text": text_of([*standing, job, *plain])}
+    return {"job": job, "owned": owned, "standing": standing, "text": text_of([*standing, job, *plain]) if with_text else ""}
 
 
 def render_server(run: Run, options: Options, settings: Settings, replicas: int = 1) -> dict[str, t.Any]:

@@ -65,7 +65,7 @@ class ClusterHost(BenchHost):
         found = {}
         for number in range(run["attempt"], run["attempt"] + run["retries"] + 1):
             settings = {"files": archive, "secrets": dict(secrets or {})}
-            made = k8s_objects.render(dict(run, attempt=number), self.options, settings)
+            made = k8s_objects.render(dict(run, attempt=number), self.options, settings, with_text=False)
             found[str(number)] = {name: made[name] for name in ("job", "owned", "standing")}
         return found
 

@@ -67,19 +67,20 @@ class Ending:
         self.progress = driver.read_phases(attempt.file("io", "phases"))
         self.secrets = [value for value in folder.secret_values() if len(value) >= _SHORTEST_SECRET]
 
-    def write(self) -> None:
-        """Write result.json; on a full disk by giving up what is least needed."""
+    def write(self) -> Dict[str, Any]:
+        """Write result.json, on a full disk by giving up what is least needed; what stands there now."""
         self._times()
         self.move_out()
-        document = self._masked(self._record())
+        document: Dict[str, Any] = self._masked(self._record())
         for give_up in (self._give_up_reserve, self._give_up_work, None):
             try:
                 self.attempt.save_result(document)
-                return
+                break
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or give_up is None:
                     raise
                 give_up()
+        return document
 
     def _give_up_reserve(self) -> None:
         with contextlib.suppress(OSError):

@@ -158,7 +158,7 @@ class Attempt:
     def save_launch(self, launch: Mapping[str, Any], batch: Optional[files.Batch] = None) -> None:
         """Write launch.json durably, now or with others."""
         with contextlib.nullcontext(batch) if batch else files.Batch() as own:
-            own.write(self.file("launch.json"), files.json_bytes(launch), 0o600)
+            own.write(self.file("launch.json"), files.json_bytes(launch, None), 0o600)
 
     def clock_offset(self) -> Optional[float]:
         """Seconds to add to a moment in `phases` to have it on the boot clock; None where its keeper found no difference, or has not looked."""
@@ -175,7 +175,7 @@ class Attempt:
 
     def save_result(self, record: Mapping[str, Any]) -> None:
         """Write the record durably: the end of this attempt."""
-        files.write_json(self.file("result.json"), record, 0o600)
+        files.write_json(self.file("result.json"), record, 0o600, indent=None)
 
     def settle(self, reason: str) -> None:
         """Make this attempt the last one of its run, durably: a retry that its record would allow does not begin."""

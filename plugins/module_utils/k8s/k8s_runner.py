@@ -368,8 +368,7 @@ class Runner:
         fault = None
         if trial.gone and not trial.verdict().over:
             fault = trial.verdict().fault or Fault("infra", "its Job was removed from outside while it ran")
-        self._write(trial, fault)
-        result = trial.attempt.result() or {}
+        result = self._write(trial, fault)
         keep = bool((trial.run.get("keep") or {}).get("alive")) or (trial.settings.keep_failed and result.get("status") == "FAILURE")
         if not keep and not trial.gone:
             if trial.settings.ttl_seconds is None:
@@ -378,18 +377,20 @@ class Runner:
                 self.api.patch("jobs", trial.name, {"spec": {"ttlSecondsAfterFinished": trial.settings.ttl_seconds}})
         trial.finished = True
 
-    def _write(self, trial: Trial, fault: Optional[Fault]) -> None:
-        """Outcome and record; safe to repeat."""
-        if trial.attempt.result():
-            return
+    def _write(self, trial: Trial, fault: Optional[Fault]) -> Object:
+        """Outcome and record, which is returned; safe to repeat."""
+        known = trial.attempt.result()
+        if known:
+            return known
         verdict, nodes = trial.verdict(), nodes_of(trial)
         for node in nodes:
             self._ask_machine(str((node.pod.get("spec") or {}).get("nodeName") or ""))
         outcome = outcome_of(trial.run, verdict, nodes, fault)
         outcome["notes"] = [*outcome["notes"], *trial.notes]
-        PodEnding(self.folder, trial.run, trial.attempt, outcome, nodes, self.machines).write()
+        written = PodEnding(self.folder, trial.run, trial.attempt, outcome, nodes, self.machines).write()
         if not (trial.run.get("keep") or {}).get("alive"):
             ending.remove_folder(trial.attempt.file("io"), lambda path: None)
+        return written
 
     def _ask_machine(self, name: str) -> None:
         """Facts of a node, asked once; reading nodes is a right that not everybody has, and nothing depends on it."""
@@ -437,9 +438,10 @@ class Runner:
         for feed in self.feeds:
             feed.stop()
         with files.locked(self.folder.file("stage.lock"), blocking=False) as mine:
-            if mine and all(self.folder.standing(run).state == "done" for run in self.folder.runs()):
+            runs = self.folder.runs() if mine else []
+            if mine and all(self.folder.standing(run).state == "done" for run in runs):
                 self.folder.forget_secrets()
-                for run in self.folder.runs():
+                for run in runs:
                     for number in range(1, 1 + len(self.folder.attempts(run["id"])) + int(run.get("retries") or 0)):
                         with contextlib.suppress(FileNotFoundError):
                             os.unlink(objects_path(self.folder, run["id"], number))
