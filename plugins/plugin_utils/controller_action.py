@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError, file_error
 from ansible_collections.mad.engine.plugins.module_utils.base.files import write_atomic
 
 Result = t.Dict[str, t.Any]
@@ -45,7 +45,7 @@ class ControllerAction(ActionBase):
         except MadError as error:
             raise AnsibleActionFail(error.message) from None
         except OSError as error:
-            raise AnsibleActionFail("%s: %s" % (error.filename or type(error).__name__, error.strerror or error)) from None
+            raise AnsibleActionFail(file_error(error)) from None
         if not self._task.diff:
             result.pop("diff", None)
         return result

@@ -19,7 +19,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.module_utils.base import files
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError, file_error
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, progress_command, progress_state, stage, zipapp
@@ -99,6 +99,8 @@ class TargetAction(TransferAction):
             raise AnsibleActionFail(error.message) from error
         except _Failed as error:
             return error.result
+        except OSError as error:  # the host's own errors are results of the module; without the cause, whose words Ansible would append
+            raise AnsibleActionFail("on the controller, not on the host: %s" % file_error(error)) from None
 
     def _of_campaign(self, campaign: Campaign) -> Result:
         self._mine = host_runs.HostRuns(campaign, str(self._vars["inventory_hostname"]), self.TARGET)

@@ -24,6 +24,11 @@ FAILURE_CLASSES = (
 )
 
 
+def file_error(error: OSError) -> str:
+    """What the system said of a file, as a sentence that names it."""
+    return "%s: %s" % (error.filename or type(error).__name__, error.strerror or error)
+
+
 class MadError(Exception):
     """An error a person can act on. `failure_class` is one of FAILURE_CLASSES."""
 

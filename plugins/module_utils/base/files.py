@@ -56,9 +56,13 @@ class Batch:
         """Write the temporary file beside it."""
         descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(os.path.abspath(path)))
         self._files.append((temporary, path))
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            os.fchmod(stream.fileno(), mode)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                os.fchmod(stream.fileno(), mode)
+        except OSError as error:  # of a full disk: the system does not say which file it was
+            error.filename = error.filename or path
+            raise
 
     def __enter__(self) -> Batch:
         return self
