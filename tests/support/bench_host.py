@@ -245,12 +245,12 @@ class BenchHost:
         folder = self.folder
         if folder.exists():
             folder.say("cancel", "the test is over")
+            pid = self.supervisor()
+            if pid:  # first: it would give a killed keeper's attempt to another one
+                os.kill(pid, signal.SIGKILL)
             for run_id in folder.run_ids():
                 for number in folder.attempts(run_id):
                     self._close_attempt(run_id, number)
-            pid = self.supervisor()
-            if pid:
-                os.kill(pid, signal.SIGKILL)
         if self.image:
             for name in self.containers():
                 subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False)
