@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -15,9 +16,9 @@ from typing import Iterator, List
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
-from ansible_collections.mad.engine.plugins.module_utils.host import host_collect, host_steps
+from ansible_collections.mad.engine.plugins.module_utils.host import host_collect, host_state, host_steps
 from ansible_collections.mad.engine.tests.support import components
-from ansible_collections.mad.engine.tests.support.bench_host import PRINT, BenchHost, MakeHost, make_host
+from ansible_collections.mad.engine.tests.support.bench_host import PRINT, BenchHost, MakeHost, make_host, pgrep
 
 __all__ = ["make_host"]  # a fixture
 RUNTIMES = ("host", "docker")
@@ -184,6 +185,17 @@ def test_cancel_leaves_a_campaign_of_the_same_name_alone(make_host: MakeHost) ->
         each.until_running(ids[0])
     assert ids[0] == ids[1] and twin.cancel()["changed"]
     assert host.wait()[ids[0]]["status"] == "SUCCESS" and twin.wait()[ids[0]]["failure_class"] == "cancelled"
+
+
+def test_a_removed_work_folder_gives_the_machine_back(make_host: MakeHost) -> None:
+    """Its supervisor and its run end, and the lock of the machine is free."""
+    host = make_host()
+    ids = [host.run("sleep 2\n" + PRINT), host.run(PRINT)]
+    host.go()
+    host.until_running(ids[0])
+    shutil.rmtree(host.folder.path)
+    host.until(lambda: not host_state.is_locked(host.lock))
+    host.until(lambda: pgrep(host.folder.path) == [])
 
 
 def test_cancel_while_waiting_for_the_machine(make_host: MakeHost, tmp_path: Path) -> None:

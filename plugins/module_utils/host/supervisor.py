@@ -70,7 +70,8 @@ class Supervisor:
             self._look(adopt=True)
             while self._step():
                 wakeups.wait(self._patience())
-        self._leave()
+        if not self._lost_folder():
+            self._leave()
         return True
 
     def _on_term(self, dummy_number: int, dummy_frame: Any) -> None:
@@ -80,7 +81,7 @@ class Supervisor:
 
     def _step(self) -> bool:
         """Whether there is anything left to do here."""
-        if self.told_to_stop:
+        if self.told_to_stop or self._lost_folder():
             return False
         if self._settings_changed():
             self._look()
@@ -89,6 +90,13 @@ class Supervisor:
         self._start_what_fits()
         self._beat()
         return bool(self.active or self.pending) or self._settings_changed()
+
+    def _lost_folder(self) -> bool:
+        """Whether a person removed the folder: nobody waits for its runs, and one of the same name is another supervisor's."""
+        try:
+            return self.own_lock is not None and not os.path.samestat(os.stat(self.folder.file("supervisor.lock")), os.fstat(self.own_lock))
+        except FileNotFoundError:
+            return True
 
     def _patience(self) -> float:
         if any(not active.pid for active in self.active.values()):
