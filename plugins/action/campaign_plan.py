@@ -14,15 +14,17 @@ import yaml
 from ansible import constants as C
 from ansible import context as cli
 
-from ansible_collections.mad.engine.plugins.action.model_info import default_cache, default_repo
+from ansible_collections.mad.engine.plugins.action.model_info import default_repo
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, MadError
 from ansible_collections.mad.engine.plugins.module_utils.models import discovery
+from ansible_collections.mad.engine.plugins.module_utils.models.discovery_cache import default_cache
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_options, targets
 from ansible_collections.mad.engine.plugins.plugin_utils import command_line, host_runs, planning, summary
 from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs
 from ansible_collections.mad.engine.plugins.plugin_utils.progress_command import callback_enabled
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import say
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # None: the play's mad_* variable counts.
@@ -60,9 +62,9 @@ class ActionModule(ControllerAction):
             return self._refused(error.message, summary.BAD_ARGUMENTS)
         result = self._answer(planned, inputs)
         if result["counts"]["done"] and not result["counts"]["execute"]:
-            self.say(NOTHING % (result["campaign"], result["counts"]["done"]))
+            say(NOTHING % (result["campaign"], result["counts"]["done"]))
         if not self.check and not callback_enabled():  # it says it in its own way
-            self.say("campaign %s; to resume: %s" % (result["campaign"], result["resume_command"]))
+            say("campaign %s; to resume: %s" % (result["campaign"], result["resume_command"]))
         return result
 
     # -- in ----------------------------------------------------------------------------------------------------------------------
@@ -70,10 +72,11 @@ class ActionModule(ControllerAction):
     def _request(self, arguments: dict[str, t.Any], inputs: PlayInputs) -> planning.Request:
         """Arguments of the task above the play's mad_* variables."""
         given = arguments["options"]
+        said = [*plan_options.OPTIONS, *plan_options.LATER, *plan_options.REFUSED, "baseline", "summary_output"]
+        self._given = given if given is not None else inputs.options(said)  # also for a refusal: it says where results and summary go
         if given is None:
             inputs.must_agree(plan_options.COMMON, inputs.hosts())
-            given = inputs.options([*plan_options.OPTIONS, *plan_options.LATER, *plan_options.REFUSED, "baseline", "summary_output"])
-        self._given = given  # also for a refusal: it says where results and summary go
+        given = self._given
         again = {"rerun": "missing"} if arguments["further"] else {}
         named = {"campaign": arguments["campaign"]} if arguments["campaign"] else {}
         options = planning.parse_options({**given, **again, **named})

@@ -13,6 +13,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import Inva
 from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction, put
 from ansible_collections.mad.engine.plugins.plugin_utils.judge import diagnosed, kept
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import say
 
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["diagnosed", "released"], "default": "diagnosed"},
@@ -62,5 +63,5 @@ class ActionModule(ControllerAction):
         if answer.warnings or unwritten:
             found["warnings"] = answer.warnings + unwritten
         if arguments["show"]:
-            self.say("\n".join(answer.lines))
+            say("\n".join(answer.lines))
         return found

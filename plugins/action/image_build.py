@@ -9,7 +9,7 @@ import os
 import tempfile
 import typing as t
 
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_file
@@ -21,6 +21,7 @@ from ansible_collections.mad.engine.plugins.module_utils.planning import plan_ho
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import host_builds
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import failures_said, say
 from ansible_collections.mad.engine.plugins.plugin_utils.transfer import TransferAction
 
 Result = t.Dict[str, t.Any]
@@ -37,18 +38,20 @@ class ActionModule(TransferAction):
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
         dummy, self._options = self.validate_argument_spec(ARGUMENTS)
-        host = self._options["build_host"] or str(self._vars["inventory_hostname"])
-        campaign = Campaign(self._options["campaign_dir"])
-        if self._task.check_mode and not campaign.exists():  # planned in check mode: the flight plan has said what would be built
-            return dict(host_builds.shown([]), changed=False, campaign=campaign.name, campaign_dir=campaign.folder)
         try:
-            self._mine = host_builds.HostBuilds(campaign, host, self._options, self._build_arguments)
-            result = self._built() if self._options["state"] == "built" else self._manifest(self._options["unreachable"])
-        except MadError as error:
-            raise AnsibleActionFail(error.message) from error
+            with failures_said():
+                return self._of(Campaign(self._options["campaign_dir"]))
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
-        return dict(result, campaign=self._mine.campaign.name, campaign_dir=self._mine.campaign.folder)
+
+    def _of(self, campaign: Campaign) -> Result:
+        """The state's work for a campaign."""
+        named = {"campaign": campaign.name, "campaign_dir": campaign.folder}
+        if self._task.check_mode and not campaign.exists():  # planned in check mode: the flight plan has said what would be built
+            return dict(host_builds.shown([]), changed=False, **named)
+        host = self._options["build_host"] or str(self._vars["inventory_hostname"])
+        self._mine = host_builds.HostBuilds(campaign, host, self._options, self._build_arguments)
+        return dict(self._built() if self._options["state"] == "built" else self._manifest(self._options["unreachable"]), **named)
 
     def _build_arguments(self, hosts: t.Sequence[str]) -> dict[str, t.Any]:
         """docker_build_arg of these hosts' contexts, secrets included; the first host's value wins."""
@@ -102,7 +105,7 @@ class ActionModule(TransferAction):
         self._mine.keep(outcomes)
         answer = self._manifest({})
         for outcome in outcomes:
-            Display().display("%s | %s" % (self._mine.host, host_builds.line(outcome)))
+            say("%s | %s" % (self._mine.host, host_builds.line(outcome)))
         for note in notes + [
             str(outcome["record"]["archive_error"]) for outcome in outcomes if (outcome.get("record") or {}).get("archive_error")
         ]:

@@ -11,7 +11,9 @@ from typing import Any
 
 from ansible_collections.mad.engine.plugins.module_utils.base import scalars
 from ansible_collections.mad.engine.plugins.module_utils.models import discovery
+from ansible_collections.mad.engine.plugins.module_utils.models.discovery_cache import default_cache
 from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction, put
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import say
 
 ARGUMENTS: dict[str, Any] = {
     "repo": {"type": "path"},
@@ -26,12 +28,6 @@ ARGUMENTS: dict[str, Any] = {
 def default_repo() -> str:
     """Where madengine would look: MODEL_DIR, else the current directory."""
     return os.path.expanduser(os.environ.get("MODEL_DIR") or ".")
-
-
-def default_cache() -> str:
-    """The user's cache folder for discovery."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "mad.engine", "discovery")
 
 
 def as_json(models: list[dict[str, Any]]) -> str:
@@ -65,5 +61,5 @@ class ActionModule(ControllerAction):
         if found["warnings"]:
             result["warnings"] = found["warnings"]
         if arguments["show"]:
-            self.say(as_list(names) if listing else as_json(models))
+            say(as_list(names) if listing else as_json(models))
         return result

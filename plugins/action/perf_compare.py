@@ -11,6 +11,7 @@ import typing as t
 from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction, put
 from ansible_collections.mad.engine.plugins.plugin_utils.judge import asked
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import say
 
 ARGUMENTS: dict[str, t.Any] = {
     "results": {"type": "path", "default": "results"},
@@ -47,5 +48,5 @@ class ActionModule(ControllerAction):
         if warnings:
             result["warnings"] = warnings
         if arguments["show"]:
-            self.say("\n".join(found.lines))
+            say("\n".join(found.lines))
         return result

@@ -15,6 +15,7 @@ from ansible_collections.mad.engine.plugins.plugin_utils.history import explain,
 from ansible_collections.mad.engine.plugins.plugin_utils.index import database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.perf_files import write_if_changed
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import say
 
 ARGUMENTS: dict[str, t.Any] = {
     "baseline": {"type": "str", "required": True},
@@ -52,5 +53,5 @@ class ActionModule(ControllerAction):
             path = os.path.abspath(os.path.expanduser(args["output"]))
             changed = write_if_changed(path, text.encode("utf-8", "replace"), not self.check)
         if args["show"]:
-            self.say("\n".join(shown))
+            say("\n".join(shown))
         return {"changed": changed, "differences": explain.plain(found), "lines": shown}

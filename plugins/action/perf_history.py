@@ -14,6 +14,7 @@ from ansible_collections.mad.engine.plugins.plugin_utils.controller_action impor
 from ansible_collections.mad.engine.plugins.plugin_utils.history import exports, imports, mongo
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import say
 
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "required": True, "choices": ["rebuilt", "imported", "exported", "uploaded"]},
@@ -44,7 +45,7 @@ class ActionModule(ControllerAction):
         if arguments["state"] == "rebuilt":  # the step that every play of the history has
             result["warnings"] = slips(self.variables) + result.get("warnings", [])
         if arguments["show"]:
-            self.say("\n".join(result["lines"]))
+            say("\n".join(result["lines"]))
         return result
 
 

@@ -11,6 +11,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadE
 from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
 from ansible_collections.mad.engine.plugins.plugin_utils.report.make import FORMATS, Options, make
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import say
 
 ARGUMENTS: dict[str, t.Any] = {
     "results": {"type": "path", "default": "results"},
@@ -45,7 +46,7 @@ class ActionModule(ControllerAction):
             reason = error.message if isinstance(error, MadError) else "%s: %s" % (type(error).__name__, error)
             return {"changed": False, "files": {}, "warnings": ["no report was written: %s" % reason]}
         if arguments["show"]:
-            self.say("\n".join("%s: %s" % (_WORDS.get(name, name), path) for name, path in made.files.items()))
+            say("\n".join("%s: %s" % (_WORDS.get(name, name), path) for name, path in made.files.items()))
         mistyped = [] if optional else slips(self.variables)  # at the end of another play the plan has said it
         return {"changed": bool(made.changed), "files": made.files, "warnings": mistyped + made.warnings}
 

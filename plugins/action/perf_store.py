@@ -10,6 +10,7 @@ import typing as t
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import summary as summaries
 from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import say
 from ansible_collections.mad.engine.plugins.plugin_utils.store import Answer, Options, store
 
 ARGUMENTS: dict[str, t.Any] = {
@@ -36,7 +37,7 @@ class ActionModule(ControllerAction):
             return {"changed": False, "skipped": True, "msg": "check mode: there is no campaign %s yet" % campaign.name}
         stored = store(campaign, _options(arguments, not self.check))
         if arguments["show"]:
-            self.say("\n".join(stored.lines))
+            say("\n".join(stored.lines))
         return _returned(campaign, stored)
 
 

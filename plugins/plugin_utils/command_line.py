@@ -30,11 +30,13 @@ _UNREADABLE = "variables that cannot be read"
 _SECRET_DICTS = ("mad_build_secrets",)  # of which every value is a secret, whatever its name
 # Whoever resumes names the campaign, does not start anew what is done, and waits for what was left running.
 _NOT_AGAIN = ("mad_campaign", "mad_rerun", "mad_wait")
+AS_EVER = "mad_rerun=missing mad_wait=true"  # over what a file of variables may say of them
 _CHECK = ("-C", "--check")
 _FLAGS = "vCDbkKJ"  # of ansible-playbook, without a value: -vve NAME=1
 _APART = re.compile(r"-[%s]*e|--e(?:x(?:t(?:r(?:a(?:-(?:v(?:a(?:rs?)?)?)?)?)?)?)?)?" % _FLAGS)
 _ATTACHED = re.compile(r"(?:-([%s]*)e=?|--e[a-z-]*=)(.+)" % _FLAGS, re.DOTALL)
 _URL_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:)([^/\s@]+)(?=@)")
+_URL_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s?]*\?(?:[^\s&]*&)*(?:password|passwd|pwd|token|secret)=)([^\s&]+)", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@,+%^*?-]+")
 
 
@@ -65,14 +67,17 @@ def for_resuming(words: Sequence[str]) -> list[str]:
     """The words without secrets, without --check, and without the variables that whoever resumes says anew."""
     found: list[str] = []
     missing: list[str] = []
+    files = False
     for item in _items(words):
         if isinstance(item, Extra):
             text, names = _without_secrets(item)
+            files |= item.startswith("@") and not item.startswith(GIVE_AGAIN)
             missing += names
             found += ["-e", text] if text else []
         elif item not in _CHECK:
-            found.append(_URL_PASSWORD.sub(r"\1********", item))
-    return found + (["-e", GIVE_AGAIN + ", ".join(dict.fromkeys(missing))] if missing else [])
+            found.append(_URL_QUERY.sub(r"\1********", _URL_PASSWORD.sub(r"\1********", item)))
+    again = ["-e", GIVE_AGAIN + ", ".join(dict.fromkeys(missing))] if missing else []
+    return found + again + (["-e", AS_EVER] if files else [])
 
 
 def _items(words: Sequence[str]) -> Iterator[str]:
@@ -155,7 +160,7 @@ def _holds_secret(value: t.Any) -> bool:
         return any(map(_holds_secret, value))
     if not isinstance(value, str):
         return False
-    return bool(_URL_PASSWORD.search(value)) or (value.lstrip()[:1] in ("{", "[") and _holds_secret(_from_text(value)))
+    return bool(_URL_PASSWORD.search(value) or _URL_QUERY.search(value)) or (value.lstrip()[:1] in ("{", "[") and _holds_secret(_from_text(value)))
 
 
 def _from_text(text: str) -> t.Any:

@@ -1,20 +1,18 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The frame of every step that runs on the controller alone: arguments checked, errors said in one sentence, output that leaves JSON whole."""
+"""The frame of every step that runs on the controller alone: arguments checked, errors said in one sentence, a diff where it was asked for."""
 
 from __future__ import annotations
 
 import os
 import typing as t
 
-from ansible import constants as C
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError, file_error
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.base.files import write_atomic
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import failures_said
 
 Result = t.Dict[str, t.Any]
 Arguments = t.Dict[str, t.Any]
@@ -39,13 +37,8 @@ class ControllerAction(ActionBase):
         result: Result = super().run(tmp, task_vars)
         self.variables = task_vars or {}
         _spec, arguments = self.validate_argument_spec(dict(self.ARGUMENTS))
-        try:
+        with failures_said():
             result.update(self.answer(arguments))
-        # Without the cause, whose own words Ansible would append.
-        except MadError as error:
-            raise AnsibleActionFail(error.message) from None
-        except OSError as error:
-            raise AnsibleActionFail(file_error(error)) from None
         if not self._task.diff:
             result.pop("diff", None)
         return result
@@ -54,12 +47,6 @@ class ControllerAction(ActionBase):
     def check(self) -> bool:
         """Whether nothing may be changed."""
         return bool(self._task.check_mode)
-
-    @staticmethod
-    def say(text: str) -> None:
-        """Print for a person; not into the output of a callback that prints JSON, which must stay JSON."""
-        if text and "json" not in C.config.get_config_value("DEFAULT_STDOUT_CALLBACK"):
-            Display().display(text)
 
 
 def put(path: str, text: str, check: bool) -> Result:

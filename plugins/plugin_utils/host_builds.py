@@ -24,7 +24,6 @@ Outcome = t.Dict[str, t.Any]
 ArgumentsOf = t.Callable[[t.Sequence[str]], t.Mapping[str, t.Any]]
 
 _LONGEST = 2000  # characters of an error in a task's result
-_CREDENTIAL_FILE = "credential.json"  # in the model repository, as madengine has it
 
 
 class HostBuilds:
@@ -60,10 +59,9 @@ class HostBuilds:
         return found, build_host.Secrets(values, {name: login for name, login in logins.items() if login})
 
     def _credentials(self) -> dict[str, t.Any]:
-        """The credential file: as given, else credential.json of the model repository if it has one."""
+        """The credential file: as given to the task, else the one that the plan found."""
         path = self.options["credential_file"] or str((self.plan.get("options") or {}).get("credential_file") or "")
-        usual = os.path.join(self.repo, _CREDENTIAL_FILE)
-        return registry.load_credentials(path or (usual if os.path.exists(usual) else ""), os.environ)
+        return registry.load_credentials(path, os.environ)
 
     def _values(self, request: Request, credentials: t.Mapping[str, t.Any]) -> dict[str, str]:
         """Of one request: given to the task, else a field of its credential, else out of its hosts' contexts, else of the environment."""

@@ -16,6 +16,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.containers import image_archive, registry
 from ansible_collections.mad.engine.plugins.module_utils.models import discovery
+from ansible_collections.mad.engine.plugins.module_utils.models.discovery_cache import default_cache
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_env
 from ansible_collections.mad.engine.plugins.module_utils.results import record
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
@@ -59,7 +60,7 @@ class Secrets:
         name = str(run["model"])
         if name not in self._cards:
             try:
-                models = discovery.discover(self.repo, [name])["models"]
+                models = discovery.discover(self.repo, [name], default_cache())["models"]
             except MadError:
                 models = []
             self._cards[name] = next((card for card in models if card["name"] == name), run["card"])

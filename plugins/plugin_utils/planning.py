@@ -35,6 +35,8 @@ from .judge import sources
 from .judge.libraries import need
 from .play_inputs import load_context_file
 
+# A repository may be somebody else's (in a container it often is); it is never written to, its index included, and runs nothing of its own.
+GIT = ("git", "--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 CREDENTIAL_FILE = "credential.json"  # of the model repository, as madengine has it
 _GIT_SECONDS = 30
 
@@ -188,6 +190,8 @@ def _about(made: dict[str, t.Any], request: Request, options: t.Mapping[str, t.A
     """What only the controller knows of a plan."""
     commit, dirty = git_state(request.repo)
     diff = git_diff(request.repo) if dirty else ""
+    if request.repo and not commit and os.path.exists(os.path.join(request.repo, ".git")):
+        made["warnings"].append("%s is under git, but git names no commit of it: its results cannot be traced to one" % request.repo)
     if made["repo"]["commit"]:  # a replay from a commit of the past
         commit, dirty, diff = made["repo"]["commit"], False, ""
     made.update(created=(old or {}).get("created") or round(time.time(), 3), version=request.version, command=list(request.command))
@@ -219,18 +223,22 @@ def controller_engine() -> bool:
 
 def git_state(repo: str) -> tuple[str, bool]:
     """(commit, whether tracked files differ from it); ("", False) for a folder that is not under git."""
-    known, commit = _output(["git", "-C", repo, "rev-parse", "HEAD"])
+    known, commit = _git(repo, "rev-parse", "HEAD")
     if not known:
         return "", False
-    clean, status = _output(["git", "-C", repo, "status", "--porcelain", "--untracked-files=no"])
+    clean, status = _git(repo, "status", "--porcelain", "--untracked-files=no")
     return commit, bool(status) or not clean
 
 
 def git_diff(repo: str) -> str:
     """16 hex digits for what tracked files differ from the commit in; "" when git does not say."""
-    argv = ["git", "-C", repo, "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD"]
-    known, text = _output(argv)
+    known, text = _git(repo, "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD")
     return hash_value(text)[: run_id.LENGTH] if known else ""
+
+
+def _git(repo: str, *arguments: str) -> tuple[bool, str]:
+    """Ask git about a repository: whether it answered, and what."""
+    return _output([*GIT, "-C", repo, *arguments])
 
 
 def _output(argv: list[str]) -> tuple[bool, str]:

@@ -15,15 +15,15 @@ import shutil
 import tempfile
 import typing as t
 
-from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.module_utils.base import files
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError, file_error
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, progress_command, progress_state, stage, zipapp
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
+from ansible_collections.mad.engine.plugins.plugin_utils.saying import failures_said, say
 from ansible_collections.mad.engine.plugins.plugin_utils.transfer import TransferAction
 from ansible_collections.mad.engine.plugins.plugin_utils.turns import turn
 
@@ -41,7 +41,7 @@ class _Failed(Exception):
 class TargetAction(TransferAction):
     """One method per state; what is decided stands in plugin_utils/host_runs.py."""
 
-    TRANSFERS_FILES = True
+    TRANSFERS_FILES = False  # true would make a folder on the host before anything is known to be needed
     _supports_check_mode = True
 
     TARGET = ""  # as in the plan's `place`
@@ -90,17 +90,16 @@ class TargetAction(TransferAction):
         self._vars = task_vars or {}
         dummy, self._options = self.validate_argument_spec(dict(self.ARGUMENTS))
         try:
-            if self._options["campaign_dir"]:
-                return self._of_campaign(Campaign(self._options["campaign_dir"]))
-            if self._options["state"] != "absent" or self._options["keep_days"] is None:
-                raise MadError("campaign_dir is missing; only state=absent with keep_days goes without it")
-            return self._on_host({}, keep_days=self._options["keep_days"], **self._words("absent"))
-        except MadError as error:
-            raise AnsibleActionFail(error.message) from error
+            with failures_said("on the controller, not on the host: "):  # the host's own errors are results of the module
+                return self._of_campaign(Campaign(self._options["campaign_dir"])) if self._options["campaign_dir"] else self._of_all()
         except _Failed as error:
             return error.result
-        except OSError as error:  # the host's own errors are results of the module; without the cause, whose words Ansible would append
-            raise AnsibleActionFail("on the controller, not on the host: %s" % file_error(error)) from None
+
+    def _of_all(self) -> Result:
+        """What is done without a campaign: remove what all of them left."""
+        if self._options["state"] != "absent" or self._options["keep_days"] is None:
+            raise MadError("campaign_dir is missing; only state=absent with keep_days goes without it")
+        return self._on_host({}, keep_days=self._options["keep_days"], **self._words("absent"))
 
     def _of_campaign(self, campaign: Campaign) -> Result:
         self._mine = host_runs.HostRuns(campaign, str(self._vars["inventory_hostname"]), self.TARGET)
@@ -207,7 +206,7 @@ class TargetAction(TransferAction):
         finished = self._mine.save(answer["results"] + self._fetch_large(answer["large"])) + self._mine.give_up(answer["unknown"])
         counts = self._mine.counts(len(running), queued)
         if answer.get("waits_for") and not progress_command.callback_enabled():  # the callback says it in its own way
-            Display().display("%s: %s" % (self._mine.host, progress_state.waiting(answer["waits_for"])))
+            say("%s: %s" % (self._mine.host, progress_state.waiting(answer["waits_for"])))
         return {
             **({"warnings": answer["warnings"]} if answer.get("warnings") else {}),
             "changed": bool(answer["changed"] or finished),
@@ -232,9 +231,9 @@ class TargetAction(TransferAction):
         self._mine.remember_live(entry)
         prefix = "%s %s | " % (self._mine.host, " ".join(host_runs.printable(str(entry["model"]))))
         if entry["skipped"]:
-            Display().display("%s... %d bytes are not shown; the whole log comes home at the end" % (prefix, entry["skipped"]))
+            say("%s... %d bytes are not shown; the whole log comes home at the end" % (prefix, entry["skipped"]))
         for line in host_runs.printable(entry["text"]):
-            Display().display(prefix + line)
+            say(prefix + line)
 
     def _collected(self) -> Result:
         wanted = self._mine.uncollected()

@@ -141,8 +141,14 @@ def read_json(path: str, what: str) -> Any:
 
 @contextlib.contextmanager
 def locked(path: str, blocking: bool = True) -> Iterator[bool]:
-    """Hold an exclusive flock on `path` (made if absent). Yields False, without the lock, when not blocking and taken."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Hold an exclusive flock on `path` (made if absent). Yields False, without the lock, when not blocking and taken.
+
+    One that somebody else made and that may only be read is as good: people share a folder of results.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except PermissionError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))

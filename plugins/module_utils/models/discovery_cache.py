@@ -26,6 +26,12 @@ from .list_models import PROTOCOL
 _KEEP_DAYS = 30  # since the last use
 
 
+def default_cache() -> str:
+    """The user's cache folder for discovery, as the desktop specification has it."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "mad.engine", "discovery")
+
+
 def fingerprint(path: str) -> str:
     """What a file holds or which names a directory lists, as a hash; "" for everything else, also if it isn't there."""
     try:

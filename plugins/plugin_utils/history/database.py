@@ -21,6 +21,7 @@ except ImportError as _error:
     MISSING = str(_error)
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.secret_names import is_secret_name
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import HISTORY
 
 from . import schema
@@ -36,9 +37,11 @@ class IndexProblem(MadError):
 
 
 def shown_url(url: str) -> str:
-    """The URL without its password."""
+    """The URL without its password, also one in its query."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        made = make_url(url)
+        hidden = {name: "***" for name in made.query if is_secret_name(name)}
+        return made.update_query_dict(hidden).render_as_string(hide_password=True)
     except (ArgumentError, ValueError):
         return "the given mad_database_url"
 

@@ -185,7 +185,7 @@ def _git(repo: str, *arguments: str, index: str = "") -> str:
     environ = {**os.environ, **({"GIT_INDEX_FILE": index} if index else {})}
     try:
         done = subprocess.run(
-            ["git", "-C", where, *arguments],
+            ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", where, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

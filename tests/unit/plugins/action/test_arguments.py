@@ -24,11 +24,21 @@ def options(spec: dict) -> dict:
     return {name: {key: option[key] for key in COMPARED if key in option} for name, option in spec.items() if name not in OF_ACTION}
 
 
+def documented(name: str) -> dict:
+    """The options in a module's documentation, with those of our fragments that it names."""
+    document = yaml.safe_load(importlib.import_module(PLUGINS + "modules." + name).DOCUMENTATION)
+    found = dict(document["options"])
+    for fragment in document.get("extends_documentation_fragment", []):
+        plugin, _dot, section = fragment.removeprefix("mad.engine.").partition(".")
+        texts = importlib.import_module(PLUGINS + "doc_fragments." + plugin).ModuleDocFragment
+        found.update(yaml.safe_load(getattr(texts, section.upper() or "DOCUMENTATION"))["options"])
+    return found
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_documentation_says_what_the_action_takes(name: str) -> None:
-    documented = yaml.safe_load(importlib.import_module(PLUGINS + "modules." + name).DOCUMENTATION)["options"]
     taken = importlib.import_module(PLUGINS + "action." + name).ARGUMENTS
-    assert options(documented) == options(taken)
+    assert options(documented(name)) == options(taken)
     assert not OF_ACTION & set(taken)
 
 

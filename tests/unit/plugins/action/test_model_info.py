@@ -17,7 +17,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 
 from ansible_collections.mad.engine.plugins.action import model_info as action
 from ansible_collections.mad.engine.plugins.modules import model_info as documentation
-from ansible_collections.mad.engine.plugins.plugin_utils import controller_action
+from ansible_collections.mad.engine.plugins.plugin_utils import saying
 
 CARD = {"name": "m", "dockerfile": "docker/m", "scripts": "run.sh", "args": "", "tags": ["t"]}
 
@@ -142,8 +142,8 @@ def test_an_output_file_that_is_no_text_is_replaced(repo: Path, tmp_path: Path) 
 def test_showing(repo: Path, monkeypatch: pytest.MonkeyPatch, callback: str, shown: bool) -> None:
     """Names or JSON for a person, nothing for a machine that expects JSON."""
     lines: list[str] = []
-    monkeypatch.setattr(controller_action.Display(), "display", lines.append)
-    monkeypatch.setattr(controller_action.C.config, "get_config_value", lambda *_args, **_more: callback)
+    monkeypatch.setattr(saying.Display(), "display", lines.append)
+    monkeypatch.setattr(saying.C.config, "get_config_value", lambda *_args, **_more: callback)
     run(repo=str(repo), show=True)
     run(repo=str(repo), show=True, tags=["m"])
     run(repo=str(repo), tags=["m"])

@@ -66,6 +66,7 @@ def test_a_script_that_starts_the_play_says_what_a_person_types(monkeypatch: pyt
         ("""mad_context='{"docker_env_vars": {"HF_TOKEN": "geheim123"}}' mad_tags=a""", "mad_tags=a", "mad_context"),
         ("mad_context=\"{'env_vars': {'HF_TOKEN': 'geheim123'}}\"", "", "mad_context"),
         ("mad_database_url=postgresql://bench:geheim123@db/perf", "", "mad_database_url"),
+        ("mad_database_url=postgresql://db/perf?sslmode=require&password=geheim123", "", "mad_database_url"),
         ("{not: [closed geheim123", "", "variables that cannot be read"),
         ("- geheim123", "- geheim123", ""),
     ],
@@ -81,12 +82,19 @@ def test_secrets_are_left_out_and_asked_for(form: str, text: str, left: str, mis
 
 
 def test_the_rest_stays() -> None:
-    words = [*PLAY, "-e", "mad_tags=dummy:x=1", "-e", '{"tokens_per_second": "1", "A": "b"}', "-e", "@vars.yml", "--limit", "n1", "-vv"]
+    words = [*PLAY, "-e", "mad_tags=dummy:x=1", "-e", '{"tokens_per_second": "1", "A": "b"}', "-e", "--limit", "n1", "-vv"]
     assert command_line.for_resuming(words) == words
     assert command_line.for_resuming(["-i", "https://me:geheim@host/inventory"]) == ["-i", "https://me:********@host/inventory"]
 
 
-@given(st.lists(st.text(max_size=40) | st.sampled_from(["-e", "--extra-vars", "-ve"]), max_size=6))
+def test_a_file_of_variables_cannot_start_anew_what_is_done() -> None:
+    """It may say mad_rerun=all or mad_wait=false; what stands behind it on the command line counts."""
+    found = command_line.for_resuming([*PLAY, "-e", "@vars.yml", "-e", "HF_TOKEN=geheim123"])
+    assert found == [*PLAY, "-e", "@vars.yml", "-e", GIVE_AGAIN + "HF_TOKEN", "-e", command_line.AS_EVER]
+    assert command_line.for_resuming(found) == found
+
+
+@given(st.lists(st.text(max_size=40) | st.sampled_from(["-e", "--extra-vars", "-ve", "@vars.yml", GIVE_AGAIN + "X"]), max_size=6))
 def test_any_words_can_be_typed_and_are_the_same_the_second_time(words: list) -> None:
     found = command_line.for_resuming(words)
     assert shlex.split(shlex.join(found)) == found

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.building.arguments import ARGUMENTS
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
-from ansible_collections.mad.engine.plugins.plugin_utils import host_builds
+from ansible_collections.mad.engine.plugins.plugin_utils import host_builds, planning
 
 SECRET = "hunter2-hunter2"
 DIGEST = "sha256:" + "1a" * 32
@@ -41,6 +41,7 @@ class World:
         return request
 
     def host(self, name: str = "n1", arguments_of=None, **options) -> host_builds.HostBuilds:
+        self.plan["options"]["credential_file"] = planning.credential_file({"credential_file": ""}, str(self.repo))
         (self.folder / "plan.json").write_text(json.dumps(self.plan))
         return host_builds.HostBuilds(Campaign(str(self.folder)), name, {**self.options, **options}, arguments_of)
 
@@ -87,8 +88,8 @@ def test_what_cannot_be_asked_for_is_a_failure_of_that_image(world: World) -> No
     world.wants("ci-cred", cred="absent")
     world.wants("ci-secret", secret_build=["HF_TOKEN"])
     world.wants("ci-" + "x" * 200)
-    mine = world.host(registry="localhost:5000")
     (world.repo / "credential.json").write_text(json.dumps({"localhost:5000": {"repository": "r"}}))
+    mine = world.host(registry="localhost:5000")
     requests, _secrets = mine.prepare()
     reasons = {outcome["image"]: outcome["reason"] for outcome in mine.failed}
     assert [request["image"] for request in requests] == ["ci-good"]
