@@ -100,11 +100,22 @@ note exit model "$code"
 
 _COLLECT = """\
 note begin collect
+bring() {
+  [ "$#" -eq 0 ] || cp -- "$@" "$io/artifacts/" || note fail collect "$?"
+}
+"""
+
+# Many at a time: a process for each of ten thousand files takes minutes.
+_BRING = """\
+set --
 for file in {patterns}; do
-  if [ -f "$file" ]; then
-    cp "$file" "$io/artifacts/" || note fail collect "$?"
-  fi
+  [ ! -f "$file" ] || set -- "$@" "$file"
+  [ "$#" -lt 200 ] || {{ bring "$@"; set --; }}
 done
+bring "$@"
+"""
+_BRING_ONE = """\
+[ ! -f {file} ] || bring {file}
 """
 
 _CLEAN_ENV = """\
@@ -148,7 +159,7 @@ def render(run: Mapping[str, Any], attempt: int, place: Place) -> str:
     if not run.get("skip_model_run"):
         parts.append(_MODEL.format(argv=quote_argv(run["command"]["argv"])))
         parts += [_script("post", number, entry) for number, entry in enumerate(run.get("post_scripts") or [])]
-        parts.append(_COLLECT.format(patterns=_patterns(run)))
+        parts.append(_collect(run))
     parts.append("note end\nleave 0\n")
     return "\n".join(parts)
 
@@ -217,15 +228,15 @@ def credential_names(cred: str) -> Dict[str, str]:
     return names
 
 
-def _patterns(run: Mapping[str, Any]) -> str:
-    """Shell words that match what is brought out: globs outside the quotes, everything else inside."""
-    words = []
+def _collect(run: Mapping[str, Any]) -> str:
+    """Bring out what matches: globs outside the quotes, everything else inside. No name stands twice in one call of cp, which refuses that."""
+    text = _COLLECT
     results = relative(str(run.get("multiple_results") or ""), "multiple_results")
     for folder in ('"$base"', '"$dir"'):  # of two files of one name, the one in the run directory wins
-        words += ["%s/%s" % (folder, pattern) for pattern in ARTIFACTS]
+        text += _BRING.format(patterns=" ".join("%s/%s" % (folder, pattern) for pattern in ARTIFACTS))
         if results:
-            words.append("%s/%s" % (folder, quote(results)))
-    return " ".join(words)
+            text += _BRING_ONE.format(file="%s/%s" % (folder, quote(results)))
+    return text
 
 
 # -- what the script wrote -----------------------------------------------------------------------------------------------------

@@ -67,11 +67,23 @@ cp -R "$base"/scripts/x/y.sh "$dir"/ || give_up post "$?" 1
 (cd "$dir" && exec bash ./y.sh) >>"$io/post.log" 2>&1 </dev/null || give_up post "$?" 1
 
 note begin collect
-for file in "$base"/*_profiler_output.csv "$base"/*_output.csv "$base"/*_trace.csv "$base"/library_trace.csv "$base"/*_env.csv "$base"/'perf m.csv' "$dir"/*_profiler_output.csv "$dir"/*_output.csv "$dir"/*_trace.csv "$dir"/library_trace.csv "$dir"/*_env.csv "$dir"/'perf m.csv'; do
-  if [ -f "$file" ]; then
-    cp "$file" "$io/artifacts/" || note fail collect "$?"
-  fi
+bring() {
+  [ "$#" -eq 0 ] || cp -- "$@" "$io/artifacts/" || note fail collect "$?"
+}
+set --
+for file in "$base"/*_profiler_output.csv "$base"/*_output.csv "$base"/*_trace.csv "$base"/library_trace.csv "$base"/*_env.csv; do
+  [ ! -f "$file" ] || set -- "$@" "$file"
+  [ "$#" -lt 200 ] || { bring "$@"; set --; }
 done
+bring "$@"
+[ ! -f "$base"/'perf m.csv' ] || bring "$base"/'perf m.csv'
+set --
+for file in "$dir"/*_profiler_output.csv "$dir"/*_output.csv "$dir"/*_trace.csv "$dir"/library_trace.csv "$dir"/*_env.csv; do
+  [ ! -f "$file" ] || set -- "$@" "$file"
+  [ "$#" -lt 200 ] || { bring "$@"; set --; }
+done
+bring "$@"
+[ ! -f "$dir"/'perf m.csv' ] || bring "$dir"/'perf m.csv'
 
 note end
 leave 0

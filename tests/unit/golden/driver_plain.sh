@@ -41,11 +41,21 @@ code=$?
 note exit model "$code"
 
 note begin collect
-for file in "$base"/*_profiler_output.csv "$base"/*_output.csv "$base"/*_trace.csv "$base"/library_trace.csv "$base"/*_env.csv "$dir"/*_profiler_output.csv "$dir"/*_output.csv "$dir"/*_trace.csv "$dir"/library_trace.csv "$dir"/*_env.csv; do
-  if [ -f "$file" ]; then
-    cp "$file" "$io/artifacts/" || note fail collect "$?"
-  fi
+bring() {
+  [ "$#" -eq 0 ] || cp -- "$@" "$io/artifacts/" || note fail collect "$?"
+}
+set --
+for file in "$base"/*_profiler_output.csv "$base"/*_output.csv "$base"/*_trace.csv "$base"/library_trace.csv "$base"/*_env.csv; do
+  [ ! -f "$file" ] || set -- "$@" "$file"
+  [ "$#" -lt 200 ] || { bring "$@"; set --; }
 done
+bring "$@"
+set --
+for file in "$dir"/*_profiler_output.csv "$dir"/*_output.csv "$dir"/*_trace.csv "$dir"/library_trace.csv "$dir"/*_env.csv; do
+  [ ! -f "$file" ] || set -- "$@" "$file"
+  [ "$#" -lt 200 ] || { bring "$@"; set --; }
+done
+bring "$@"
 
 note end
 leave 0
