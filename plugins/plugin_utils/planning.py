@@ -31,8 +31,6 @@ from ansible_collections.mad.engine.plugins.module_utils.results.campaign import
 from . import stage
 from .history import replay
 from .history.past import Past
-from .judge import sources
-from .judge.libraries import need
 from .play_inputs import load_context_file
 
 # A repository may be somebody else's (in a container it often is); it is never written to, its index included, and runs nothing of its own.
@@ -113,7 +111,9 @@ def _against(request: Request, campaign: str, old: t.Mapping[str, t.Any] | None)
         return []
     if known.get("against") and known.get("baseline") == list(request.baseline):
         return list(known["against"])
-    need()
+    from .judge import libraries, sources  # numpy and scipy take a moment to load, and most plans compare with nothing
+
+    libraries.need()
     return sources.pinned(sources.Place(request.options["results"], request.database_url), request.baseline, campaign)
 
 

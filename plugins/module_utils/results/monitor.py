@@ -17,6 +17,7 @@ from ..base.errors import InvalidInput
 State = Dict[str, Any]
 
 SCHEDULE = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before the first polls: short campaigns answer fast
+SHORTEST_PATIENCE = 4.0  # seconds that hosts are asked to wait at least: they answer as soon as their runs have ended
 LONGEST_PATIENCE = SCHEDULE[-1]  # seconds that hosts wait in our stead; a longer pause is slept here, where it holds no fork and no connection
 SLOWEST = 30.0  # seconds between the polls of a long campaign, below 150 hosts
 HOSTS_PER_SECOND = 5.0  # polls a second that a controller is asked for at most
@@ -161,9 +162,10 @@ def advance(
         state.update(due=now + pause, pause=pause, round=state["round"] + 1)
     rest = 0.0 if state["finished"] or _with_more(state) else state["due"] - now
     waits_there = rest > 0 and state.get("patient_until") != state["due"] and _are_patient(state, now, forks)
-    state.update(patience=rest if waits_there else 0.0, delay=0.0 if waits_there else rest)
+    state.update(patience=0.0, delay=rest)
     if waits_there:  # once in a pause: should the hosts answer early all the same, the rest of it is slept here
-        state["patient_until"] = state["due"]
+        rest = max(rest, SHORTEST_PATIENCE)
+        state.update(patience=rest, delay=0.0, pause=rest, due=now + rest, patient_until=now + rest)
     return state
 
 
