@@ -21,6 +21,7 @@ from kubernetes_validate.utils import validate
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.contexts import launchers
 from ansible_collections.mad.engine.plugins.plugin_utils import k8s_files, k8s_objects
+from ansible_collections.mad.engine.tests.support import golden
 from ansible_collections.mad.engine.tests.support.k8s_runs import contents, kinds, make_options, make_run
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden" / "k8s"
@@ -108,12 +109,9 @@ def readable(rendered: Dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_golden(name: str) -> None:
-    """MAD_GOLDEN=write renews the files; read the difference before you commit it."""
+    """What a person has read and approved."""
     path, text = GOLDEN / (name + ".yaml"), readable(CASES[name])
-    if os.environ.get("MAD_GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, "utf-8")
-    assert text == path.read_text("utf-8")
+    golden.check(path, text)
 
 
 def test_no_golden_file_is_left_over() -> None:

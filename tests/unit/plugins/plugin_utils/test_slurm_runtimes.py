@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_runtimes
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_runtimes import Where
+from ansible_collections.mad.engine.tests.support import golden
 from ansible_collections.mad.engine.tests.support.slurm_runs import make_run
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "slurm_runtimes"
@@ -59,13 +60,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 @pytest.mark.parametrize("case", sorted(CASES))
 @pytest.mark.parametrize("part", [0, 1], ids=["bring", "start"])
 def test_golden_and_clean(case: str, part: int, tmp_path: Path) -> None:
-    """MAD_GOLDEN=write renews the files; read the difference before you commit it."""
+    """What a person has read and approved."""
     text = scripts(*CASES[case])[part]
     path = GOLDEN / ("%s-%s.sh" % (case, ("bring", "start")[part]))
-    if os.environ.get("MAD_GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, "utf-8")
-    assert text == path.read_text("utf-8")
+    golden.check(path, text)
     subprocess.run(["bash", "-n", str(path)], check=True)
     shellcheck = shutil.which("shellcheck")
     if shellcheck:  # dev/test brings it

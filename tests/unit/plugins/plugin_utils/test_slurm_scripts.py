@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,6 +19,7 @@ from ansible_collections.mad.engine.plugins.module_utils.host.host_state import 
 from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_attempt, slurm_jobs, slurm_launch
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options
 from ansible_collections.mad.engine.plugins.plugin_utils import slurm_scripts
+from ansible_collections.mad.engine.tests.support import golden
 from ansible_collections.mad.engine.tests.support.slurm_runs import CAMPAIGN, make_run
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "golden" / "slurm"
@@ -44,12 +44,9 @@ CASES["resumable"] = [make_run(1, card={"resumable": True})]
 
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_golden(case: str) -> None:
-    """MAD_GOLDEN=write renews the files; read the difference before you commit it."""
+    """What a person has read and approved."""
     path, text = GOLDEN / (case + ".sh"), rendered(CASES[case])
-    if os.environ.get("MAD_GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, "utf-8")
-    assert text == path.read_text("utf-8")
+    golden.check(path, text)
 
 
 def test_no_golden_file_is_left_over() -> None:

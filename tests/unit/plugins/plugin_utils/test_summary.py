@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.plugin_utils import ledger as ledgers
 from ansible_collections.mad.engine.plugins.plugin_utils import summary
+from ansible_collections.mad.engine.tests.support import golden
 from ansible_collections.mad.engine.tests.support.records import CAMPAIGN, crash, make_campaign, make_run, success
 
 GOLDEN = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "golden", "summary.json")
@@ -55,11 +56,7 @@ def make_summary(tmp_path: Any) -> Any:
 def test_golden(tmp_path: Any) -> None:
     campaign, found = make_summary(tmp_path)
     text = json.dumps(found, indent=2, sort_keys=True).replace(str(tmp_path), "/results") + "\n"
-    if os.environ.get("MAD_UPDATE_GOLDEN"):
-        with open(GOLDEN, "w", encoding="utf-8") as stream:
-            stream.write(text)
-    with open(GOLDEN, encoding="utf-8") as stream:
-        assert stream.read() == text
+    golden.check(GOLDEN, text)
     counts = found["counts"]
     assert counts["planned"] == counts["success"] + counts["failure"] + counts["skipped"] + counts["pending"] == 6
     small = summary.small(found)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.plugin_utils import table
+from ansible_collections.mad.engine.tests.support import golden
 
 GOLDEN = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "golden", "table.txt")
 
@@ -40,11 +41,7 @@ def golden_rows() -> List[Dict[str, str]]:
 
 def test_golden() -> None:
     text = "\n".join([*table.render(golden_rows()), "", *table.failures(golden_rows())]) + "\n"
-    if os.environ.get("MAD_UPDATE_GOLDEN"):
-        with open(GOLDEN, "w", encoding="utf-8") as stream:
-            stream.write(text)
-    with open(GOLDEN, encoding="utf-8") as stream:
-        assert stream.read() == text
+    golden.check(GOLDEN, text)
 
 
 def test_aligned_and_within_80_columns() -> None:

@@ -20,6 +20,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import Imag
 from ansible_collections.mad.engine.plugins.module_utils.building import build_command, build_host, build_source, builder
 from ansible_collections.mad.engine.plugins.module_utils.containers import image_archive, image_engine, registry_client
 from ansible_collections.mad.engine.plugins.module_utils.containers.build_log import BuildLog, Commands
+from ansible_collections.mad.engine.tests.support import golden
 from ansible_collections.mad.engine.tests.support.fake_engine import BUILDKIT, FakeEngine, image
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "build_commands.txt"
@@ -82,9 +83,7 @@ def test_commands_golden(repo: Path, tmp_path: Path) -> None:
             assert SECRET not in json.dumps(call["argv"])
             assert call["cwd"] == str(repo)
     text = "\n".join(lines) + "\n"
-    if os.environ.get("MAD_UPDATE_GOLDEN"):
-        GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text()
+    golden.check(GOLDEN, text)
 
 
 def test_secret_values_are_in_the_environment_only(repo: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.building import manifest
+from ansible_collections.mad.engine.tests.support import golden
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "manifest.json"
 DIGEST = "sha256:" + "1a" * 32
@@ -136,9 +136,7 @@ def composed() -> dict:
 def test_golden(tmp_path) -> None:
     manifest.write(str(tmp_path / "m.json"), composed())
     text = (tmp_path / "m.json").read_text()
-    if os.environ.get("MAD_UPDATE_GOLDEN"):
-        GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text()
+    golden.check(GOLDEN, text)
 
 
 def test_every_key_of_madengines_format_is_there() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any, Dict
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, LaunchError
 from ansible_collections.mad.engine.plugins.module_utils.containers import engine
+from ansible_collections.mad.engine.tests.support import golden
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "engine.json"
 DIGEST = "sha256:" + "ab" * 32
@@ -81,11 +81,9 @@ def cases() -> Dict[str, Any]:
 
 
 def test_golden() -> None:
-    """The command lines as they are; MAD_GOLDEN=1 writes them anew."""
+    """The command lines as they are."""
     found = cases()
-    if os.environ.get("MAD_GOLDEN"):
-        GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
-    assert found == json.loads(GOLDEN.read_text())
+    golden.check(GOLDEN, json.dumps(found, indent=1) + "\n")
 
 
 def test_cpu_host_has_no_gpu_words_and_no_privileges() -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.host import driver
+from ansible_collections.mad.engine.tests.support import golden
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 
@@ -51,11 +51,9 @@ CASES = {
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_golden(name: str) -> None:
-    """The script as it is; MAD_GOLDEN=1 writes it anew."""
+    """The script as it is."""
     path = GOLDEN / (name + ".sh")
-    if os.environ.get("MAD_GOLDEN"):
-        path.write_text(CASES[name])
-    assert CASES[name] == path.read_text()
+    golden.check(path, CASES[name])
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
-from ansible_collections.mad.engine.tests.support import plans
+from ansible_collections.mad.engine.tests.support import golden, plans
 from ansible_collections.mad.engine.tests.support.plans import card, fails, host, make, one, runs, skips
 
 GOLDEN = Path(__file__).parents[3] / "golden"
@@ -51,9 +50,7 @@ def test_golden_run(repo: Path, name: str, given_host: dict) -> None:
     )
     text = json.dumps(one(repo, [model], {"n1": given_host}), indent=1, sort_keys=True) + "\n"
     path = GOLDEN / ("plan_run_%s.json" % name)
-    if os.environ.get("MAD_WRITE_GOLDEN"):
-        path.write_text(text)
-    assert text == path.read_text()
+    golden.check(path, text)
 
 
 def test_the_plan_is_plain_json_and_pure(repo: Path) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_continue, plan_text
-from ansible_collections.mad.engine.tests.support import plans
+from ansible_collections.mad.engine.tests.support import golden, plans
 from ansible_collections.mad.engine.tests.support.plans import card, host
 
 GOLDEN = Path(__file__).parents[3] / "golden"
@@ -26,9 +25,7 @@ def repo(tmp_path: Path) -> Path:
 
 def same(name: str, text: str) -> None:
     path = GOLDEN / name
-    if os.environ.get("MAD_WRITE_GOLDEN"):
-        path.write_text(text)
-    assert text == path.read_text()
+    golden.check(path, text)
 
 
 def mixed(repo: Path) -> dict:

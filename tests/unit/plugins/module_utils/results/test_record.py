@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import FAILURE_CLASSES
 from ansible_collections.mad.engine.plugins.module_utils.results import record as records
+from ansible_collections.mad.engine.tests.support import golden
 from ansible_collections.mad.engine.tests.support.records import FACTS, make_metric, make_outcome, make_parsed, make_run, schema, success
 
 GOLDEN = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, os.pardir, "golden", "record.json")
@@ -38,11 +39,7 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_golden() -> None:
     text = json.dumps(check(success()), indent=2, sort_keys=True) + "\n"
-    if os.environ.get("MAD_UPDATE_GOLDEN"):
-        with open(GOLDEN, "w", encoding="utf-8") as stream:
-            stream.write(text)
-    with open(GOLDEN, encoding="utf-8") as stream:
-        assert stream.read() == text
+    golden.check(GOLDEN, text)
 
 
 def test_every_outcome_gives_a_valid_record() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.mad.engine.plugins.module_utils.results import record as records
 from ansible_collections.mad.engine.plugins.module_utils.results import rows
 from ansible_collections.mad.engine.plugins.module_utils.results.metrics import NUMBER
+from ansible_collections.mad.engine.tests.support import golden
 from ansible_collections.mad.engine.tests.support.records import FACTS, crash, make_metric, make_outcome, make_parsed, make_run, success
 
 GOLDEN = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, os.pardir, "golden", "rows.csv")
@@ -55,11 +56,7 @@ def test_the_first_29_columns_are_madengines() -> None:
 def test_golden() -> None:
     entries = [row for record in all_kinds() for row in rows.rows(record)]
     text = rows.to_csv(rows.header(entries), entries)
-    if os.environ.get("MAD_UPDATE_GOLDEN"):
-        with open(GOLDEN, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-    with open(GOLDEN, encoding="utf-8", newline="") as stream:
-        assert stream.read() == text
+    golden.check(GOLDEN, text)
 
 
 def test_one_row_of_one_metric() -> None:
