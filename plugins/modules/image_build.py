@@ -68,7 +68,7 @@ options:
     description:
       - On the controller, a JSON file with one entry for each registry (V(dockerhub) for Docker Hub) that has V(username),
         V(password) and V(repository),
-        and with other credentials. Empty means what the plan says, else C(credential.json) of the model repository if it has one.
+        and with other credentials. Empty means the one that the plan found (C(credential.json) of the model repository, if nobody named one).
       - Environment variables E(MAD_DOCKERHUB_USER), E(MAD_DOCKERHUB_PASSWORD) and E(MAD_DOCKERHUB_REPO) of the controller override
         its entry
         V(dockerhub).

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_file
 from ansible_collections.mad.engine.plugins.module_utils.building import manifest
+from ansible_collections.mad.engine.plugins.plugin_utils.planning import credential_file
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.play import Played, play
 from ansible_collections.mad.engine.tests.support.registry import PASSWORD, Registry
@@ -89,7 +90,8 @@ class Campaign:
         ]  # fmt: skip
         hosts = {name: {"target": "local", "reachable": True, "facts": None} for name in self.hosts}
         self.folder.mkdir(parents=True, exist_ok=True)
-        plan = {"campaign": "c1", "repo": {"path": str(self.repo)}, "options": {}, "hosts": hosts, "builds": self.builds, "runs": runs}
+        options = {"credential_file": credential_file({"credential_file": ""}, str(self.repo))}
+        plan = {"campaign": "c1", "repo": {"path": str(self.repo)}, "options": options, "hosts": hosts, "builds": self.builds, "runs": runs}
         (self.folder / "plan.json").write_text(json.dumps(plan))
 
     def play(self, *arguments: str, inventory: Path | None = None, env: dict[str, str] | None = None, **variables: Any) -> Played:
@@ -244,8 +246,8 @@ def test_push_with_the_credential_file_of_the_repository(campaign: Campaign, tmp
     registry = Registry(tmp_path / "registry").start()
     try:
         image = campaign.wants("pushed", "RUN true")
-        campaign.save()
         (campaign.repo / "credential.json").write_text(json.dumps(registry.credentials()))
+        campaign.save()
         played = campaign.play("-vvv", registry=registry.address)
         record = campaign.manifest()["built_images"][image]
         assert played.status == 0, played.output
