@@ -205,8 +205,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
-        components.strict() and pytest.fail("ABSENT mount: this root may not mount a tmpfs")
-        pytest.skip("ABSENT mount: this root may not mount a tmpfs")
+        components.absent("mount: this root may not mount a tmpfs")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

@@ -20,6 +20,7 @@ import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.host import host_state, processes
+from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.bench_host import PRINT, BenchHost, MakeHost, make_host, pgrep
 
 __all__ = ["make_host"]  # a fixture
@@ -276,8 +277,7 @@ def test_machine_lock_is_not_followed_through_a_link(make_host: MakeHost, tmp_pa
 
 def test_a_folder_of_another_user_is_refused(make_host: MakeHost) -> None:
     """The error names the owner."""
-    if os.geteuid() != 0:
-        pytest.skip("ABSENT root, who can give a folder to somebody else")
+    components.require("root")
     host = make_host()
     host.run(PRINT)
     host.stage()

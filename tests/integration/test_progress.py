@@ -172,7 +172,6 @@ def on_terminal(argv: list[str], env: dict[str, str], seconds: float = 120.0) ->
 
 
 def test_on_a_terminal_the_ordinary_output_stays_whole(tmp_path: Path, env: dict[str, str]) -> None:
-    pytest.importorskip("rich")
     argv = playbook(tmp_path, PLAN, START, WAIT, {"name": "Say", "ansible.builtin.debug": {"msg": "hello"}}, POLL, STORE)
     env = {**env, "ANSIBLE_FORKS": "1"}  # the hosts answer in their order
     sent = on_terminal(argv, env)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import sqlite3
 import subprocess
 from typing import Any, Dict, List
@@ -194,8 +193,8 @@ def test_a_place_that_cannot_be_written(tmp_path: Any) -> None:
         opened.add([success(1)])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="ABSENT root, who can mount a small disk")
 def test_a_full_and_a_read_only_disk(tmp_path: Any) -> None:
+    components.require("root")  # who can mount a small disk
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "mad-test", str(disk)], check=False, capture_output=True)

@@ -15,8 +15,6 @@ import pytest
 from ansible_collections.mad.engine.plugins.plugin_utils import progress_screen
 from ansible_collections.mad.engine.plugins.plugin_utils.progress_screen import Screen, render, usable
 
-rich = pytest.importorskip("rich")
-
 
 class Terminal(io.StringIO):
     """A stream that says it is a terminal, and keeps what a person would see."""

@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_runtimes
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_runtimes import Where
-from ansible_collections.mad.engine.tests.support import golden
+from ansible_collections.mad.engine.tests.support import components, golden
 from ansible_collections.mad.engine.tests.support.slurm_runs import make_run
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "slurm_runtimes"
@@ -65,10 +65,10 @@ def test_golden_and_clean(case: str, part: int, tmp_path: Path) -> None:
     path = GOLDEN / ("%s-%s.sh" % (case, ("bring", "start")[part]))
     golden.check(path, text)
     subprocess.run(["bash", "-n", str(path)], check=True)
-    shellcheck = shutil.which("shellcheck")
-    if shellcheck:  # dev/test brings it
-        done = subprocess.run([shellcheck, "-e", "SC2016", str(path)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout
+    if not shutil.which("shellcheck"):
+        components.absent("shellcheck, which dev/test brings")
+    done = subprocess.run(["shellcheck", "-e", "SC2016", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_no_golden_file_is_left_over() -> None:

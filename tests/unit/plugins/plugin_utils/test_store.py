@@ -207,8 +207,8 @@ def test_killed_at_any_write_and_run_again(campaign: Campaign, after: int) -> No
     assert not store(campaign, Options(HOSTS)).changed
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="ABSENT root, who can mount a small disk")
 def test_a_full_disk_still_gives_the_table(tmp_path: Any) -> None:
+    components.require("root")  # who can mount a small disk
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "mad-test", str(disk)], check=False, capture_output=True)
