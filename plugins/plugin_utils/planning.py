@@ -13,6 +13,7 @@ import tempfile
 import time
 import typing as t
 
+from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_value
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.building import manifest
@@ -33,6 +34,7 @@ from .history import replay
 from .history.past import Past
 from .play_inputs import load_context_file
 
+_BEGIN = ".begin.lock"  # of a results folder: held while a campaign of a given name is begun
 # A repository may be somebody else's (in a container it often is); it is never written to, its index included, and runs nothing of its own.
 GIT = ("git", "--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 CREDENTIAL_FILE = "credential.json"  # of the model repository, as madengine has it
@@ -88,7 +90,7 @@ def make(request: Request) -> Planned:
         replay.settle(then, hosts)
         warnings = warnings + replay.changes(then, hosts)
     campaign = open_campaign(request.options["results"], request.options["campaign"], make=False)
-    with _alone(campaign, request.check), _scratch(request) as scratch:
+    with _alone(campaign, request), _scratch(request) as scratch:
         old = campaign.plan() if campaign.exists() else None
         plan_continue.remember_facts(hosts, old)
         options = dict(request.options, campaign=campaign.name, credential_file=credential_file(request.options, request.repo))
@@ -140,9 +142,16 @@ def _scratch(request: Request) -> t.Iterator[str]:
         yield os.path.join(request.options["results"], replay.FOLDER)
 
 
-def _alone(campaign: Campaign, check: bool) -> t.ContextManager[t.Any]:
-    """Of two controllers that continue one campaign, the second plans when the first has written its plan."""
-    return campaign.lock() if campaign.exists() and not check else contextlib.nullcontext()
+@contextlib.contextmanager
+def _alone(campaign: Campaign, request: Request) -> t.Iterator[None]:
+    """Of two controllers that begin or continue one campaign, the second plans when the first has written its plan."""
+    with contextlib.ExitStack() as held:
+        if request.options["campaign"] and not request.check and not campaign.exists():  # a name: others may begin it at this moment
+            os.makedirs(campaign.results_dir, exist_ok=True)
+            held.enter_context(files.locked(os.path.join(campaign.results_dir, _BEGIN)))
+        if not request.check and campaign.exists():
+            held.enter_context(campaign.lock())
+        yield
 
 
 def _taken(campaign: Campaign, made: dict[str, t.Any], request: Request) -> Campaign:
