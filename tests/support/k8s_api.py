@@ -308,7 +308,10 @@ class _Handler(BaseHTTPRequestHandler):
         if "json-patch" in kind:
             raise Problem(415, "UnsupportedMediaType", "JSON patches are not spoken here")
         manager = self.query.get("fieldManager") or str(self.headers.get("User-Agent") or "").partition("/")[0]
-        change = lambda known: managed(known, dict(function(known, body)), manager)  # noqa: E731
+
+        def change(known: Any) -> Any:
+            return managed(known, dict(function(known, body)), manager)
+
         return 200, store.update(plural, namespace, name, change, status=sub == "status")
 
     def _delete(self, plural: str, namespace: str, name: str, options: Object) -> Object:

@@ -110,14 +110,13 @@ class Api:
 
     def _renew(self) -> None:
         from kubernetes import client
-        from urllib3 import PoolManager
         from urllib3.util import parse_url
 
         self._configuration = _configuration(self.connection)
         pools = client.ApiClient(self._configuration).rest_client.pool_manager
         host = self._configuration.host
         # Without a proxy all requests go to one pool of connections, which takes paths; to look for it again with each request costs a lot.
-        direct = type(pools) is PoolManager
+        direct = pools.proxy is None
         self._pool: Any = pools.connection_from_url(host) if direct else pools
         self._prefix: str = (parse_url(host).path or "") if direct else host
         self._credentials: Dict[str, str] = {}
@@ -149,7 +148,7 @@ class Api:
         url = self._prefix.rstrip("/") + path + ("?" + urlencode(query) if query else "")
         data = None if body is None else json.dumps(body).encode("utf-8")
         wanted = Timeout(connect=timeout[0], read=timeout[1])
-        return self._pool.urlopen(
+        return self._pool.request(
             method, url, body=data, headers=self._headers(kind if data else ""), timeout=wanted, preload_content=False, redirect=False
         )
 

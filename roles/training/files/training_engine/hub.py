@@ -45,7 +45,7 @@ def _fetch(what: str, kind: type[EngineError], load: Callable[..., Any], name: s
     try:
         return load(name, **options)
     except Exception as error:  # the libraries raise dozens of kinds: of their own, of HTTP clients and of file formats
-        first = str(error).strip().split("\n")[0]
+        first = str(error).strip().partition("\n")[0]
         raise kind(f"the {what} {name!r} cannot be loaded ({type(error).__name__}: {first}); give a local folder, or a name that the "
                    "network or the cache of huggingface_hub has. Only safetensors weights are read, and no code of a repository is "
                    "run") from error
