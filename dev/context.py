@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Protocol
 
@@ -31,8 +32,15 @@ class Context:
         self.copy = checkout.Checkout(self.root, self.home)
         self.own_engine: Stoppable | None = None
 
+    @functools.cached_property
+    def training_copy(self) -> checkout.Checkout:
+        """A copy for tools that leave files behind: beside them, ansible-test would trip over what comes and goes in its own."""
+        return checkout.Checkout(self.root, self.home)
+
     def close(self) -> None:
-        """Stop the engine if it is ours, remove the copy."""
+        """Stop the engine if it is ours, remove the copies."""
         if self.own_engine:
             self.own_engine.stop()
         self.copy.remove()
+        if "training_copy" in self.__dict__:
+            self.training_copy.remove()

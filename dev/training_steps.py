@@ -35,8 +35,8 @@ def make(context: Context) -> list[Step]:
 
 
 def folder(context: Context) -> Path:
-    """Return the engine's folder in the copy: what its tools leave behind goes with it."""
-    return context.copy.path / training_env.FOLDER.relative_to(context.root)
+    """Return the engine's folder in a copy of its own: what its tools leave behind goes with it."""
+    return context.training_copy.path / training_env.FOLDER.relative_to(context.root)
 
 
 def lint(context: Context, job: Job) -> str:
@@ -56,7 +56,7 @@ def lint(context: Context, job: Job) -> str:
 def unit(context: Context, job: Job) -> str:
     """The unit tests with their coverage."""
     tools = training_env.ensure("test")
-    report = context.copy.path / "training-coverage.json"
+    report = context.training_copy.path / "training-coverage.json"
     note = pytest(context, job, tools, "-n", "2", "-m", "not slow and not models", "--cov", "--cov-report=", "--cov-report=json:%s" % report)
     return "%s; %s" % (note, coverage(report))
 
