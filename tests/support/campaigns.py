@@ -45,7 +45,7 @@ class Playing:
         """What it has printed so far."""
         return self.log.read_text("utf-8", "replace")
 
-    def wait(self, seconds: float = 90) -> Played:
+    def wait(self, seconds: float = 300) -> Played:
         """How it ended; one that does not end is killed and is an error."""
         try:
             self.process.wait(seconds)
