@@ -49,16 +49,6 @@ options:
     description: Namespace; empty means the one of O(definition), else C(default).
     type: str
     default: ""
-  kubeconfig:
-    description:
-      - Path of a kubeconfig file on the host.
-      - Empty means C(KUBECONFIG), then C(~/.kube/config), then the service account of the pod that this runs in.
-    type: str
-    default: ""
-  context:
-    description: Context of the kubeconfig file.
-    type: str
-    default: ""
   in_cluster:
     description: Use the service account of the pod that this runs in.
     type: bool
@@ -74,6 +64,7 @@ options:
     type: str
     default: ""
 extends_documentation_fragment:
+  - mad.engine.cluster_access
   - mad.engine.target
   - mad.engine.target.patience
 attributes:

@@ -40,16 +40,8 @@ options:
     description: Who asks for it. Empty means the user and the name of the host that the module runs on.
     type: str
     default: ""
-  kubeconfig:
-    description:
-      - Path of a kubeconfig file on the host.
-      - Empty means C(KUBECONFIG), then C(~/.kube/config), then the service account of the pod that this runs in.
-    type: str
-    default: ""
-  context:
-    description: Context of the kubeconfig file.
-    type: str
-    default: ""
+extends_documentation_fragment:
+  - mad.engine.cluster_access
 attributes:
   check_mode:
     description: Says what it would do.

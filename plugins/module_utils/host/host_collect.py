@@ -118,7 +118,7 @@ def _open_archive(path: str) -> Iterator[Any]:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz", compresslevel=3) as archive:
             yield archive
-    except BaseException:
+    except BaseException:  # also on KeyboardInterrupt: half an archive must not stay
         with contextlib.suppress(OSError):
             os.unlink(path)
         raise
