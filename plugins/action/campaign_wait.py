@@ -17,7 +17,6 @@ ARGUMENTS: dict[str, t.Any] = {
     "hosts": {"type": "list", "elements": "str", "required": True},
     "polls": {"type": "dict", "default": {}},
     "state": {"type": "dict", "default": {}},
-    "level": {"type": "bool", "default": False},
     "contact_timeout": {"type": "int", "default": 600},
     "max_failures": {"type": "str", "default": ""},
 }
@@ -29,23 +28,17 @@ class ActionModule(ControllerAction):
     ARGUMENTS = ARGUMENTS
 
     def answer(self, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Return the new state; sleep for its delay unless the task runs in check mode."""
-        return self._next_level(arguments["state"], arguments) if arguments["level"] else self._next_round(arguments)
-
-    def _next_level(self, state: dict[str, t.Any], args: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Say how many rounds the next include level has; the first level also begins the state."""
-        if not state.get("hosts"):
-            state = monitor.begin(args["hosts"], args["polls"], time.time())
-        state = dict(state, rounds=monitor.level_size(state["level"]), level=state["level"] + 1)
-        return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": state}
+        """Return the new state; sleep for its delay unless the task runs in check mode. Without a state it begins: the hosts have just been started."""
+        state = self._next_round(arguments) if arguments["state"] else monitor.begin(arguments["hosts"], arguments["polls"], time.time())
+        return {"changed": False, "campaign_dir": arguments["campaign_dir"], "monitor": state}
 
     def _next_round(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
-        if args["state"]["finished"]:  # rounds that the level still has
-            return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": args["state"]}
+        if args["state"]["finished"]:  # one of the rounds that the include level still has
+            return dict(args["state"])
         planned = len(Campaign(args["campaign_dir"]).plan()["runs"])
         limit = monitor.failure_limit(args["max_failures"], planned)
         forks = int(self.variables.get("ansible_forks") or 0)
         state = monitor.advance(args["state"], args["polls"], time.time(), args["contact_timeout"], limit, forks)
         if not self.check:
             time.sleep(state["delay"])
-        return {"changed": False, "campaign_dir": args["campaign_dir"], "monitor": monitor.ask(state, time.time())}
+        return monitor.ask(state, time.time())

@@ -9,7 +9,7 @@ import typing as t
 
 from ansible_collections.mad.engine.plugins.module_utils.host.arguments import ARGUMENTS
 from ansible_collections.mad.engine.plugins.plugin_utils import zipapp
-from ansible_collections.mad.engine.plugins.plugin_utils.target_action import TargetAction
+from ansible_collections.mad.engine.plugins.plugin_utils.target_action import Failed, Result, TargetAction
 
 _SETTINGS = (("lock", "host_lock"), ("parallel", "host_parallel"), ("min_free_bytes", "min_free_bytes"), ("boot_id_file", "boot_id_file"))
 
@@ -30,4 +30,21 @@ class ActionModule(TargetAction):
             words["settings"] = {name: self._options[option] for name, option in _SETTINGS}
         elif state == "polled":
             words["patience"] = self._options["patience"]
+            words["files"] = self._mine.uncollected()
         return words
+
+    def _started(self) -> Result:
+        """Where it is asked for, what is not staged yet is staged in the same step on the host."""
+        runs = self._mine.open_runs() if self._options["stage"] and not self._task.check_mode else []
+        if not runs:
+            return super()._started()
+        runs, finished = self._resolved(runs)
+        if not runs:
+            return dict(super()._started(), changed=bool(finished), ended=finished)
+        staged, answer = self._stage(runs, live=self._live(), **self._words("started"))
+        finished += self._take_staged(staged)
+        if answer["problem"]:
+            raise Failed(dict(answer["problem"], failed=True, ended=finished))
+        self._mine.acknowledge(answer["acknowledged"])
+        followed = self._followed(answer)
+        return dict(followed, changed=bool(staged["changed"] or followed["changed"]), ended=finished + followed["ended"])

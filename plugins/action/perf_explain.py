@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.mad.engine.plugins.plugin_utils.history import explain, past
-from ansible_collections.mad.engine.plugins.plugin_utils.index import database_url
+from ansible_collections.mad.engine.plugins.plugin_utils.history.place import database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.perf_files import write_if_changed
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import slips
 from ansible_collections.mad.engine.plugins.plugin_utils.saying import say

@@ -33,13 +33,9 @@ options:
     type: dict
     default: {}
   state:
-    description: What the previous round returned as RV(monitor).
+    description: What the previous round returned as RV(monitor). Without it, the answers to the start in O(polls) are taken down and nothing is waited for.
     type: dict
     default: {}
-  level:
-    description: Only say in RV(monitor) how many rounds come next, without waiting.
-    type: bool
-    default: false
   contact_timeout:
     description: Seconds without an answer after which a host is given up.
     type: int
@@ -72,7 +68,8 @@ RETURN = r"""
 monitor:
   description:
     - State to hand to the next round.
-    - V(finished) says whether every host is done or given up, V(asked) which hosts are to be asked now, V(stop) why nothing more is to be started.
+    - V(finished) says whether every host is done or given up, V(asked) which hosts are to be asked now, V(rounds) how many rounds come
+      next, V(stop) why nothing more is to be started.
   type: dict
   returned: success
 campaign_dir:

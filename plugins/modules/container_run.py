@@ -48,6 +48,10 @@ options:
     description: No run starts with less space than this in the work folder; it gets class C(infra).
     type: int
     default: 268435456
+  stage:
+    description: With V(state=started), stage first what is not staged yet, in the same step on the host. Not in check mode.
+    type: bool
+    default: false
   boot_id_file:
     description: Where the kernel tells the id of this boot. For tests of what happens after a reboot.
     type: str
@@ -80,6 +84,12 @@ EXAMPLES = r"""
   mad.engine.container_run:
     campaign_dir: /srv/results/20261122T101500Z
     state: started
+
+- name: Both in one step on the host
+  mad.engine.container_run:
+    campaign_dir: /srv/results/20261122T101500Z
+    state: started
+    stage: true
 
 - name: Bring new results
   mad.engine.container_run:
@@ -192,11 +202,18 @@ from ansible_collections.mad.engine.plugins.module_utils.host.arguments import A
 STATES: t.Dict[str, t.Callable[[t.Mapping[str, t.Any]], t.Dict[str, t.Any]]] = {
     "staged": host_steps.staged,
     "started": host_steps.started,
-    "polled": host_steps.polled,
+    "polled": host_collect.polled,
     "collected": host_collect.collected,
     "cancelled": host_steps.cancelled,
     "absent": host_clean.absent,
 }
+
+
+def _function(state: str, job: t.Mapping[str, t.Any]) -> t.Callable[[t.Mapping[str, t.Any]], t.Dict[str, t.Any]]:
+    """What a state does; large results are collected in every state, and a start that has an archive stages first."""
+    if job.get("collect"):
+        return host_collect.collected
+    return host_steps.staged_and_started if state == "started" and job.get("archive") else STATES[state]
 
 
 def main() -> None:
@@ -205,9 +222,8 @@ def main() -> None:
     job = module.params["job"]
     if not job:
         module.fail_json(msg="container_run works only together with its action plugin; call it as mad.engine.container_run")
-    function = host_collect.collected if job.get("collect") else STATES[module.params["state"]]
     try:
-        module.exit_json(**function(job))
+        module.exit_json(**_function(module.params["state"], job)(job))
     except MadError as error:
         module.fail_json(msg=error.message, failure_class=error.failure_class)
     except OSError as error:

@@ -28,8 +28,9 @@ from ansible_collections.mad.engine.plugins.module_utils.results.campaign import
 from ansible_collections.mad.engine.plugins.module_utils.results.record_shape import problem_of
 
 from .history import database, schema
-from .history.database import Database, IndexProblem, database_url, shown_url
+from .history.database import Database, IndexProblem, shown_url
 from .history.entries import IMPORT, finite, of_record
+from .history.place import database_url
 
 __all__ = ["Index", "IndexProblem", "database_url", "planned_at", "shown_url"]
 _BATCH = 500

@@ -9,12 +9,14 @@ A target's action is a subclass that names its module (`MODULE`), its target (`T
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
 import tempfile
 import typing as t
 
+from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.module_utils.base import files
@@ -30,7 +32,7 @@ from ansible_collections.mad.engine.plugins.plugin_utils.turns import turn
 Result = t.Dict[str, t.Any]
 
 
-class _Failed(Exception):
+class Failed(Exception):
     """A module run that failed; carries its result."""
 
     def __init__(self, result: Result) -> None:
@@ -92,7 +94,7 @@ class TargetAction(TransferAction):
         try:
             with failures_said("on the controller, not on the host: "):  # the host's own errors are results of the module
                 return self._of_campaign(Campaign(self._options["campaign_dir"])) if self._options["campaign_dir"] else self._of_all()
-        except _Failed as error:
+        except Failed as error:
             return error.result
 
     def _of_all(self) -> Result:
@@ -109,14 +111,14 @@ class TargetAction(TransferAction):
     # -- talking to the host -----------------------------------------------------------------------------------------------------
 
     def _on_host(self, runs: t.Mapping[str, int], **job: t.Any) -> Result:
-        """One run of the module on the host; _Failed when it fails there."""
+        """One run of the module on the host; Failed when it fails there."""
         if self._options["campaign_dir"]:
             job.update(campaign=self._mine.campaign.name, identity=self._mine.campaign.identity(), host=self._mine.host)
         job.update(runs=dict(runs), work_dir=self._work_dir(), check=bool(self._task.check_mode))
         arguments = {"state": self._options["state"], "job": job}
         result: Result = self._execute_module(module_name=self.MODULE, module_args=arguments, task_vars=self._vars)
         if result.get("failed") or result.get("unreachable"):
-            raise _Failed(result)
+            raise Failed(result)
         result.pop("invocation", None)
         return result
 
@@ -126,25 +128,38 @@ class TargetAction(TransferAction):
         runs = self._mine.open_runs()
         if not runs:
             return {"changed": False, "runs": 0, "images": [], "ended": [], "counts": self._mine.counts()}
-        runs, records = self._mine.resolve(runs)
         if self._task.check_mode:
+            runs, dummy = self._mine.resolve(runs)
             answer = self._on_host(self._mine.wanted(runs), **self._words("staged"))
             return {"changed": answer["changed"], "runs": len(runs), "images": [], "ended": [], "counts": self._mine.counts()}
-        finished = self._mine.save(records)
+        runs, finished = self._resolved(runs)
         if not runs:
             return {"changed": bool(finished), "runs": 0, "images": [], "ended": finished, "counts": self._mine.counts()}
-        with turn(self._mine.campaign.path("turns"), "stage", self._options["stage_parallel"]):
-            answer = self._stage(runs)
-        if answer["replaced"]:
-            text = "%s: another campaign named %s, of another results folder, was here before; what it left is now in %s until mad.engine.clean"
-            Display().warning(text % (self._mine.host, self._mine.campaign.name, answer["replaced"]))
-        finished += self._mine.save(answer["results"]) + self._mine.give_up(answer["unknown"])
+        answer = self._stage(runs)[0]
+        finished += self._take_staged(answer)
         changed = bool(answer["changed"] or finished)
         told = {key: answer[key] for key in ("folder", "images", "replaced")}
         return dict(told, changed=changed, runs=len(runs), ended=finished, counts=self._mine.counts())
 
-    def _stage(self, runs: list[host_runs.Run]) -> Result:
-        """Bring everything; a second time with the archives of images that the host lacks."""
+    def _resolved(self, runs: list[host_runs.Run]) -> tuple[list[host_runs.Run], list[host_runs.Run]]:
+        """(runs with everything decided, what became of those that turn out not to be possible)."""
+        resolved, records = self._mine.resolve(runs)
+        return resolved, self._mine.save(records)
+
+    def _take_staged(self, answer: Result) -> list[host_runs.Run]:
+        """Keep the records of runs that staging ended; returns them as the progress callback shows them."""
+        if answer["replaced"]:
+            text = "%s: another campaign named %s, of another results folder, was here before; what it left is now in %s until mad.engine.clean"
+            Display().warning(text % (self._mine.host, self._mine.campaign.name, answer["replaced"]))
+        return self._mine.save(answer["results"]) + self._mine.give_up(answer["unknown"])
+
+    def _stage(self, runs: list[host_runs.Run], **more: t.Any) -> tuple[Result, Result]:
+        """Bring everything, at so many hosts at a time; (what staging answered, the module's whole answer, which `more` may have made larger)."""
+        with turn(self._mine.campaign.path("turns"), "stage", self._options["stage_parallel"]):
+            return self._bring(runs, more)
+
+    def _bring(self, runs: list[host_runs.Run], more: t.Mapping[str, t.Any]) -> tuple[Result, Result]:
+        """A second time with the archives of images that the host lacks."""
         options = self._options
         file = options["credential_file"] or str((self._mine.plan.get("options") or {}).get("credential_file") or "")
         secrets = host_runs.Secrets(options["secrets"], file, self._mine.repo, functools.partial(self._context, self._mine.host))
@@ -154,13 +169,14 @@ class TargetAction(TransferAction):
             stage.write(made, os.path.join(scratch, "stage.tar.gz"))
             remote = self._put(os.path.join(scratch, "stage.tar.gz"), "stage.tar.gz")
         wanted = self._mine.wanted(runs)
-        words = dict(self._words("staged"), archive=remote, acknowledged=self._mine.acknowledged(runs))
+        words = dict(self._words("staged"), archive=remote, acknowledged=self._mine.acknowledged(runs), **more)
         answer = self._on_host(wanted, **words)
-        if answer["missing"]:
-            images = self._put_images(answer["missing"])
-            again = self._on_host(wanted, images=images, last=True, **words)
-            answer = dict(again, changed=True, replaced=answer["replaced"])
-        return dict(answer, results=[*answer["results"], *records])
+        told = answer.get("staged", answer)
+        if told["missing"]:
+            images = self._put_images(told["missing"])
+            answer = self._on_host(wanted, images=images, last=True, **words)
+            told = dict(answer.get("staged", answer), changed=True, replaced=told["replaced"])
+        return dict(told, results=[*told["results"], *records]), answer
 
     def _context(self, host: str) -> t.Mapping[str, t.Any]:
         """A host's normalised context, as campaign_plan makes it."""
@@ -204,6 +220,8 @@ class TargetAction(TransferAction):
         for entry in answer["live"]:
             self._show(entry)
         finished = self._mine.save(answer["results"] + self._fetch_large(answer["large"])) + self._mine.give_up(answer["unknown"])
+        with contextlib.suppress(MadError, AnsibleError, OSError):  # the step that collects tries again and says what is wrong
+            self._receive(answer.get("home") or {"unknown": []})
         counts = self._mine.counts(len(running), queued)
         if answer.get("waits_for") and not progress_command.callback_enabled():  # the callback says it in its own way
             say("%s: %s" % (self._mine.host, progress_state.waiting(answer["waits_for"])))
@@ -247,8 +265,11 @@ class TargetAction(TransferAction):
         return {"changed": bool(found), "runs": sorted(found), "bytes": self._bytes}
 
     def _collect(self, wanted: t.Mapping[str, int], only_results: bool = False) -> dict[str, t.Any]:
-        """Fetch one archive and keep what it holds; {run id: record or True}."""
-        answer = self._on_host(wanted, only_results=only_results, collect=True, **self._words("collected"))
+        """Have an archive made and receive it; {run id: record or True}."""
+        return self._receive(self._on_host(wanted, only_results=only_results, collect=True, **self._words("collected")), only_results)
+
+    def _receive(self, answer: Result, only_results: bool = False) -> dict[str, t.Any]:
+        """Fetch the archive that an answer names, and keep what it holds; {run id: record or True}."""
         self._mine.forget_files([] if only_results else answer["unknown"])
         if not answer.get("archive"):
             return {}

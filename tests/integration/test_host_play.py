@@ -50,9 +50,8 @@ class Control:
         common = {"campaign_dir": self.campaign.folder, "work_dir": self.host.work}
         tasks = []
         for state in states:
-            own = dict(common, state=state, **options)
-            if state == "started":
-                own.update(host_lock=self.host.lock)
+            lock = {"host_lock": self.host.lock} if state == "started" else {}
+            own = {**common, **lock, **options, "state": state}
             tasks.append({"name": state, "mad.engine.container_run": own, **(POLL if state == "polled" else {})})
         path = self.folder / "play.yml"
         path.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
@@ -120,7 +119,7 @@ def test_from_staging_to_logs(control: Any) -> None:
 
 def test_check_mode_changes_nothing(control: Any) -> None:
     this = control()
-    this.host.run(PRINT)
+    large = this.host.run("head -c 9000000 /dev/zero | tr '\\0' x; echo\n" + PRINT)
     this.plan()
     played = this.play("staged", "started", arguments=("--check",))
     assert played.status == 0 and played.recap()["n1"]["changed"] == 2, played.output
@@ -132,6 +131,37 @@ def test_check_mode_changes_nothing(control: Any) -> None:
         shown = this.play(state, arguments=("--check", "--diff"))
         assert shown.recap()["n1"]["changed"] == 1
     assert "-" + this.host.folder.path in shown.output and this.host.folder.exists()
+    assert not os.path.exists(this.campaign.log_path(large))
+
+
+def test_staged_and_started_in_one_step(control: Any) -> None:
+    """What is not large comes home with the last poll, of earlier plays too; what is large waits for the step that collects."""
+    this = control()
+    small, large = this.host.run(PRINT), this.host.run("head -c 9000000 /dev/zero | tr '\\0' x; echo\n" + PRINT)
+    this.plan()
+    assert this.play("started", stage=True).status == 0
+    this.play("polled", patience=60)
+    assert {run["status"] for run in map(this.result, (small, large))} == {"SUCCESS"}
+    assert not os.path.exists(this.campaign.log_path(small)), "together they are too large for a poll"
+    assert this.play("collected").recap()["n1"]["changed"] == 1 and os.path.getsize(this.campaign.log_path(large)) > 9000000
+    assert this.play("started", "polled", "collected", stage=True).recap()["n1"]["changed"] == 0
+
+    fresh = this.host.run("echo of the second plan\n" + PRINT)
+    this.plan()
+    played = this.play("started", "polled", stage=True, patience=60)
+    assert played.status == 0 and "of the second plan" in Path(this.campaign.log_path(fresh)).read_text(), played.output
+
+
+def test_a_start_that_fails_keeps_what_staging_said(control: Any) -> None:
+    """An image that is nowhere is its runs' class image, also where the start of the others fails in the same step."""
+    this = control("docker")
+    lost, good = this.host.run(PRINT, "docker"), this.host.run(PRINT, "docker")
+    this.host.planned[lost]["image"]["digest"] = "sha256:" + "0" * 64
+    this.plan()
+    (this.folder / "lock").mkdir()
+    played = this.play("started", stage=True, host_lock=str(this.folder / "lock"))
+    assert played.status == 2 and "lock" in played.output.partition("fatal")[2], played.output
+    assert this.result(lost)["failure_class"] == "image" and not this.result(good)
 
 
 def test_image_by_archive(control: Any, own_image: str) -> None:

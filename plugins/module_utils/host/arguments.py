@@ -26,6 +26,7 @@ PATIENCE: Dict[str, Any] = {"type": "float", "default": 0}
 ARGUMENTS: Dict[str, Any] = dict(
     COMMON,
     patience=PATIENCE,
+    stage={"type": "bool", "default": False},
     host_lock={"type": "str", "default": "/var/tmp/mad-host.lock"},
     host_parallel={"type": "int", "default": 1},
     min_free_bytes={"type": "int", "default": 268435456},

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import secrets
@@ -16,7 +17,7 @@ from typing import Any, Iterator, List, Mapping, Tuple
 from ..base import work_folder
 from ..base.errors import MadError
 from ..containers import archives
-from . import host_state
+from . import host_state, host_steps
 from .ending import is_folder, is_regular
 from .host_state import HostFolder
 from .host_steps import Answer, Job, folder_of, work_dir
@@ -24,8 +25,29 @@ from .host_steps import Answer, Job, folder_of, work_dir
 _NODE = re.compile(r"node-[1-9][0-9]{0,5}\Z")  # what the other nodes of a run of several left
 
 
-def collected(job: Job) -> Answer:
-    """Logs and artifacts of these runs in one archive for the connection to fetch; `content_bytes` is what they need unpacked."""
+_WITH_A_POLL = 8 << 20  # bytes of logs and artifacts that come home within the time of a poll
+
+
+def polled(job: Job) -> Answer:
+    """`host_steps.polled`; once all has ended with the archive of everything under `home`, if it is a small one.
+
+    `files` are runs (ids and attempts) that ended before and whose files are still here. It saves a step of its own, and the files of a
+    host that is done early need not wait for the other hosts.
+    """
+    answer = host_steps.polled(job)
+    if any(answer[name] for name in ("running", "queued", "more", "large", "unknown")) or job.get("check"):
+        return answer
+    try:
+        return dict(answer, home=collected(dict(job, runs={**job["files"], **job["runs"]}), _WITH_A_POLL))
+    except (MadError, OSError):  # the records are home; the step that collects will say it
+        return answer
+
+
+def collected(job: Job, limit: float = math.inf) -> Answer:
+    """Logs and artifacts of these runs in one archive for the connection to fetch; `content_bytes` is what they need unpacked.
+
+    Beyond `limit` bytes there is no archive.
+    """
     folder = folder_of(job)
     if not folder.exists():
         return {"changed": False, "archive": "", "runs": [], "unknown": sorted(job["runs"])}
@@ -39,7 +61,7 @@ def collected(job: Job) -> Answer:
         "unknown": sorted(set(job["runs"]) - set(found)),
         "archive": "",
     }
-    if not found or job.get("check"):
+    if not found or job.get("check") or total > limit:
         return answer
     free = shutil.disk_usage(folder.path).free
     if free < total + (16 << 20):

@@ -194,6 +194,23 @@ def started(job: Job, machine: bool = True) -> Answer:
     return dict(_answer(folder, job), changed=spawned, acknowledged=launches)
 
 
+def staged_and_started(job: Job) -> Answer:
+    """`staged`, then `started` with what is there now; while images are missing nothing is started. What staging answers stands under `staged`.
+
+    Why the start failed stands under `problem`: what staging said must reach the controller all the same.
+    """
+    first = staged(job)
+    answer = dict(nothing(), staged=first, acknowledged={}, problem={})
+    if first["missing"] and not job.get("last"):
+        return answer
+    over = {*first["unknown"], *(found["run_id"] for found in first["results"])}
+    try:
+        answer.update(started(dict(job, runs={name: number for name, number in job["runs"].items() if name not in over})))
+    except MadError as error:
+        answer["problem"] = {"msg": error.message, "failure_class": error.failure_class}
+    return answer
+
+
 def _settings(job: Job) -> Dict[str, Any]:
     given = job.get("settings") or {}
     return {name: given[name] for name in host_state.DEFAULT_SETTINGS if given.get(name) not in (None, "")}

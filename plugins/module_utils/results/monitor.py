@@ -22,7 +22,7 @@ LONGEST_PATIENCE = SCHEDULE[-1]  # seconds that hosts wait in our stead; a longe
 SLOWEST = 30.0  # seconds between the polls of a long campaign, below 150 hosts
 HOSTS_PER_SECOND = 5.0  # polls a second that a controller is asked for at most
 LARGEST_BACKOFF = 300.0  # seconds between two tries at a silent host
-FIRST_ROUNDS, GROWTH = 2, 1.6  # rounds of an include level; how many times as many each further level has
+FIRST_ROUNDS, SHARE = 2, 0.5  # rounds of the first include levels; of a later one, as a share of the rounds before it
 
 
 def interval(round_number: int, hosts: int) -> float:
@@ -32,9 +32,9 @@ def interval(round_number: int, hosts: int) -> float:
     return max(SLOWEST, hosts / HOSTS_PER_SECOND)
 
 
-def level_size(level: int) -> int:
-    """Rounds in the include level with this number: they grow, so that a day of polls nests 16 levels deep, not 2,880."""
-    return int(FIRST_ROUNDS * GROWTH**level)
+def level_size(rounds_before: int) -> int:
+    """Rounds in the include level after so many rounds: they grow, so that a day of polls nests 19 levels deep, not 2,880."""
+    return max(FIRST_ROUNDS, int(SHARE * rounds_before))
 
 
 def failure_limit(text: str, planned: int) -> Optional[int]:
@@ -126,7 +126,7 @@ def _failures(state: State) -> int:
 
 def begin(hosts: List[str], polls: Mapping[str, Mapping[str, Any]], now: float) -> State:
     """The state before the first round; `polls` are the answers to the start, which count as a first poll."""
-    state: State = {"round": 0, "level": 0, "started": now, "stop": "", "asked": hosts}
+    state: State = {"round": 0, "rounds_before": 0, "rounds": level_size(0), "started": now, "stop": "", "asked": hosts}
     state["hosts"] = {name: _first(now) for name in hosts}
     return _settle(state, polls, now, math.inf)
 
@@ -153,6 +153,8 @@ def advance(
     they do the waiting: `patience` says for how long, and a host whose runs have ended answers at once.
     """
     state = _settle(previous, polls, now, contact_timeout)
+    state["rounds_before"] += 1
+    state["rounds"] = level_size(state["rounds_before"])
     failures = _failures(state)
     if limit is not None and failures > limit and not state["stop"]:
         state["stop"] = "stopped: %d runs failed, mad_max_failures accepts %d" % (failures, limit)

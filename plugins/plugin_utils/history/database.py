@@ -22,7 +22,6 @@ except ImportError as _error:
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.base.secret_names import is_secret_name
-from ansible_collections.mad.engine.plugins.module_utils.results.campaign import HISTORY
 
 from . import schema
 
@@ -44,13 +43,6 @@ def shown_url(url: str) -> str:
         return made.update_query_dict(hidden).render_as_string(hide_password=True)
     except (ArgumentError, ValueError):
         return "the given mad_database_url"
-
-
-def database_url(results_dir: str, given: str = "") -> str:
-    """The URL of the index: the given one (a URL or the path of an SQLite file), else history.db beside the campaigns."""
-    if not given:
-        return "sqlite:///" + os.path.join(os.path.abspath(results_dir), HISTORY)
-    return given if "://" in given else "sqlite:///" + os.path.abspath(os.path.expanduser(given))
 
 
 class Database:

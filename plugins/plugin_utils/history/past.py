@@ -13,8 +13,6 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import Inva
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign, campaigns, find_campaign
 from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
 
-from . import query
-
 _PREFIX = re.compile(r"[0-9a-f]{1,16}\Z")
 _SHOWN = 8
 
@@ -73,6 +71,8 @@ def _of_folder(campaign: Campaign, run_id: str) -> Past:
 
 
 def _of_history(url: str, campaign: str, prefix: str, what: str) -> Past:
+    from . import query  # SQLAlchemy takes a moment to load, and mostly the campaign's folder is there
+
     found = query.rows(url, campaign=campaign, run_id=prefix, cells=True)
     names = list(dict.fromkeys("%s/%s" % (row["campaign"], row["run_id"]) for row in found))
     if not names:

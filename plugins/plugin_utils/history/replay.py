@@ -18,9 +18,9 @@ from typing import Any
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.building.manifest import without_secrets
 
-from ..index import database_url
 from . import past
 from .past import Past
+from .place import database_url
 
 FOLDER = ".replay"  # in mad_results: repositories as they were
 _SECONDS = 600

@@ -13,8 +13,8 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import Inva
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import HISTORY, Campaign, campaigns
 from ansible_collections.mad.engine.plugins.module_utils.results.rows import rows
 from ansible_collections.mad.engine.plugins.plugin_utils.history import query
-from ansible_collections.mad.engine.plugins.plugin_utils.history.database import database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.history.entries import RECORD
+from ansible_collections.mad.engine.plugins.plugin_utils.history.place import database_url
 
 from . import perf_tables
 from .observations import Observation, Source, of_rows

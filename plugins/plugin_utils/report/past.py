@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.plugin_utils.history import query
-from ansible_collections.mad.engine.plugins.plugin_utils.history.database import database_url
+from ansible_collections.mad.engine.plugins.plugin_utils.history.place import database_url
 
 from .entries import UNKNOWN, Runs, usable
 from .series import Key, Past, Sample

@@ -23,9 +23,19 @@ def test_the_schedule_is_fast_first_and_polite_later():
 
 
 def test_a_day_of_rounds_fits_into_few_levels():
-    sizes = [monitor.level_size(level) for level in range(16)]
-    assert sum(sizes) * 30 > 24 * 3600
-    assert sizes[0] == 2  # a short campaign does not pay for rounds that it does not need
+    before = 0
+    for _level in range(19):
+        before += monitor.level_size(before)
+    assert before * 30 > 24 * 3600
+    assert monitor.level_size(0) == 2  # a short campaign does not pay for rounds that it does not need
+
+
+def test_a_state_says_how_many_rounds_the_next_level_has():
+    state = monitor.begin(["a"], {}, 0.0)
+    assert (state["rounds_before"], state["rounds"]) == (0, monitor.level_size(0))
+    for number in range(1, 30):
+        state = monitor.advance(state, {"a": answer(0, 1)}, number * 40.0, 600, None)
+        assert (state["rounds_before"], state["rounds"]) == (number, monitor.level_size(number))
 
 
 @pytest.mark.parametrize("text, planned, limit", [("", 10, None), ("5", 10, 5), ("0", 10, 0), ("10%", 200, 20), ("0.5%", 1000, 5)])

@@ -19,7 +19,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results import record a
 from ansible_collections.mad.engine.plugins.module_utils.results import rows
 from ansible_collections.mad.engine.plugins.plugin_utils import perf_files, store
 from ansible_collections.mad.engine.plugins.plugin_utils.history import imports
-from ansible_collections.mad.engine.plugins.plugin_utils.history.database import database_url
+from ansible_collections.mad.engine.plugins.plugin_utils.history.place import database_url
 from ansible_collections.mad.engine.plugins.plugin_utils.judge import asked, libraries, sequential, sources
 from ansible_collections.mad.engine.tests.support.records import (
     FACTS,
