@@ -31,8 +31,8 @@ options:
   options:
     description:
       - What the job asks for, by the names of the section C(slurm) of a context - C(partition), C(account), C(qos), C(constraint), C(nodelist), C(exclude),
-        C(reservation), C(gpus_per_node), C(gres), C(mem), C(cpus_per_task), C(exclusive), C(time), C(signal), C(requeue), C(dependency), C(mail),
-        C(comment), C(extra).
+        C(reservation), C(gpus_per_node), C(gres), C(skip_gpus_directive), C(mem), C(cpus_per_task), C(exclusive), C(time), C(signal), C(requeue),
+        C(dependency), C(mail), C(comment), C(extra).
       - C(time) is seconds or any form of Slurm's. Unlike in a campaign, C(exclusive) is off unless it is said.
     type: dict
     default: {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import re
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ..base import scalars
@@ -19,6 +20,7 @@ from .context_keys import Path
 EXAMPLE = "{'gpu_vendor': 'AMD', 'guest_os': 'UBUNTU'}"
 _NEAR = 0.8  # similarity from which an unknown key counts as a slip of the pen
 _ABSENT = object()
+_REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|\A\$[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
@@ -176,16 +178,49 @@ def _deploy_of(layer: Dict[str, Any], what: str) -> None:
         )
 
 
+def _without_comments(layer: Dict[str, Any]) -> Dict[str, Any]:
+    """JSON has no comments, so people write them as keys that begin with _."""
+    kept = {key: value for key, value in layer.items() if not key.startswith(context_keys.COMMENT)}
+    for section in context_keys.WITH_COMMENTS:
+        if isinstance(kept.get(section), dict):
+            kept[section] = {key: value for key, value in kept[section].items() if not str(key).startswith(context_keys.COMMENT)}
+    return kept
+
+
+def _unexpanded(layer: Mapping[str, Any], what: str) -> List[str]:
+    """Warnings about variables that look as if a shell would fill them in, as madengine's Slurm job does."""
+    return [
+        "%s: %s.%s says %s: nothing is expanded, the model gets these characters; write the value itself" % (what, key, name, scalars.shown(value))
+        for key in context_keys.VARIABLES
+        for name, value in sorted(layer.get(key, {}).items())
+        if _REFERENCE.search(value)
+    ]
+
+
+def _without_effect(layer: Mapping[str, Any], what: str) -> List[str]:
+    """Warnings about unknown keys that not even a CONTEXT header of a Dockerfile could ask for."""
+    return [
+        "%s: %s is not a known key and has no effect" % (what, key)
+        for key, value in sorted(layer.items())
+        if key not in context_keys.TOP_NAMES and isinstance(value, (dict, list)) and not _near_misses([key], context_keys.TOP_NAMES, "", what)
+    ]
+
+
 def _one_form(layer: Mapping[str, Any], what: str, warnings: List[str]) -> Dict[str, Any]:
     """One layer: plain types, one spelling, checked types; keys without a value count as absent."""
-    form: Dict[str, Any] = {key: value for key, value in scalars.plain(layer, what).items() if value is not None}
+    form = _without_comments({key: value for key, value in scalars.plain(layer, what).items() if value is not None})
     _split_launcher(form, what)
     warnings.extend(_near_misses(list(form), context_keys.TOP_NAMES, "", what))
+    warnings.extend(_without_effect(form, what))
     for section in ("slurm", "k8s", "kubernetes", "distributed"):
         if section in form and not isinstance(form[section], dict):
             raise scalars.wrong("%s: %s" % (what, section), "a dict", form[section])
+    for (section, key), reason in context_keys.NEEDLESS.items():
+        if isinstance(form.get(section), dict) and form[section].pop(key, None):
+            warnings.append("%s: %s.%s has no effect: %s" % (what, section, key, reason))
     _unify(form, what)
     form = _typed(form, what)
+    warnings.extend(_unexpanded(form, what))
     warnings.extend(_near_misses(list(form.get("distributed", {})), list(context_keys.DISTRIBUTED_KEYS), "distributed.", what))
     _refuse(form, what)
     _deploy_of(form, what)

@@ -188,6 +188,11 @@ KEYS: Dict[str, Check] = {
     "skip_perf_collection": scalars.to_bool,
     "MAD_ROCM_PATH": _text,
     "SHM_SIZE": _text,
+    "mirrorlocal": _text,
+    "context": _dict,
+    "cluster": _dict,
+    "baremetal_vm": _dict,
+    "require_pinned_image": scalars.to_bool,
 }
 
 # Below `distributed`.
@@ -225,12 +230,27 @@ REFUSED: Dict[str, str] = {
     "rocenv_mode": "the environment report comes in a later release",
     "gen_sys_env_details": "the environment report comes in a later release",
     "generate_sys_env_details": "the environment report comes in a later release",
+    "mirrorlocal": "data providers come in a later release; mount what the model needs with docker_mounts",
     "vllm": "nothing reads it; set env_vars or distributed",
+    "context": "write what stands in it (env_vars, docker_env_vars) at the top of the context",
+    "cluster": "checks of the fabric come in a later release; write what NCCL needs into env_vars",
+    "baremetal_vm": "virtual machines are not started for a run; make a host of the inventory of one",
+    "require_pinned_image": "an image that we built is compared by its id before it runs; pin another one as NAME@sha256:... in MAD_CONTAINER_IMAGE",
     "deployment_config": "write what stands in it (slurm, k8s, distributed, env_vars) at the top of the context",
     "skip_perf_collection": "every run has its row; mad_perf_output says where a copy goes",
     "MAD_ROCM_PATH": "detection finds ROCm by itself; for the container set docker_env_vars.ROCM_PATH",
     "SHM_SIZE": "write --shm-size into the card's additional_docker_run_options",
 }
+
+# Whose values reach the model character by character.
+VARIABLES = ("docker_env_vars", "env_vars")
+
+# Left out with a warning: what they are for happens anyway.
+NEEDLESS: Dict[Path, str] = {("slurm", "results_dir"): "results come home by themselves"}
+
+# Below these, and at the top, a key that begins with _ is a comment (`_comment`, `_description`): it is left out.
+WITH_COMMENTS = ("slurm", "k8s", "kubernetes", "distributed")
+COMMENT = "_"
 
 # Read by these targets only; elsewhere they are kept with a warning.
 ONLY_FOR: Dict[str, Tuple[str, ...]] = {

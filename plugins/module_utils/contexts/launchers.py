@@ -18,6 +18,7 @@ from ..base.quoting import quote
 from ..base.scalars import shown
 
 DEFAULT_PORT = 29500
+SELF_STARTED = "slurm_multi"  # its script runs outside of any container and starts its own steps
 _REFERENCE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})\Z")
 _WHERE = {"nnodes": 1, "nproc_per_node": 1, "master_addr": "", "master_port": DEFAULT_PORT, "node_rank": 0, "hostfile": ""}
 Rank = Union[int, str]
@@ -47,7 +48,8 @@ class Launcher(NamedTuple):
 
 
 _TABLE = (
-    Launcher("python", ("python3",), ("python3",), ("python3",)),
+    # docker and native are what madengine calls a model that starts its processes itself.
+    Launcher("python", ("python3", "docker", "native"), ("python3",), ("python3",)),
     Launcher("torchrun", (), _TORCH_SINGLE, _TORCH_MULTI),
     Launcher(
         "deepspeed",
@@ -108,7 +110,7 @@ _TABLE = (
         },
         fewest_nodes=3,
     ),
-    Launcher("slurm_multi", ("slurm-multi",), local=False),
+    Launcher(SELF_STARTED, ("slurm-multi",), local=False),
 )
 _BY_NAME: Dict[str, Launcher] = {word: row for row in _TABLE for word in (row.name,) + row.aliases}
 NAMES = tuple(row.name for row in _TABLE)

@@ -15,6 +15,7 @@ import posixpath
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
+from ..base import scalars
 from ..base.errors import InvalidInput
 from ..base.quoting import is_env_name
 
@@ -193,6 +194,11 @@ def _variables(value: Any, place: Place) -> Dict[str, str]:
     return result
 
 
+def _build_arguments(value: Any, place: Place) -> Dict[str, str]:
+    """Build arguments, read as those of a context are."""
+    return scalars.text_dict(_object(value, place), "%s: model %s, key '%s'" % (place.source, abridged(place.model), place.key))
+
+
 def _path(value: Any, place: Place) -> str:
     """A path inside the repository, as it was written."""
     text = _text(value, place)
@@ -221,6 +227,7 @@ _READERS: Dict[str, Callable[[Any, Place], Any]] = {
     "tags": _words,
     "skip_gpu_arch": _words,
     "env_vars": _variables,
+    "docker_build_arg": _build_arguments,
     "deprecated": _flag,
     "is_deprecated": _flag,
     "resumable": _flag,

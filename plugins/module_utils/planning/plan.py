@@ -4,7 +4,7 @@
 """The plan: models x hosts x repeats become runs, decided before anything executes. Pure, but for reading and hashing the repository.
 
 `make_plan` decides, `resolve` fills what only host or build could say, `flight_plan` shows it to a person. Files of this part:
-plan_options (mad_* options), plan_draft (a run without host), plan_image, plan_gpu, plan_env, plan_fill (what the host decides),
+plan_options (mad_* options), plan_draft (a run without host), plan_data, plan_image, plan_gpu, plan_env, plan_fill (what the host decides),
 plan_manifest (runs out of a manifest), plan_continue (a campaign that is continued), plan_text (the table), targets (what each target
 has of its own).
 """
@@ -18,7 +18,7 @@ from ..base.canonical import canonical_json, hash_value
 from ..base.errors import ImageError, InvalidInput, MadError
 from ..building.manifest import without_secrets
 from ..contexts.context import EXAMPLE
-from . import plan_draft, plan_env, plan_fill, plan_image, plan_options, targets
+from . import plan_data, plan_draft, plan_env, plan_fill, plan_image, plan_options, targets
 from .plan_continue import needed_builds
 from .plan_draft import Draft, Sources
 from .plan_fill import resolve
@@ -180,6 +180,8 @@ class _Planner:
 
     def _make_drafts(self, entry: Entry, host: _Host) -> List[Draft]:
         variants, problem = self._variants(entry, host)
+        for note in plan_draft.notes(entry.card, host.context):
+            self._warn(note)
         drafts = [
             plan_draft.make(entry.card, host.context, variant, host.options, self.repository, self.sources)
             for variant in variants or [Variant("", [], "")]
@@ -288,7 +290,7 @@ class _Planner:
             "hosts": {name: _host_part(hosts[name]) for name in hosts},
             "builds": [],
             "runs": self.runs,
-            "warnings": self.warnings + self.images.warnings,
+            "warnings": self.warnings + self.images.warnings + plan_data.notes([entry.card for entry in self.models], self.repository),
         }
         plan["builds"] = needed_builds(plan, self.builds.requests())
         return plan

@@ -18,14 +18,14 @@ from ..containers import engine
 from ..contexts import context as contexts
 from ..contexts import launchers, presets
 from ..results import perf
-from . import plan_env, plan_gpu, run_id, targets
+from . import plan_data, plan_env, plan_gpu, run_id, target_slurm, targets
 from .plan_image import Variant
 from .plan_options import DEFAULT_TIMEOUT
 from .plan_repo import COMMON, Repository
 from .unresolved import unresolved
 
 SCHEMA = 1
-_INTERPRETERS = {".sh": "bash", ".slurm": "bash", ".py": "python3"}
+_INTERPRETERS = {".sh": "bash", ".slurm": "bash", ".sbatch": "bash", ".py": "python3"}
 _DIRECTORY_SCRIPT = "run.sh"
 _OPERATORS = re.compile(r"[|&;<>()]+\Z|.*;\Z|\(")  # words that only a shell would understand
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -81,7 +81,7 @@ def _script(card: Mapping[str, Any], repository: Repository) -> Dict[str, Any]:
     directory, name = posixpath.split(path)
     interpreter = _INTERPRETERS.get(posixpath.splitext(name)[1])
     if not interpreter:
-        raise InvalidInput("%s: %r: expected a file .sh, .slurm or .py, or a directory with a run.sh" % (_what(card, "scripts"), path))
+        raise InvalidInput("%s: %r: expected a file .sh, .slurm, .sbatch or .py, or a directory with a run.sh" % (_what(card, "scripts"), path))
     if not repository.is_file(path):
         raise InvalidInput("%s: %s does not exist in %s" % (_what(card, "scripts"), path, repository.path))
     if not directory:
@@ -125,7 +125,8 @@ def _side_scripts(context: Mapping[str, Any], key: str, repository: Repository, 
 
 def launcher(card: Mapping[str, Any], context: Mapping[str, Any]) -> Dict[str, Any]:
     """{"name", "nnodes", "nproc_per_node", "port"}: the card's `distributed` below the context's, the presets' below both."""
-    own = contexts.normalise([{"distributed": card.get("distributed") or {}}], ["model %s" % card["name"]])["context"]
+    layer = dict({"distributed": card.get("distributed") or {}}, **(target_slurm.card_nodes(card) if _on_slurm(context) else {}))
+    own = contexts.normalise([layer], ["model %s" % card["name"]])["context"]
     settings = merge(presets.launch_defaults(context), own.get("distributed", {}), context.get("distributed", {}))
     nnodes = settings.get("nnodes", 1)
     several = targets.of(context).several_nodes
@@ -155,12 +156,23 @@ def _of_several(settings: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def timeout(card: Mapping[str, Any], context: Mapping[str, Any], option: int) -> int:
-    """Seconds, 0 for none: mad_timeout, else the context's, else the card's if it is above 0, else 7200."""
+    """Seconds, 0 for none: mad_timeout, else the context's, else the card's if it is above 0, else (on Slurm) its slurm.time, else 7200."""
     for value in (option, context.get("timeout", -1)):
         if value >= 0:
             return int(value)
     own = card.get("timeout", -1)
-    return int(own) if isinstance(own, int) and own > 0 else DEFAULT_TIMEOUT
+    if isinstance(own, int) and own > 0:
+        return int(own)
+    return (target_slurm.card_seconds(card) if _on_slurm(context) else 0) or DEFAULT_TIMEOUT
+
+
+def notes(card: Mapping[str, Any], context: Mapping[str, Any]) -> List[str]:
+    """What of a card has no effect under this context."""
+    return target_slurm.card_notes(card, context) if _on_slurm(context) else []
+
+
+def _on_slurm(context: Mapping[str, Any]) -> bool:
+    return targets.name_of(context) == "slurm"
 
 
 def _mounts(context: Mapping[str, Any]) -> List[Dict[str, Any]]:
@@ -170,17 +182,6 @@ def _mounts(context: Mapping[str, Any]) -> List[Dict[str, Any]]:
         plain = re.sub(r":r[ow]\Z", "", target)
         found.append({"source": source, "target": plain, "read_only": target.endswith(":ro")})
     return found
-
-
-def _check_data(card: Mapping[str, Any], context: Mapping[str, Any]) -> None:
-    """Nobody fetches a model's data for it yet: it runs where somebody says that the data is there."""
-    given = dict(context.get("env_vars", {}), **context.get("docker_env_vars", {}))
-    if card.get("data") and plan_env.DATA_HOME not in given:
-        raise InvalidInput(
-            "model %s: the key 'data' (%s) needs a data provider, and these come in a later release; bring the data to the host yourself, mount it "
-            'with docker_mounts, and say where the model finds it: docker_env_vars {%r: "/data"} in mad_context'
-            % (card["name"], str(card["data"])[:80], plan_env.DATA_HOME)
-        )
 
 
 # -- the draft -------------------------------------------------------------------------------------------------------------------
@@ -254,10 +255,9 @@ def _blank(card: Mapping[str, Any], context: Mapping[str, Any], options: Mapping
 
 
 def _fill(
-    run: Dict[str, Any], card: Mapping[str, Any], context: Mapping[str, Any], repository: Repository, sources: Sources
+    run: Dict[str, Any], card: Mapping[str, Any], context: Mapping[str, Any], repository: Repository, sources: Sources, runtime: str
 ) -> Dict[str, str]:
     """Everything that may be wrong with a card or a context; the first thing that is raises MadError. Returns secret values."""
-    _check_data(card, context)
     run["launcher"] = launcher(card, context)
     run["command"] = command(card, context, repository)
     for key in ("pre_scripts", "post_scripts"):
@@ -268,7 +268,8 @@ def _fill(
     engine.check_options(run["options"])
     run["scan"] = perf.make_scan(card, context)
     run["gpus"] = plan_gpu.wish(card, context)
-    return _environment(run, card, context, sources)
+    own = card if run["launcher"]["name"] != launchers.SELF_STARTED else plan_env.with_image_of_run(card, context, runtime)
+    return _environment(run, own, context, sources)
 
 
 def make(
@@ -286,7 +287,9 @@ def make(
     if deprecated and not options["ignore_deprecated"]:
         run["outcome"] = skipped("the model is deprecated (mad_ignore_deprecated runs it all the same)")
     try:
-        secrets = _fill(run, card, context, repository, sources)
+        if not options["build_only"]:  # an image needs no data
+            plan_data.check(card, context, repository)
+        secrets = _fill(run, card, context, repository, sources, str(options["runtime"]))
     except MadError as error:
         run["outcome"] = run["outcome"] or outcome_of(error)
     if run["outcome"]:

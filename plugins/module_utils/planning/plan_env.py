@@ -10,8 +10,10 @@ never stand in a plan.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Mapping, NamedTuple
 
+from ..base.errors import InvalidInput
 from ..base.merge import merge
 from ..base.secret_names import split_secrets
 from ..containers.registry import build_secrets
@@ -19,7 +21,9 @@ from ..contexts import launchers
 
 GUEST_OS = "UBUNTU"  # when the context says none, as in madengine
 DATA_HOME = "MAD_DATAHOME"  # where a model finds its data
+IMAGE_NAME = "DOCKER_IMAGE_NAME"  # how a model that starts its own containers is told its image
 _SECRETS_WORD = "MAD_SECRETS"
+_PLACEHOLDER = re.compile(r"<[^<>]*>\Z")  # what is no name of an image: <supply-your-image>
 
 
 class Variables(NamedTuple):
@@ -42,6 +46,23 @@ def given_variables(
     plain, secret = split_secrets(merge(*layers))
     secret.update(build_secrets(str(card.get("cred") or ""), credentials))
     return Variables({name: value for name, value in plain.items() if name not in secret}, secret)
+
+
+def with_image_of_run(card: Mapping[str, Any], context: Mapping[str, Any], runtime: str) -> Mapping[str, Any]:
+    """The card of a model that starts its own containers: IMAGE_NAME in its env_vars makes way for the image that the plan knows.
+
+    Public cards have a placeholder there. Without an engine nobody but card or context can say the image, and a placeholder is refused.
+    """
+    variables = dict(card.get("env_vars") or {})
+    if runtime != "host":
+        variables.pop(IMAGE_NAME, None)
+    given = dict(variables, **dict(context.get("env_vars", {}), **context.get("docker_env_vars", {}))).get(IMAGE_NAME, "")
+    if _PLACEHOLDER.match(str(given)):
+        raise InvalidInput(
+            "model %s: env_vars.%s is the placeholder %s; name the image there, or as MAD_CONTAINER_IMAGE in mad_context"
+            % (card["name"], IMAGE_NAME, given)
+        )
+    return dict(card, env_vars=variables)
 
 
 def own_variables(card: Mapping[str, Any], context: Mapping[str, Any], environ: Mapping[str, str]) -> Dict[str, str]:

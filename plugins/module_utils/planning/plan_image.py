@@ -113,8 +113,8 @@ class Images:
         self._warn_headless(found)
         if not matching:
             raise ImageError("model %s: %s" % (card["name"], dockerfiles.describe(found, prefix, declared)))
-        if ARCHITECTURE_ARG in context.get("docker_build_arg", {}) and architectures:
-            self._warn("mad_target_archs has no effect: docker_build_arg.%s is set in mad_context" % ARCHITECTURE_ARG)
+        if ARCHITECTURE_ARG in _arguments(card, context) and architectures:
+            self._warn("mad_target_archs has no effect where docker_build_arg.%s is set in mad_context or a card" % ARCHITECTURE_ARG)
             architectures = ()
         sets = {candidate.path: self._choices(card, context, candidate, architectures) for candidate in matching}
         if dockerfiles.exclusive([candidate.header or {} for candidate in matching], declared):
@@ -160,7 +160,7 @@ class Images:
         return found
 
     def _request(self, card: Mapping[str, Any], context: Mapping[str, Any], candidate: dockerfiles.Candidate) -> Dict[str, Any]:
-        plain, secret = split_secrets(context.get("docker_build_arg", {}))
+        plain, secret = split_secrets(_arguments(card, context))
         folder = str(card.get("dockercontext") or ("." if "primus" in candidate.path.lower() else "./docker"))
         return {
             "image": dockerfiles.image_name(str(card["name"]), candidate.path),
@@ -174,6 +174,11 @@ class Images:
             "gpu_architecture": plain.get(ARCHITECTURE_ARG, ""),
             "context_hash": "",
         }
+
+
+def _arguments(card: Mapping[str, Any], context: Mapping[str, Any]) -> Dict[str, str]:
+    """Build arguments: what a card pins for its own images, below what the context says for all."""
+    return dict(card.get("docker_build_arg") or {}, **context.get("docker_build_arg", {}))
 
 
 def _with_architecture(request: Mapping[str, Any], architecture: str, takes: bool) -> Dict[str, Any]:

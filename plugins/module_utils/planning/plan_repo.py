@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from ..base import files
 from ..base.canonical import hash_tree, hash_value
 from ..base.errors import InvalidInput
 from ..building import build_source, dockerfiles
 
+DATA = "data.json"  # who brings which data
 COMMON = "scripts/common"  # on every host, whatever the model
 
 
@@ -25,6 +27,7 @@ class Repository:
         self._contexts: Dict[Tuple[str, str], str] = {}
         self._candidates: Dict[str, List[dockerfiles.Candidate]] = {}
         self._sources: Dict[str, Dict[str, Any]] = {}
+        self._data: Optional[Tuple[Any, Optional[InvalidInput]]] = None
 
     def inside(self, path: str, what: str) -> str:
         """A path relative to the repository in its one form; what leads out of it is an error that names `what`."""
@@ -50,6 +53,18 @@ class Repository:
             except OSError as error:
                 raise InvalidInput("%s cannot be read: %s" % (error.filename or full, error.strerror)) from error
         return self._trees[path]
+
+    def data(self) -> Any:
+        """The content of data.json, nothing where there is none; a broken one is an error each time."""
+        if self._data is None:
+            try:
+                self._data = (files.read_json(os.path.join(self.path, DATA), "the data configuration") if self.is_file(DATA) else None, None)
+            except InvalidInput as error:
+                self._data = (None, error)
+        found, problem = self._data
+        if problem:
+            raise problem
+        return found
 
     def candidates(self, prefix: str) -> List[dockerfiles.Candidate]:
         """Dockerfiles of a prefix."""

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from ..base.errors import InvalidInput
-from ..slurm import slurm_options
+from ..slurm import slurm_options, slurm_time
 from . import target_nodes
 from .plan_gpu import NO_GPU
 
+CARD_KEYS = ("nodes", "time")  # of a card's own section, read where the context says nothing
 # Of the context: Slurm decides these on the node.
 _SLURM_CHOOSES = {
     "docker_gpus": "Slurm chooses the GPUs; say how many with slurm.gpus_per_node",
@@ -23,6 +24,29 @@ _SLURM_CHOOSES = {
 def options(context: Mapping[str, Any]) -> slurm_options.Options:
     """The section `slurm` of a context, checked."""
     return slurm_options.parse(context.get("slurm") or {})
+
+
+def card_nodes(card: Mapping[str, Any]) -> Dict[str, Any]:
+    """What a card says of its nodes in its own section, as a layer of a context. InvalidInput for a section that cannot be read."""
+    section = card.get("slurm") or {}
+    if section.get("time") is not None:
+        slurm_time.parse(section["time"], "model %s: slurm.time" % card["name"])
+    return {"slurm": {"nodes": section["nodes"]}} if section.get("nodes") else {}
+
+
+def card_seconds(card: Mapping[str, Any]) -> int:
+    """The limit in a card's own section; 0 where it has none that can be read."""
+    try:
+        return int(slurm_time.parse((card.get("slurm") or {}).get("time") or 0, "slurm.time"))
+    except InvalidInput:
+        return 0
+
+
+def card_notes(card: Mapping[str, Any], context: Mapping[str, Any]) -> List[str]:
+    """What stands in a card's own section and has no effect: sites and people choose it, for all models of a host."""
+    section, own = card.get("slurm") or {}, context.get("slurm") or {}
+    unread = [key for key in sorted(section) if key not in CARD_KEYS and not key.startswith("_") and section[key] != own.get(key)]
+    return ["model %s: slurm.%s of the card has no effect; write it into mad_context of the host" % (card["name"], key) for key in unread]
 
 
 def adjust(context: Mapping[str, Any]) -> Dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping
 from ..base.errors import InvalidInput
 from ..base.quoting import is_env_name, quote
 from ..containers import engine
-from ..contexts import launch_text
+from ..contexts import launch_text, launchers
 from . import slurm_runtimes
 
 # What the job's script has set when these lines run; nothing else is ever expanded.
@@ -26,7 +26,7 @@ def shell_text(value: str) -> str:
 
 def starts_itself(name: str) -> bool:
     """Whether a launcher's script runs once, on the first node, and starts its own steps."""
-    return name == "slurm_multi"
+    return name == launchers.SELF_STARTED
 
 
 def variables(launch: Mapping[str, Any], gpus: int, model: str = "", image: str = "") -> Dict[str, str]:

@@ -22,7 +22,7 @@ from ..base.errors import MadError
 from . import slurm_nodes, slurm_runtimes
 from .slurm_client import Slurm
 from .slurm_nodes import Node
-from .slurm_options import Options
+from .slurm_options import Options, asked_gpus
 
 SECONDS = 120  # for the whole step
 FREE_BYTES = 1 << 30
@@ -183,7 +183,7 @@ def step_argv(options: Options, needs: Needs, idle: Sequence[str], name: str, se
         ("reservation", options.reservation),
         ("nodelist", ",".join(idle)),
         ("gres", options.gres),
-        ("gpus-per-node", needs.gpus if needs.gpus and not options.gres else 0),
+        ("gpus-per-node", asked_gpus(options, needs.gpus)),
         ("mem", options.mem),
     ]
     words = ["--%s=%s" % (key, value) for key, value in pairs if value or key == "kill-on-bad-exit"]

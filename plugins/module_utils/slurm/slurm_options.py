@@ -41,6 +41,7 @@ class Options(NamedTuple):
     nodelist: str = ""
     exclude: str = ""
     gpus_per_node: int = 0
+    skip_gpus_directive: bool = False  # for clusters that know no GPUs and refuse jobs that ask for some
     gres: str = ""
     mem: str = ""
     cpus_per_task: int = 0
@@ -145,6 +146,7 @@ _CHECKS: Dict[str, Check] = {
     "cpus_per_task": _count,
     "max_jobs": _count,
     "exclusive": scalars.to_bool,
+    "skip_gpus_directive": scalars.to_bool,
     "requeue": scalars.to_bool,
     "node_check": scalars.to_bool,
     "time": slurm_time.parse,
@@ -186,7 +188,14 @@ def parse(section: Mapping[str, Any], what: str = "slurm") -> Options:
         if name in found and found[name] != checked:
             raise InvalidInput("%s says %s, and another spelling of it says %s; keep one" % (key, checked, found[name]))
         found[name] = checked
-    return _one_folder(Options()._replace(**found), what)
+    return _whole_nodes(_one_folder(Options()._replace(**found), what), what)
+
+
+def _whole_nodes(options: Options, what: str) -> Options:
+    """A job that asks for no GPUs takes all of its nodes: without the nodes for itself it would share them, and measure that."""
+    if options.skip_gpus_directive and not options.exclusive:
+        raise InvalidInput("%s.skip_gpus_directive needs %s.exclusive: Slurm would give the same GPUs to several jobs" % (what, what))
+    return options
 
 
 def _one_folder(options: Options, what: str) -> Options:
@@ -211,12 +220,17 @@ class Shape(NamedTuple):
     requeue: int = 0  # 1: Slurm may start the same job again
 
 
+def asked_gpus(options: Options, gpus: int) -> int:
+    """What --gpus-per-node says; 0 where it is left out."""
+    return 0 if options.gres or options.skip_gpus_directive else gpus
+
+
 def directives(options: Options, shape: Shape) -> List[str]:
     """The #SBATCH lines of a job, without the #SBATCH, in a fixed order; values are quoted."""
     pairs: List[Tuple[str, Any]] = [
         ("nodes", shape.nodes),
         ("ntasks-per-node", 1),
-        ("gpus-per-node", shape.gpus if not options.gres else 0),
+        ("gpus-per-node", asked_gpus(options, shape.gpus)),
         ("gres", options.gres),
         ("time", slurm_time.show(shape.seconds) if shape.seconds or options.time is not None else ""),
         ("partition", options.partition),

@@ -321,6 +321,11 @@ def test_type_errors_name_the_key(layer: dict) -> None:
         {"skip_perf_collection": True},
         {"MAD_ROCM_PATH": "/x"},
         {"SHM_SIZE": "8g"},
+        {"mirrorlocal": "/tmp/mirror"},
+        {"context": {"env_vars": {"A": "1"}}},
+        {"cluster": {"rdma": {"enabled": True}}},
+        {"baremetal_vm": {"enabled": True}},
+        {"require_pinned_image": True},
     ],
     ids=lambda layer: next(iter(layer)),
 )
@@ -331,6 +336,37 @@ def test_what_this_release_does_not_do_is_refused_by_name(layer: dict) -> None:
 def test_empty_values_of_refused_keys_are_fine() -> None:
     empty = {"tools": [], "data": {}, "shared_data": "", "rocenv_mode": "", "gen_sys_env_details": False, "vllm": {}, "SHM_SIZE": None}
     assert context.normalise([empty])["warnings"] == []
+
+
+def test_comments_are_left_out() -> None:
+    """madengine's examples are full of them, at the top and in the sections; variables may begin with _ and stay."""
+    plain = {"gpu_vendor": "AMD", "slurm": {"partition": "gpu"}, "distributed": {"launcher": "vllm"}, "env_vars": {"_X": "1"}}
+    noted = {key: dict(value, _comment="words", _note={"a": []}) if key in ("slurm", "distributed") else value for key, value in plain.items()}
+    noted.update(_comment="words", _architecture={"proxy": "node 0"}, _benefits=["a", "b"])
+    assert context.normalise([noted]) == context.normalise([plain])
+    assert context.normalise([{"k8s": {"_pvc_auto": "words", "namespace": "n"}}]) == context.normalise([{"k8s": {"namespace": "n"}}])
+
+
+def test_what_is_needless_is_left_out_with_a_note() -> None:
+    result = context.normalise([{"slurm": {"results_dir": "./scripts/x"}}], ["mad_context"])
+    assert "results_dir" not in result["context"]["slurm"]
+    assert "mad_context: slurm.results_dir has no effect" in result["warnings"][0]
+
+
+def test_an_unknown_dict_or_list_is_noted() -> None:
+    """No CONTEXT header can ask for one."""
+    result = context.normalise([{"sglang_settings": {"a": 1}, "words": ["a"], "ctx": "1"}], ["mad_context"])
+    assert result["warnings"] == ["mad_context: %s is not a known key and has no effect" % key for key in ("sglang_settings", "words")]
+    assert result["context"]["words"] == ["a"]
+
+
+@pytest.mark.parametrize("value,noted", [("${HF_HOME}", 1), ("${HF_HOME}/x", 1), ("$HF_HOME", 1), ("a$b", 0), ("$$", 0), ("${x", 0), ("5 $", 0)])
+def test_a_variable_that_looks_like_shell_is_noted(value: str, noted: int) -> None:
+    """madengine's Slurm job expands them; here the model gets the characters."""
+    for key in ("env_vars", "docker_env_vars"):
+        result = context.normalise([{key: {"HF_HOME": value}}])
+        assert result["context"][key]["HF_HOME"] == value
+        assert len(result["warnings"]) == noted and all(key + ".HF_HOME" in warning for warning in result["warnings"])
 
 
 def test_refused_keys_are_known_keys() -> None:

@@ -25,6 +25,8 @@ TORCH_MULTI = "torchrun --nnodes=2 --nproc_per_node=4 --node_rank=1 --master_add
         ("slurm-multi", "slurm_multi"),
         (" vllm ", "vllm"),
         ("python3", "python"),
+        ("docker", "python"),
+        ("native", "python"),
     ],
 )
 def test_names(name: str, form: str) -> None:

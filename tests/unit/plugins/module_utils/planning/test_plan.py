@@ -72,7 +72,7 @@ def test_one_bad_model_never_stops_the_others(repo: Path) -> None:
     bad = [
         card("b1", scripts="scripts/none.sh"),
         card("b2", args="'"),
-        card("b3", data="huggingface"),
+        card("b3", distributed={"launcher": "mpirun"}),
         card("b4", n_gpus="99"),
         card("b5", cred="x"),
     ]
@@ -131,7 +131,6 @@ def test_command(repo: Path, model: dict, argv: list, directory: str) -> None:
         (card(args="x" * 200_000), ("args", "200001 bytes")),
         (card(additional_docker_run_options="--name x"), ("additional_docker_run_options", "--name")),
         (card(additional_docker_run_options="'"), ("additional_docker_run_options",)),
-        (card(data="huggingface"), ("data", "huggingface", "later release")),
         (card(distributed={"launcher": "mpirun"}), ("launcher", "mpirun")),
         (card(distributed={"nnodes": "many"}), ("nnodes",)),
         (card(cred="missing"), ("missing", "credential file")),
@@ -148,12 +147,44 @@ def test_bad_cards_are_rows_of_class_invalid(repo: Path, model: dict, words: tup
 
 def test_data_that_somebody_brings(repo: Path) -> None:
     """Until there are data providers, a model with data runs where its place is given."""
-    fails(one(repo, [card(data="imagenet")]), "invalid", "imagenet", "MAD_DATAHOME", "docker_mounts")
+    (repo / "data.json").write_text('{"imagenet": {"local": {"path": "/srv/imagenet"}, "aws": {"path": "s3://x"}}}')
+    run = one(repo, [card(data="imagenet")])
+    fails(run, "invalid", "imagenet", "local, aws", '{"docker_mounts": {"/data": "/srv/imagenet"}, "docker_env_vars": {"MAD_DATAHOME": "/data"}}')
     run = one(
         repo, [card(data="imagenet")], {"n1": host({"docker_env_vars": {"MAD_DATAHOME": "/data"}, "docker_mounts": {"/data": "/srv/x"}})}
     )
     assert run["outcome"] is None
     assert (run["env"]["MAD_DATANAME"], run["env"]["MAD_DATAHOME"]) == ("imagenet", "/data")
+
+
+def test_data_that_the_model_fetches_itself(repo: Path) -> None:
+    """A name that data.json has without a provider, as the public repository has it."""
+    (repo / "data.json").write_text('{"huggingface": {}}')
+    plan = make(repo, [card(data="huggingface")])
+    assert (plan["runs"][0]["outcome"], plan["warnings"]) == (None, [])
+    assert plan["runs"][0]["env"]["MAD_DATANAME"] == "huggingface"
+    assert "MAD_DATAHOME" not in plan["runs"][0]["env"]
+    fails(one(repo, [card(data="huggingface,imgnet")]), "invalid", "Unknown data name", "imgnet", "data.json", str(repo))
+
+
+def test_without_data_json_every_model_fetches_its_data(repo: Path) -> None:
+    plan = make(repo, [card(data="huggingface"), card("other", data="imagenet"), card("none")])
+    assert [run["outcome"] for run in plan["runs"]] == [None] * 3
+    assert [warning for warning in plan["warnings"] if "data.json" in warning and '"huggingface", "imagenet"' in warning]
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"imagenet": []}', '{"imagenet": "local"}', '{"imagenet": {"local": "x"}}', '{"imagenet": null}'])
+def test_a_broken_data_json_is_named(repo: Path, text: str) -> None:
+    (repo / "data.json").write_text(text)
+    found = runs(repo, [card(data="imagenet"), card("good")])
+    fails(found[0], "invalid", "data.json")
+    assert found[1]["outcome"] is None
+
+
+def test_an_image_needs_no_data(repo: Path) -> None:
+    (repo / "data.json").write_text('{"imagenet": {"local": {"path": "/srv/imagenet"}}}')
+    plan = make(repo, [card(data="imagenet")], build_only=True)
+    assert len(plan["builds"]) == 1
 
 
 def test_an_empty_data_key_is_fine(repo: Path) -> None:

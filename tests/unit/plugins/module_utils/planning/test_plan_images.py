@@ -204,3 +204,11 @@ def test_build_host(repo: Path, build_host: str, expected: object) -> None:
 def test_a_strange_build_host_is_a_bad_argument(repo: Path) -> None:
     with pytest.raises(InvalidInput, match="mad_build_host 'elsewhere'"):
         make(repo, build_host="elsewhere")
+
+
+def test_build_arguments_of_a_card_lie_below_the_contexts(repo: Path) -> None:
+    pinned = [card("a", docker_build_arg={"REF": "1", "REPO": "x"}), card("b", docker_build_arg={"REF": "2"}), card("c")]
+    builds = make(repo, pinned)["builds"]
+    assert [build["build_args"] for build in builds] == [{"REF": "1", "REPO": "x"}, {"REF": "2"}, {}]
+    over = make(repo, pinned, {"n1": host({"docker_build_arg": {"REF": "9"}})})["builds"]
+    assert [build["build_args"]["REF"] for build in over] == ["9"] * 3

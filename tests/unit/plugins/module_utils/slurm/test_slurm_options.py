@@ -56,6 +56,14 @@ def test_nothing_given_names_no_site() -> None:
         assert "--time=02:15:00" in lines
 
 
+def test_a_cluster_that_knows_no_gpus_is_asked_for_none() -> None:
+    options = parse({"skip_gpus_directive": True})
+    assert not [line for line in directives(options, Shape(2, 8, 900)) if "gpu" in line]
+    assert slurm_options.asked_gpus(options, 8) == 0 and slurm_options.asked_gpus(Options(), 8) == 8
+    with pytest.raises(InvalidInput, match="skip_gpus_directive needs slurm.exclusive"):
+        parse({"skip_gpus_directive": True, "exclusive": False})
+
+
 def test_every_option_arrives() -> None:
     section: Dict[str, Any] = {
         "partition": "p",
@@ -119,7 +127,7 @@ def test_every_option_of_the_section_is_used() -> None:
         "max_jobs",
         "requeue",
     }
-    elsewhere |= {"node_check", "time", "gpus_per_node"}
+    elsewhere |= {"node_check", "time", "gpus_per_node", "skip_gpus_directive"}
     changed = {"exclusive": False, "extra": ("--x=1",), "cpus_per_task": 3}
     plain = directives(Options(), ONE)
     for name in Options._fields:
