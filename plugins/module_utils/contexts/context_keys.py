@@ -129,7 +129,7 @@ def _port(value: Any, key: str) -> int:
 
 
 def _timeout(value: Any, key: str) -> int:
-    return scalars.to_int(value, key, -1, "seconds, 0 for no limit, or -1 for the card's")
+    return scalars.to_seconds(value, key, "seconds, 0 for no limit, or -1 for the card's")
 
 
 def _scalar(value: Any, key: str) -> str:
