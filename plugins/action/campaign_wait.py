@@ -35,8 +35,9 @@ class ActionModule(ControllerAction):
     def _next_round(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
         if args["state"]["finished"]:  # one of the rounds that the include level still has
             return dict(args["state"])
-        planned = len(Campaign(args["campaign_dir"]).plan()["runs"])
-        limit = monitor.failure_limit(args["max_failures"], planned)
+        limit = None
+        if args["max_failures"].strip():  # the plan of a thousand runs is long
+            limit = monitor.failure_limit(args["max_failures"], len(Campaign(args["campaign_dir"]).plan()["runs"]))
         forks = int(self.variables.get("ansible_forks") or 0)
         state = monitor.advance(args["state"], args["polls"], time.time(), args["contact_timeout"], limit, forks)
         if not self.check:

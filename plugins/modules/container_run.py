@@ -24,7 +24,7 @@ options:
       - V(staged) brings scripts, runs and images to the host and verifies the image ids. A run whose image is not what was planned gets its
         result (class C(image)) and is not started.
       - V(started) sees that a supervisor works on the list and writes C(attempt-N.json) of each accepted run into the campaign folder.
-      - V(polled) brings new results (at most 256 kB at a time), says what runs, and starts another supervisor if the last one died.
+      - V(polled) brings new results (at most 2 MB at a time), says what runs, and starts another supervisor if the last one died.
       - V(collected) brings logs and artifacts of finished runs in one archive.
       - V(cancelled) stops and ends this campaign's runs on this host, and nothing else.
       - V(absent) removes this campaign's folder on the host, or with O(keep_days) everything of ours that is older. Never what runs, nor a record
@@ -223,7 +223,7 @@ def main() -> None:
     if not job:
         module.fail_json(msg="container_run works only together with its action plugin; call it as mad.engine.container_run")
     try:
-        module.exit_json(**_function(module.params["state"], job)(job))
+        module.exit_json(**host_steps.packed(_function(module.params["state"], job)(job)))
     except MadError as error:
         module.fail_json(msg=error.message, failure_class=error.failure_class)
     except OSError as error:

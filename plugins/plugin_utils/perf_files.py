@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import stat
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
@@ -56,7 +55,7 @@ def _csv(entries: Sequence[Row]) -> bytes:
 
 
 def _json(entries: Sequence[Row]) -> bytes:
-    return (json.dumps(list(entries), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    return files.json_lines(list(entries))
 
 
 def _state(entry: Mapping[str, str]) -> Tuple[str, ...]:

@@ -142,7 +142,7 @@ def _write(path: str, summary: Mapping[str, Any]) -> bool:
         pass  # unreadable: replace it
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        files.write_json(path, summary)
+        files.write_atomic(path, files.json_lines(dict(summary)))
     except OSError as error:
         raise InvalidInput("the summary %s cannot be written: %s" % (path, error.strerror)) from error
     return True

@@ -21,6 +21,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.base.packed import unpack
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, progress_command, progress_state, stage, zipapp
@@ -120,6 +121,8 @@ class TargetAction(TransferAction):
         if result.get("failed") or result.get("unreachable"):
             raise Failed(result)
         result.pop("invocation", None)
+        if result.get("packed"):
+            result["results"] = unpack(str(result.pop("packed")))
         return result
 
     # -- states ------------------------------------------------------------------------------------------------------------------

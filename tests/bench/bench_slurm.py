@@ -5,8 +5,8 @@
 
 Counted by programs before Slurm's own on the PATH: questions and submissions. The controller's CPU is that of the whole play without the
 modules that run on the login node, and per run it is the difference to a play of one run. How much of it Ansible's main process spends is
-said beside it: it looks again and again whether a task has ended, so that grows with the seconds that the cluster needs. It looks a
-hundred times a second here, as with the ansible.cfg of inventories/ssh_fleet, and a thousand times without. The way from sbatch to the
+said beside it: it looks again and again whether a task has ended, so that grows with the seconds that the cluster needs. How often says
+the ansible.cfg of inventories/slurm.example, which is what plays are run with here. The way from sbatch to the
 model's first word is compared with a bare `sbatch --wait` of the same script.
 """
 
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(os.environ.get("MAD_DEV_HOME") or Path(__file__).res
 from ansible_collections.mad.engine.tests.support.play import Played, play  # noqa: E402 the path comes first
 from ansible_collections.mad.engine.tests.support.slurm import Cluster  # noqa: E402
 
+SETTINGS = Path(__file__).resolve().parents[2] / "inventories" / "slurm.example" / "ansible.cfg"
 RUNS, ROUNDS = int(os.environ.get("MAD_SLURM_RUNS") or 50), 3
 PER_RUN, OVERHEAD, SUBMISSIONS = 0.005, 3.0, 3
 MODEL = 'echo "begun $(date +%s.%N)"\necho "performance: 1 things_per_second"\n'
@@ -119,14 +120,12 @@ class Site:
         inventory = self.folder / "cluster.json"
         inventory.write_text(json.dumps({"all": {"hosts": {"cluster": {**host, "mad_runtime": "host"}}}}))
         variables = {"mad_repo": str(repo), "mad_tags": "m", "mad_results": str(self.folder / "results"), "mad_campaign": "bench"}
-        settings = self.folder / "ansible.cfg"
-        settings.write_text("[defaults]\ninternal_poll_interval = 0.01\n")
         environment = {
             **self.cluster.env,
-            "ANSIBLE_CONFIG": str(settings),
+            "ANSIBLE_CONFIG": str(SETTINGS),
             "PATH": "%s:%s" % (self.folder / "bin", os.environ["PATH"]),
             "ANSIBLE_CALLBACK_PLUGINS": str(self.folder / "callbacks"),
-            "ANSIBLE_CALLBACKS_ENABLED": "host_tasks",
+            "ANSIBLE_CALLBACKS_ENABLED": "mad.engine.progress,host_tasks",
             "HOST_TASKS": str(self.tasks),
         }
         return play("mad.engine.run", self.folder, inventory=inventory, variables=variables, env=environment, timeout=7200)

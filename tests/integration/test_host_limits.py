@@ -83,8 +83,9 @@ def test_large_log_in_constant_memory(make_host: MakeHost) -> None:
     assert 0 < peak < 64 << 10, "%d kB" % peak
 
 
-def test_results_come_in_pieces_of_256_kb(make_host: MakeHost) -> None:
-    """An answer never holds more than 256 kB of results; the next one brings the rest; one that never fits goes as a file."""
+def test_results_come_in_pieces(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer never holds more than so many bytes of results; the next one brings the rest; one that is too large goes as a file."""
+    monkeypatch.setattr(host_steps, "RESULTS_LIMIT", 256 << 10)
     host = make_host()
     rows = "{ echo model,performance,metric; for n in $(seq %d); do echo row$n,$n,some_long_metric_name_%s; done; } > perf.csv\n"
     for _number in range(4):

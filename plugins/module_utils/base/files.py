@@ -10,10 +10,12 @@ import errno
 import fcntl
 import json
 import os
-import tempfile
+import secrets
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from .errors import InvalidInput
+from .errors import InvalidInput, MadError
+
+_ONE_LINE = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def sync(path: str) -> None:
@@ -42,6 +44,20 @@ def json_bytes(value: Any, indent: Optional[int] = 2) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def json_lines(value: Any) -> bytes:
+    """A JSON object or list with a line for each of its entries: people find what they look for, and it costs a fifth of one that is indented."""
+    if isinstance(value, dict):
+        lines = ["%s: %s" % (_ONE_LINE.encode(key), _entries(value[key])) for key in sorted(value)]
+        return ("{\n%s\n}\n" % ",\n".join(lines)).encode("utf-8", "surrogateescape")
+    return (_entries(value) + "\n").encode("utf-8", "surrogateescape")
+
+
+def _entries(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n%s\n]" % ",\n".join(map(_ONE_LINE.encode, value))
+    return _ONE_LINE.encode(value)
+
+
 class Batch:
     """Files that are replaced together at the end of a `with`: each whole or not at all, in this order, all of them on disk before and
     after their renames. Many of them cost one sync of their file system and not two fsync each. When the block raises, none is replaced.
@@ -51,10 +67,12 @@ class Batch:
 
     def __init__(self) -> None:
         self._files: List[Tuple[str, str]] = []  # (temporary, path)
+        self._name = ".tmp-" + secrets.token_hex(8)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Write the temporary file beside it."""
-        descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=os.path.dirname(os.path.abspath(path)))
+        temporary = os.path.join(os.path.dirname(os.path.abspath(path)), "%s-%d" % (self._name, len(self._files)))
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._files.append((temporary, path))
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -117,6 +135,14 @@ def version(path: str) -> Optional[Tuple[int, ...]]:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
+def look_again(folder: str) -> None:
+    """Have what was made in this folder on another machine be seen: an NFS client remembers for up to a minute which names were not there,
+    and asks its server again when the folder is opened.
+    """
+    with contextlib.suppress(OSError):
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
 def read_text(path: str, what: str) -> str:
     """Read a text file; `what` says in the error what the file is."""
     try:
@@ -139,6 +165,22 @@ def read_json(path: str, what: str) -> Any:
         raise InvalidInput("%s %s is not valid JSON: %s" % (what, path, error)) from error
 
 
+def lock(descriptor: int, path: str, blocking: bool) -> bool:
+    """Take the exclusive flock of an open file; False when not blocking and taken. MadError where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+    except OSError as error:
+        if not blocking and error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise MadError(
+                "the file system of %s has no locks (flock: %s); use a work folder elsewhere, or have it mounted with them (Lustre: -o flock)"
+                % (path, error.strerror)
+            ) from error
+        raise
+    return True
+
+
 @contextlib.contextmanager
 def locked(path: str, blocking: bool = True) -> Iterator[bool]:
     """Hold an exclusive flock on `path` (made if absent). Yields False, without the lock, when not blocking and taken.
@@ -150,13 +192,6 @@ def locked(path: str, blocking: bool = True) -> Iterator[bool]:
     except PermissionError:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-        except OSError as error:
-            if blocking or error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            yield False
-            return
-        yield True
+        yield lock(descriptor, path, blocking)
     finally:
         os.close(descriptor)

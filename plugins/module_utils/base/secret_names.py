@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Dict, Iterable, Mapping, Tuple
 
@@ -14,6 +15,7 @@ _MASK = "********"
 _SHORTEST = 8  # shorter values would blacken ordinary text
 
 
+@functools.lru_cache(maxsize=4096)  # the cards of a repository have the same few names
 def is_secret_name(name: str) -> bool:
     """True for names like HF_TOKEN, MAD_SECRETS_X, PGPASSWORD, aws-access-key; never for metric names like tokens_per_second."""
     lowered = name.lower().replace("-", "_")

@@ -67,14 +67,14 @@ class Ending:
         self.progress = driver.read_phases(attempt.file("io", "phases"))
         self.secrets = [value for value in folder.secret_values() if len(value) >= _SHORTEST_SECRET]
 
-    def write(self) -> Dict[str, Any]:
-        """Write result.json, on a full disk by giving up what is least needed; what stands there now."""
+    def write(self, batch: Optional[files.Batch] = None) -> Dict[str, Any]:
+        """Write result.json, now or with others, on a full disk by giving up what is least needed; what stands there now."""
         self._times()
         self.move_out()
         document: Dict[str, Any] = self._masked(self._record())
         for give_up in (self._give_up_reserve, self._give_up_work, None):
             try:
-                self.attempt.save_result(document)
+                self.attempt.save_result(document, batch)
                 break
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or give_up is None:

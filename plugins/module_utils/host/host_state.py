@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import stat
@@ -72,14 +71,13 @@ def read_text(path: str, limit: int = 65536) -> str:
 def try_lock(path: str) -> Optional[int]:
     """A descriptor that holds the exclusive flock of this file, or None when another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    taken = False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return None
-        raise
-    return descriptor
+        taken = files.lock(descriptor, path, False)
+    finally:
+        if not taken:
+            os.close(descriptor)
+    return descriptor if taken else None
 
 
 def is_locked(path: str) -> bool:
@@ -173,9 +171,10 @@ class Attempt:
         """The record, None while there is none."""
         return read_optional(self.file("result.json")) or None
 
-    def save_result(self, record: Mapping[str, Any]) -> None:
-        """Write the record durably: the end of this attempt."""
-        files.write_json(self.file("result.json"), record, 0o600, indent=None)
+    def save_result(self, record: Mapping[str, Any], batch: Optional[files.Batch] = None) -> None:
+        """Write the record durably, now or with others: the end of this attempt."""
+        with contextlib.nullcontext(batch) if batch else files.Batch() as own:
+            own.write(self.file("result.json"), files.json_bytes(record, None), 0o600)
 
     def settle(self, reason: str) -> None:
         """Make this attempt the last one of its run, durably: a retry that its record would allow does not begin."""

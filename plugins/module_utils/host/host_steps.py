@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 from ..base import files, work_folder
 from ..base.canonical import hash_file
 from ..base.errors import InvalidInput, MadError
+from ..base.packed import pack
 from ..base.secret_names import mask
 from ..containers import archives
 from ..results import record
@@ -29,7 +30,8 @@ from . import driver, host_images, host_state, predecessors, processes
 from .ending import is_regular, noted_at
 from .host_state import HostFolder
 
-RESULTS_LIMIT = 256 << 10  # bytes of results in one answer
+RESULTS_LIMIT = 2 << 20  # bytes of results in one answer, before they are packed
+RECORD_LIMIT = 256 << 10  # of one record; a larger one goes as a file
 LIVE_LIMIT = 64 << 10  # bytes of live output in one answer
 _ACKNOWLEDGE = 20.0  # seconds for a supervisor to say that it has read the list
 _LOCK_PATIENCE = 2.0  # seconds without the machine lock until it is worth a word
@@ -375,7 +377,7 @@ def _lock_waited_for(folder: HostFolder) -> Answer:
 def add_result(folder: HostFolder, answer: Answer, document: Mapping[str, Any], room: int) -> int:
     """Put a record into an answer, or say that it waits or comes as a file; the bytes that are left."""
     size = len(json.dumps(document))
-    if size > RESULTS_LIMIT:  # it will never fit: it goes as a file
+    if size > RECORD_LIMIT:
         path = folder.attempt(document["run_id"], document["attempt"]).file("result.json")
         answer["large"].append({"run": document["run_id"], "attempt": document["attempt"], "path": path, "bytes": os.path.getsize(path)})
         return room
@@ -397,6 +399,11 @@ def _running(folder: HostFolder, run_id: str, number: int) -> Answer:
         "phase": progress.phase or "launch",
         "seconds": round(max(0.0, time.time() - began), 1),
     }
+
+
+def packed(answer: Answer) -> Answer:
+    """An answer as a module gives it to the controller."""
+    return dict(answer, results=[], packed=pack(answer["results"])) if answer.get("results") else answer
 
 
 def live_output(folder: HostFolder, offsets: Mapping[str, Any], answer: Answer, hidden: List[str]) -> Iterator[Answer]:

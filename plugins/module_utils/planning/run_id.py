@@ -36,6 +36,8 @@ _SECRET = {"secret": True}  # stands for a value that is not part of the id
 
 def _without_values(value: Any) -> Any:
     """The same structure with every text under a secret name replaced by a mark."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, Mapping):
         return {
             key: _SECRET if is_secret_name(key) and not isinstance(item, Mapping) else _without_values(item) for key, item in value.items()

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Mapping, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 _MARK = "unresolved"
+_NESTED = (dict, list, tuple)
 
 
 def unresolved(why: str, **more: Any) -> Dict[str, Any]:
@@ -17,16 +18,18 @@ def unresolved(why: str, **more: Any) -> Dict[str, Any]:
 
 def is_unresolved(value: Any) -> bool:
     """Whether a value is such a mark."""
-    return isinstance(value, Mapping) and _MARK in value
+    return isinstance(value, dict) and _MARK in value
 
 
 def find(value: Any, path: str = "") -> Iterator[Tuple[str, str]]:
     """(path, why) of every mark in a structure, paths like gpus.count."""
     if is_unresolved(value):
         yield path, str(value[_MARK])
-    elif isinstance(value, Mapping):
-        for key in value:
-            yield from find(value[key], "%s.%s" % (path, key) if path else str(key))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, _NESTED):
+                yield from find(item, "%s.%s" % (path, key) if path else str(key))
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from find(item, "%s[%d]" % (path, index))
+            if isinstance(item, _NESTED):
+                yield from find(item, "%s[%d]" % (path, index))

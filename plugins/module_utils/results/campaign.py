@@ -348,7 +348,7 @@ class Campaign:
         except MadError:
             known = {}  # unreadable: what we know now is better
         document = change({"schema": 1, "run_id": run_id, "attempt": attempt, **known})
-        return run_files.write_if_changed(batch, self.attempt_path(run_id, attempt), document, known, indent=None)
+        return run_files.write_if_changed(batch, self.attempt_path(run_id, attempt), document, known, functools.partial(files.json_bytes, indent=None))
 
     def _result_or_none(self, run_id: str) -> Optional[Dict[str, Any]]:
         with contextlib.suppress(MadError):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -183,12 +184,22 @@ def with_origin(record: Dict[str, Any], plan: Mapping[str, Any]) -> Dict[str, An
 
 def plain(value: Any) -> Any:
     """The same value as JSON that any file and database can hold: text without lone surrogates, numbers finite, keys text."""
+    try:  # nearly every record is so already, and its copy costs little then
+        text = json.dumps(value, allow_nan=False)
+        if "\\ud" not in text:
+            return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):
-        return {plain(str(key)): plain(entry) for key, entry in value.items()}
+        return {_plain(str(key)): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
+        return [_plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -57,7 +57,7 @@ def _timings(value: Any) -> bool:
     names = ("queue", "stage", "build", "run", "model", "started", "finished")
     if not isinstance(value, dict) or any(name not in value for name in names):
         return False
-    return all(_optional(_moment if name in ("started", "finished") else _number)(value[name]) for name in names)
+    return all(value[name] is None or (_moment if name in ("started", "finished") else _number)(value[name]) for name in names)
 
 
 _TAGS: Check = lambda value: _optional(_text)(value) or isinstance(value, list)  # noqa: E731

@@ -15,6 +15,7 @@ such as -1 or +1.5e3 stays as it is. Line ends inside cells are kept and quoted.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import re
@@ -208,6 +209,7 @@ def header(entries: Iterable[Mapping[str, str]], known: Sequence[str] = ()) -> L
     return columns + sorted(further)
 
 
+@functools.lru_cache(maxsize=4096)  # most cells of a table are those of the row above
 def neutral(text: str) -> str:
     """A cell that no spreadsheet takes for a formula; `restore` undoes it. NUL bytes, which no CSV reader takes, are replaced."""
     text = text.replace("\0", "\ufffd")
@@ -230,6 +232,7 @@ def raw_csv(lines: Iterable[Sequence[str]]) -> str:
     return "".join(",".join(map(_quoted, line)) + "\n" for line in lines)
 
 
+@functools.lru_cache(maxsize=4096)
 def _quoted(cell: str) -> str:
     """A cell as csv.reader takes it back (the csv module of older Pythons leaves a lone carriage return unquoted)."""
     if _SPECIAL.search(cell):

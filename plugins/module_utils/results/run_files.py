@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import shutil
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from ..base import files
 from ..base.errors import InvalidInput, MadError
@@ -52,13 +52,15 @@ def check_record(record: Any, run_id: str, path: str) -> Optional[Dict[str, Any]
     return dict(record)
 
 
-def write_if_changed(batch: files.Batch, path: str, value: Any, known: Optional[Any] = None, indent: Optional[int] = 2) -> bool:
+def write_if_changed(
+    batch: files.Batch, path: str, value: Any, known: Optional[Any] = None, form: Callable[[Any], bytes] = files.json_lines
+) -> bool:
     if known is None and os.path.lexists(path):
         with contextlib.suppress(MadError):
             known = files.read_json(path, "the file")
     if known == value and os.path.lexists(path):
         return False
-    batch.write(path, files.json_bytes(value, indent))
+    batch.write(path, form(value))
     return True
 
 

@@ -32,7 +32,9 @@ from .slurm_watch import Sight, Verdict
 _UNACCOUNTED = 600.0  # seconds after which a site that keeps no accounting is asked again
 _KILLED = 137  # a status that only Slurm can explain: its own kill for memory, or somebody's
 _TAKEN_BACK = "%s; this retry was cancelled before it began"
-_FULL = re.compile("MaxSubmit|MaxJob", re.IGNORECASE)  # sbatch's words when a limit on the number of jobs is reached: later is better
+_TOGETHER = 100  # records that are written at once
+_FULL = re.compile("SubmitJob|MaxJob", re.IGNORECASE)  # sbatch's words when a limit on the number of jobs is reached: later is better
+_PARTS = 4  # an array that is larger than such a limit is made anew as so many
 
 
 class Open(NamedTuple):
@@ -66,6 +68,7 @@ class Follower:
         self.warnings: List[str] = []
         self.changed = False
         self._watch: Dict[str, Any] = {}
+        self._over: List[Tuple[Open, Mapping[str, Any], Optional[Job]]] = []  # seen to have ended in this look
 
     # -- the tasks -----------------------------------------------------------------------------------------------------------------
 
@@ -95,6 +98,7 @@ class Follower:
             asked, jobs = self._ask([task for task, dummy in left], now)
             for task, marker in left:
                 self._one(task, marker, jobs if task.key() in asked else None)
+            self._end_all()
             self._submit(tasks)
             if self._watch != begun:
                 files.write_json(self.folder.file("watch.json"), self._watch, 0o600)
@@ -146,7 +150,7 @@ class Follower:
     # -- one task ------------------------------------------------------------------------------------------------------------------
 
     def _one(self, task: Open, marker: Mapping[str, str], jobs: Optional[Sequence[Job]]) -> None:
-        """Write the record of a task that has ended. `jobs` is None where Slurm was not asked for it."""
+        """See whether a task has ended. `jobs` is None where Slurm was not asked for it."""
         job = slurm_watch.find(jobs, task.entry.job, task.place()) if jobs is not None else None
         if jobs is None and (not marker or _needs_state(marker)):
             return  # only the scheduler could say more, and it was not asked
@@ -158,7 +162,7 @@ class Follower:
         if verdict.warning and verdict.warning not in self.warnings:
             self.warnings.append(verdict.warning)
         if verdict.phase == slurm_states.ENDED:
-            self.end(task, verdict.outcome, job)
+            self._over.append((task, verdict.outcome, job))
 
     @staticmethod
     def _verdict(task: Open, sight: Sight, waited: bool) -> Verdict:
@@ -170,7 +174,17 @@ class Follower:
                 return Verdict(slurm_states.ENDED, {"oom": True})
         return slurm_watch.judge(sight, waited)
 
-    def end(self, task: Open, outcome: Mapping[str, Any], job: Optional[Job]) -> None:
+    def _end_all(self) -> None:
+        """Write the records of what has ended, many with one sync of the file system."""
+        while self._over:
+            some, self._over = self._over[:_TOGETHER], self._over[_TOGETHER:]
+            with files.Batch() as batch:
+                for task, outcome, job in some:
+                    self._end(task, outcome, job, batch)
+            for task, dummy_outcome, dummy_job in some:
+                slurm_record.tidy(self.folder.run(task.task.run_id), task.attempt)
+
+    def _end(self, task: Open, outcome: Mapping[str, Any], job: Optional[Job], batch: files.Batch) -> None:
         """The record of a task, and its memory gone."""
         run = self.folder.run(task.task.run_id)
         stopped, retry = self.folder.reason("stop"), _is_retry(task, run)
@@ -183,7 +197,7 @@ class Follower:
         if stopped and never_began and not retry:
             self.close(task, "", stopped)
         else:
-            slurm_record.write(self.folder, dict(run, attempt=task.task.attempt), task.attempt, outcome, about)
+            slurm_record.write(self.folder, dict(run, attempt=task.task.attempt), task.attempt, outcome, about, batch)
         for name in ("missing", "marked", "unexplained"):
             self._watch.get(name, {}).pop(task.key(), None)
         self._watch["polls"] = 0  # something happens: ask sooner
@@ -218,10 +232,22 @@ class Follower:
                 self.warnings.append("%s; submitted later" % error.message)
                 return
             except LaunchError as error:
-                if active and _FULL.search(error.message):
-                    return  # the user's own limit: when jobs have ended there is room
+                if _FULL.search(error.message) and self._has_room_later(submission, active, error.message):
+                    return
                 for task in mine:
                     self.close(task, "launch", error.message)
+
+    def _has_room_later(self, submission: Submission, active: int, words: str) -> bool:
+        """Whether what a limit on the user's jobs keeps out gets in later: when jobs have ended, or in smaller arrays."""
+        if active or self.slurm.is_busy():
+            self.warnings.append("%s; submitted when jobs of yours have ended" % words)
+            return True
+        if len(submission.tasks) == 1:
+            return False
+        smaller = max(1, len(submission.tasks) // _PARTS)
+        self.warnings.append("%s; arrays of %d tasks are tried" % (words, smaller))
+        self.submissions.take_back(submission, smaller)
+        return True
 
     def _close_all(self, tasks: Sequence[Open], reason: str) -> None:
         cancelled = self.folder.reason("cancel") is not None

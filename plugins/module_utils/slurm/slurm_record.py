@@ -10,6 +10,7 @@ import shutil
 import time
 from typing import Any, Dict, List, Mapping, Optional
 
+from ..base import files
 from ..containers.image_engine import normal_id
 from ..host import ending
 from ..host.driver import Progress, read_phases
@@ -44,6 +45,7 @@ class NodeEnding(Ending):
     """One node's logs and artifacts, and what its part of the model printed."""
 
     def __init__(self, folder: HostFolder, run: Run, node: NodeFolder) -> None:
+        files.look_again(node.file("io"))  # `running` looked there before the node had written anything
         super().__init__(folder, run, node, {"notes": []})
         self.rank = node.rank
         self.about = node.marker("node")
@@ -196,11 +198,17 @@ def _problem(node: NodeEnding, run: Run) -> Optional[Dict[str, str]]:
     return None
 
 
-def write(folder: HostFolder, run: Run, attempt: Attempt, verdict: Mapping[str, Any], job: Mapping[str, Any]) -> None:
-    """Make and write the record of an attempt that has ended, then remove what nobody needs any more."""
+def write(
+    folder: HostFolder, run: Run, attempt: Attempt, verdict: Mapping[str, Any], job: Mapping[str, Any], batch: files.Batch
+) -> None:
+    """Make the record of an attempt that has ended, and write it with others."""
     slurm_attempt.forget_secrets(attempt)
     _bring_job_log(folder, attempt, job)
-    JobEnding(folder, run, attempt, verdict, job).write()
+    JobEnding(folder, run, attempt, verdict, job).write(batch)
+
+
+def tidy(run: Run, attempt: Attempt) -> None:
+    """Remove what nobody needs any more when the record is on disk."""
     if not (run.get("keep") or {}).get("model_dir"):
         slurm_attempt.remove_work(attempt, run)
     for rank in range(slurm_attempt.parts_of(run)):
