@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -230,3 +231,21 @@ def test_a_scheduler_that_is_away_is_asked_again(own: Cluster, tmp_path: Path, m
     campaign._keep(slurm_steps.cancelled(campaign.job(reason="done")))
     assert campaign.classes()["m2"] == ("FAILURE", "cancelled")
     own.wait_for_none()
+
+
+def test_a_limit_on_the_number_of_jobs_makes_smaller_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What MaxSubmitJobs of the user keeps out is submitted in parts, each when there is room."""
+    with Cluster(nodes=2, accounting=True, settings={"AccountingStorageEnforce": "associations,limits"}) as cluster:
+        monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
+        user = getpass.getuser()
+        for words in ("add account bench", "add user %s account=bench" % user, "modify user %s set maxsubmitjobs=3" % user):
+            cluster.call("sacctmgr", "-i", *words.split())
+        campaign = SlurmCampaign(cluster, tmp_path)
+        for number in range(1, 9):
+            campaign.add(number)
+        campaign.stage()
+        campaign.start()
+        campaign.finish(240)
+        assert set(campaign.classes().values()) == {("SUCCESS", "")}
+        assert any("AssocMaxSubmitJobLimit" in warning and "arrays of 2 tasks" in warning for warning in campaign.warnings)
+        assert len(campaign.warnings) > 1 and len(os.listdir(campaign.folder.file("submissions"))) == 5, "four arrays and the lock"

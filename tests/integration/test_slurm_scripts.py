@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,51 @@ def test_a_container_gets_signals_and_leaves_nothing(bench: Bench, tiny_image: s
     bench.cluster.wait_for_jobs()
     assert bench.log(1).splitlines()[:: len(bench.log(1).splitlines()) - 1] == ["slurm 0", "told"] and bench.progress(1).exit_code == 9
     assert bench.cluster.call("docker", "ps", "-aq", "--filter", "label=mad.run=%s" % bench.runs["%016x" % 1]["id"]) == ""
+
+
+SQUASHED = """\
+#!/bin/sh
+case "$*" in
+  "run "*"source=$SHARED"*) echo "docker: error while creating mount source path: mkdir $SHARED: permission denied." >&2; exit 126 ;;
+esac
+exec %s "$@"
+"""
+
+
+def test_an_engine_that_may_not_use_the_shared_folder_works_in_one_of_the_node(bench: Bench, tiny_image: str, docker_host: str, tmp_path: Path) -> None:
+    """As on NFS with root_squash, where the engine's root is nobody."""
+    digest = bench.cluster.call("docker", "image", "inspect", "--format", "{{.Id}}", tiny_image)
+    for name in ("bin", "node"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bin" / "docker").write_text(SQUASHED % shutil.which("docker"))
+    (tmp_path / "bin" / "docker").chmod(0o755)
+    bench.cluster_path(tmp_path / "bin", SHARED=bench.folder.path, TMPDIR=str(tmp_path / "node"))
+    script = "echo begun; echo a,b >my_output.csv; until [ -e ../go ]; do sleep 0.2; done; echo performance: 3 x; exit 4\n"
+    bench.add(1, script, runtime="docker", image={"name": tiny_image, "digest": digest, "given": True}, gpus=0)
+    bench.submit()
+    bench.cluster.wait_for(lambda: bench.log(1) == "begun\n", "what the model says, while it runs", 60)
+    (place,) = (tmp_path / "node").iterdir()
+    (place / "work" / "go").touch()
+    bench.wait(1)
+    assert bench.log(1) == "begun\nperformance: 3 x\n" and bench.progress(1).exit_code == 4 and bench.marker(1)["code"] == "4"
+    assert Path(bench.attempt(1).file("io", "artifacts", "my_output.csv")).read_text() == "a,b\n"
+    assert list((tmp_path / "node").iterdir()) == [] and not list(Path(bench.folder.path).rglob("env.sh"))[1:]
+
+
+def test_modules_that_cannot_be_loaded_fail_the_run_by_name(bench: Bench, tmp_path: Path) -> None:
+    """`module` is the site's, and not written for `set -u`; it is a function that the login shell exports."""
+    function = '() { [ "$NEVER_SET" = "" ] && [ "$2" != absent/1 ] && export LOADED="${LOADED-}$2 "; }'
+    bench.cluster_path(tmp_path, **{"BASH_FUNC_module%%": function})
+    bench.add(1, 'echo "$LOADED"\n')
+    bench.submit(Options(exclusive=False, modules=("rocm/6", "python/3")))
+    bench.cluster.wait_for_jobs()
+    assert bench.log(1) == "rocm/6 python/3 \n"
+    bench.runs.clear()
+    bench.add(2, "echo x\n")
+    bench.submit(Options(exclusive=False, modules=("rocm/6", "absent/1")))
+    bench.cluster.wait_for_jobs()
+    assert bench.marker(2, "io", "failed") == {"class": "launch", "reason": "module load absent/1 failed on this node"}
+    assert bench.log(2) == "" and bench.marker(2)["code"] == "70"
 
 
 def test_an_image_that_is_nowhere_is_said(bench: Bench, docker_host: str) -> None:

@@ -79,7 +79,7 @@ class Preparation:
             ("settings.sh", self._settings(), 0o600),
             ("launch.sh", slurm_launch.of_run(self.run) + "\n", 0o600),
             ("env.sh", self._environment(), 0o600),
-            ("bring.sh", slurm_runtimes.bring(self.run, self.source, self._images()), 0o700),
+            ("bring.sh", slurm_runtimes.bring(self.run, self.source, self._images(), self._locks()), 0o700),
         ]
         for rank in range(parts_of(self.run)):
             own.append(("start-%d.sh" % rank, self._start(rank), 0o700))
@@ -120,6 +120,10 @@ class Preparation:
     def _images(self) -> str:
         """The shared folder of image files; all runs of a campaign use it."""
         return self.folder.file("images")
+
+    def _locks(self) -> str:
+        """The shared folder of the nodes' locks; all campaigns of the work folder use it."""
+        return os.path.join(os.path.dirname(os.path.dirname(self.folder.path)), "locks")
 
     # -- what a node executes ------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,11 @@ _SILENT = (
     "unable to open slurmdbd connection",
     "slurm temporarily unable to accept job",
     "resource temporarily unavailable",
+    "munge encode failed",  # munged of this machine is being restarted
+    "protocol authentication error",
+    "could not establish a configuration source",  # of a cluster that hands out its slurm.conf
 )
+_LONGEST_WORD = 100_000  # the kernel takes no argument of more than 128 KiB
 _NOT_PASSED = ("ANSIBLE_", "SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SSH_", "SUDO_")
 _KEPT = ("SLURM_CONF",)
 
@@ -53,6 +57,12 @@ class Answer(NamedTuple):
 def job_environment(environ: Mapping[str, str]) -> Dict[str, str]:
     """What a job inherits of this login: neither Ansible's and Slurm's own variables, nor the connection's, nor anything secret."""
     return {name: value for name, value in environ.items() if name in _KEPT or not (name.startswith(_NOT_PASSED) or is_secret_name(name))}
+
+
+def _named(names: Sequence[str]) -> List[str]:
+    """The option for jobs of these names; none where they are too many for one, and all jobs of the user are answered."""
+    word = "--name=" + ",".join(names)
+    return [word] if len(word) < _LONGEST_WORD else []
 
 
 class Slurm:
@@ -92,16 +102,21 @@ class Slurm:
 
     def jobs(self, names: Sequence[str]) -> List[Job]:
         """What the controller knows of jobs with these names: those that wait, run, or ended some minutes ago."""
-        answer = self.call("squeue", "-h", "-r", "-t", "all", "-o", slurm_output.SQUEUE_FORMAT, "--name=" + ",".join(names), "--me")
+        answer = self.call("squeue", "-h", "-r", "-t", "all", "-o", slurm_output.SQUEUE_FORMAT, *_named(names), "--me")
         if answer.code:
             raise MadError("squeue: %s" % answer.words())
         return slurm_output.squeue(answer.output)
+
+    def is_busy(self) -> bool:
+        """Whether the user has any job that waits or runs."""
+        answer = self.call("squeue", "-h", "-o", "%A", "--me")
+        return answer.code == 0 and bool(answer.output.strip())
 
     def past_jobs(self, names: Sequence[str], since: str = "now-30days") -> List[Job]:
         """What accounting knows of jobs with these names; [] where the site keeps none."""
         if not self.accounting:
             return []
-        words = ["-n", "-P", "-X", "-D", "-u", str(os.geteuid()), "-S", since, "--name=" + ",".join(names), "-o", slurm_output.SACCT_FIELDS]
+        words = ["-n", "-P", "-X", "-D", "-u", str(os.geteuid()), "-S", since, *_named(names), "-o", slurm_output.SACCT_FIELDS]
         try:
             answer = self.call("sacct", *words)
         except Silent:

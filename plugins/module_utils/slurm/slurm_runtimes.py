@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 from ..base.errors import ImageError, InvalidInput
 from ..base.quoting import quote, quote_argv
 from ..containers import engine
+from ..contexts.launch_text import shell_text
 
 ENGINES = ("docker", "podman")
 SANDBOXES = ("apptainer", "enroot")  # a process of the user, with another root file system
@@ -98,8 +99,10 @@ def check(run: Run) -> None:
 _ENGINE = """\
 have() {{ {engine} image inspect {image} >/dev/null; }}
 if have 2>/dev/null; then exit 0; fi
-exec 9>"${{TMPDIR:-/tmp}}/mad-image-$(id -u).lock"
-flock 9
+# On the shared file system: a job may have a /tmp of its own.
+mkdir -p {locks}
+exec 9>{locks}/"$(hostname)"
+flock 9 || : # not every shared file system has locks; then two jobs may do the same work
 if have 2>/dev/null; then exit 0; fi
 {fetch}have
 """
@@ -154,14 +157,14 @@ fi
 """
 
 
-def bring(run: Run, found: Source, images: str) -> str:
-    """The script that sees to the image on a node; it ends with 0 when exactly the planned one is there. `images` is a shared folder."""
+def bring(run: Run, found: Source, images: str, locks: str) -> str:
+    """The script that sees to the image on a node; it ends with 0 when exactly the planned one is there. Both folders are shared ones."""
     runtime = str(run["runtime"])
     head = "#!/usr/bin/env bash\n# mad.engine: the image of run %s; staging time, not run time\nset -u\n" % run["id"]
     if runtime == "host":
         return head + "exit 0\n"
     if runtime in ENGINES:
-        return head + _engine_lines(runtime, engine.image_reference(run), found)
+        return head + _engine_lines(runtime, engine.image_reference(run), found, locks)
     given = found.file(runtime)
     if given:
         match = _DIGEST.match(found.digest)
@@ -182,13 +185,13 @@ def image_file(run: Run, found: Source, images: str) -> str:
     return os.path.join(images, match.group(1) + FILES[runtime])
 
 
-def _engine_lines(runtime: str, image: str, found: Source) -> str:
+def _engine_lines(runtime: str, image: str, found: Source, locks: str) -> str:
     fetch = ""
     if found.archive:
         fetch = quote_argv([runtime, "load", "--quiet", "--input", found.archive]) + "\n"
     elif found.registry:
         fetch = quote_argv([runtime, "pull", "--quiet", found.registry]) + "\n"
-    return _ENGINE.format(engine=runtime, image=quote(image), fetch=fetch)
+    return _ENGINE.format(engine=runtime, image=quote(image), fetch=fetch, locks=quote(locks))
 
 
 def _make_lines(runtime: str, model: str, found: Source) -> str:
@@ -230,14 +233,52 @@ def start(run: Run, where: Where, image: str) -> List[str]:
     return _start_apptainer(run, where, image) if runtime == "apptainer" else _start_enroot(run, where, image)
 
 
+# Root on a node is nobody on many shared file systems (root_squash), and root is who works in a container of docker's: then it works in a
+# folder of the node's own, and what it writes there is brought out as it comes.
+_ENGINE_START = """\
+shared={shared}
+run_in() {{ # folder without its first slash: the container with the folders work and io in it
+  MAD_PLACE=$1
+  {engine} rm --force --volumes {name} >/dev/null 2>&1 || :
+  rm -f "/$MAD_PLACE/io/container.id"
+  {engine} run "${{gpus[@]}}" {words}
+}}
+bring_out() {{
+  local name have
+  for name in phases pre.log model.log post.log; do
+    have=$(stat -c %s "$shared/io/$name" 2>/dev/null || echo 0)
+    [ ! -f "$place/io/$name" ] || dd if="$place/io/$name" of="$shared/io/$name" iflag=nofollow,nonblock,skip_bytes \\
+      oflag=append conv=notrunc skip="$have" bs=1M status=none 2>/dev/null || :
+  done
+}}
+trap : TERM INT HUP USR1 USR2
+code=0
+run_in "${{shared#/}}" || code=$?
+if [ ! -s "$shared/io/phases" ] && grep -qsi 'permission denied' "$shared/io/engine.log"; then
+  echo "the engine may not use $shared; it works in a folder of this node, and what it writes is brought out"
+  place=$(mktemp -d "${{TMPDIR:-/tmp}}/mad-node-XXXXXX")
+  cp -R "$shared/work" "$shared/io" "$place"
+  rm -f "$shared/io/env.sh" "$place/io/engine.log"
+  while sleep 2; do bring_out; done &
+  follower=$!
+  code=0
+  run_in "${{place#/}}" || code=$?
+  kill "$follower" && wait "$follower" || :
+  cp -RP "$place/io/." "$shared/io" || :
+{keep}  rm -rf "$place"
+fi
+exit "$code"
+"""
+
+
 def _start_engine(run: Run, where: Where) -> List[str]:
-    cidfile = os.path.join(where.io, "container.id")
+    place = "/${MAD_PLACE}"
     launch = engine.Launch(
         name=where.name,
         labels=dict(where.labels),
-        work=where.work,
-        control=where.io,
-        cidfile=cidfile,
+        work=place + "/work",
+        control=place + "/io",
+        cidfile=place + "/io/container.id",
         gpus=[],
         cpus="",
         env={},
@@ -245,13 +286,15 @@ def _start_engine(run: Run, where: Where) -> List[str]:
         selinux=False,
     )
     argv = engine.container_argv(dict(run, gpus=dict(run.get("gpus") or {}, count=0, pool=[])), launch)
-    # Of the time before the job was requeued: the name and the file must be free.
-    return [
-        "%s rm --force --volumes %s >/dev/null 2>&1 || :" % (quote(argv[0]), quote(where.name)),
-        "rm -f %s" % quote(cidfile),
-        *_engine_gpus(run),
-        'exec %s run "${gpus[@]}" %s' % (quote(argv[0]), quote_argv(argv[2:])),
-    ]
+    keep = '  cp -RP "$place/work/." "$shared/work" || :\n' if (run.get("keep") or {}).get("model_dir") else ""
+    text = _ENGINE_START.format(
+        shared=quote(os.path.dirname(where.io)),
+        engine=quote(argv[0]),
+        name=quote(where.name),
+        words=" ".join(shell_text(word, ("MAD_PLACE",)) for word in argv[2:]),
+        keep=keep,
+    )
+    return [*_engine_gpus(run), *text.splitlines()]
 
 
 def _engine_gpus(run: Run) -> List[str]:

@@ -33,7 +33,7 @@ _TABLE: Dict[str, State] = {
     "REQUEUE_FED": State(QUEUED),
     "REQUEUE_HOLD": State(QUEUED),
     "RESV_DEL_HOLD": State(QUEUED),
-    "REVOKED": State(ENDED, "infra", "the job was taken over by another cluster of the federation"),
+    "REVOKED": State(RUNNING, "", "another cluster of the federation has taken the job over; its own word is waited for"),
     "RUNNING": State(RUNNING),
     "COMPLETING": State(RUNNING),
     "STAGE_OUT": State(RUNNING),

@@ -158,7 +158,8 @@ def _complete(answer: Answer, waiting: List[Answer], folder: CampaignFolder, fol
     """An answer with what the controller needs for scripts, and with warnings."""
     answer = dict(answer, waiting=waiting, warnings=follower.warnings, changed=bool(answer["changed"] or follower.changed))
     if waiting:
-        answer.update(folder=folder.path, place=slurm_jobs.place_of(folder.host()), max_array=_max_array(follower))
+        largest = follower.submissions.largest(_max_array(follower))
+        answer.update(folder=folder.path, place=slurm_jobs.place_of(folder.host()), max_array=largest)
     return answer
 
 

@@ -14,6 +14,7 @@ submissions/<name>/job.json    {"job", "submitted", "adopted"}: what sbatch answ
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
@@ -25,6 +26,7 @@ from .slurm_client import Silent, Slurm
 from .slurm_jobs import Submission
 from .slurm_output import Job
 
+_LIMIT = "array_limit.json"
 LOCK_SECONDS = 180.0  # longer than an sbatch may take
 
 
@@ -68,12 +70,26 @@ class Submissions:
         found = []
         names = os.listdir(self._file()) if os.path.isdir(self._file()) else []
         for name in names:
+            if not os.path.exists(self._file(name, "job.json")):
+                files.look_again(self._file(name))  # a play on another login node may have submitted it a moment ago
             manifest = read_optional(self._file(name, "manifest.json"))
             if manifest:
                 job = read_optional(self._file(name, "job.json"))
                 entry = Entry(slurm_jobs.read_manifest(manifest), int(job.get("job") or 0), float(job.get("submitted") or 0.0))
                 found.append((os.stat(self._file(name, "manifest.json")).st_mtime_ns, entry))
         return [entry for dummy, entry in sorted(found, key=lambda pair: (pair[0], pair[1].submission.name))]
+
+    def take_back(self, submission: Submission, smaller: int) -> None:
+        """Unwrite what sbatch refused as too large: its runs wait again, for arrays of at most so many tasks."""
+        files.write_json(self.folder.file(_LIMIT), {"tasks": smaller}, 0o600)
+        os.unlink(self._file(submission.name, "manifest.json"))
+        for task in submission.tasks:
+            shutil.rmtree(self.folder.attempt(task.run_id, task.attempt).path)
+        shutil.rmtree(self._file(submission.name))
+
+    def largest(self, otherwise: int) -> int:
+        """How many tasks an array may have, where sbatch refused one as too large; else what the cluster says."""
+        return min(otherwise, int(read_optional(self.folder.file(_LIMIT)).get("tasks") or otherwise))
 
     # -- submitting ----------------------------------------------------------------------------------------------------------------
 
@@ -128,7 +144,12 @@ class Submissions:
 
 
 def read_marker(path: str) -> Dict[str, str]:
-    """`name=value` lines of a marker; {} while there is none. It is replaced in one step: half of one never stands there."""
+    """`name=value` lines of a marker; {} while there is none. It is replaced in one step: half of one never stands there.
+
+    Nodes write them, so one that is not there is looked for anew.
+    """
+    if not os.path.exists(path):
+        files.look_again(os.path.dirname(path))
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             pairs = [line.rstrip("\n").partition("=") for line in stream.read(1 << 16).splitlines()]

@@ -98,7 +98,8 @@ def is_unexplained(job: Job) -> bool:
 
 def _judge_state(job: Job, marked: bool, waited_for_state: bool) -> Verdict:
     state = job.state
-    warning = "" if state.known else "job %s: %s" % (job.shown(), state.reason)
+    odd = state.phase != slurm_states.ENDED and bool(state.reason)
+    warning = "job %s: %s" % (job.shown(), state.reason) if odd else ""
     if state.phase != slurm_states.ENDED and not (marked and waited_for_state):
         why = slurm_states.stuck(job.reason) if state.phase == slurm_states.QUEUED else ""
         return Verdict(state.phase, {}, warning or ("job %s waits for ever: %s" % (job.shown(), why) if why else ""))

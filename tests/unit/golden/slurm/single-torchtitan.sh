@@ -2,6 +2,7 @@
 # mad.engine: run 0000000000000001
 # Campaign 20261124T101500Z; this file and what it needs lie below the folder named here. Logs and results come home by themselves.
 #SBATCH --job-name=mad-8360a66cbe5c
+#SBATCH --chdir=/shared/mad/campaigns/20261124T101500Z.0123456789ab
 #SBATCH --output=/shared/mad/campaigns/20261124T101500Z.0123456789ab/submissions/mad-8360a66cbe5c/slurm-%j.log
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -15,6 +16,7 @@
 #SBATCH --open-mode=append
 
 set -u
+[ -d "${TMPDIR:-/tmp}" ] || export TMPDIR=/tmp # the login node's may not be here
 folder=/shared/mad/campaigns/20261124T101500Z.0123456789ab
 nodes=1
 parts=$nodes
@@ -28,10 +30,13 @@ runtime=host container='' image='' timeout=0 grace=10 resumable=0 port=29500
 # shellcheck disable=SC1091
 . "$home/settings.sh" || exit 78
 
-# The site's modules; `module` is a function of the login shell.
+# The site's modules; `module` is a function of the login shell. What sites write for it is not written for `set -u`.
+unloaded=''
+set +u
 command -v module >/dev/null || { [ -r /etc/profile ] && . /etc/profile; }
-module load rocm/6.4
-module load python/3.12
+module load rocm/6.4 || unloaded=rocm/6.4
+module load python/3.12 || unloaded=python/3.12
+set -u
 
 # -- what the model finds in its environment -----------------------------------------------------------------------------------------
 
@@ -68,6 +73,15 @@ note() { # file, lines...: write a marker in one step
   printf '%s\n' "$@" >"$file.$$" && mv -f "$file.$$" "$file"
 }
 
+part_of() { # rank: the folder of a node's part of the attempt
+  printf '%s' "$home"
+  [ "$1" -eq 0 ] || printf '/node-%s' "$1"
+}
+
+look_again() { # rank: an NFS client remembers for up to a minute what was not there; opening the folder makes it ask
+  : <"$(part_of "$1")/io"
+} 2>/dev/null
+
 uptime_seconds() {
   local up rest=''
   read -r up rest </proc/uptime
@@ -79,11 +93,11 @@ quoted() { # one word of shell text that stands for this value
 }
 
 address_of() { # node: its name where that resolves, else the address that Slurm uses itself
-  if getent hosts "$1" >/dev/null 2>&1; then
-    printf '%s' "$1"
-  else
-    scontrol show node "$1" --oneliner | tr ' ' '\n' | sed -n 's/^NodeAddr=//p'
+  local address=''
+  if ! getent hosts "$1" >/dev/null 2>&1; then
+    address=$(scontrol show node "$1" --oneliner | tr ' ' '\n' | sed -n 's/^NodeAddr=//p')
   fi
+  printf '%s' "${address:-$1}"
 }
 
 free_port() { # first: one that nothing listens on here, different for jobs that share a node
@@ -157,12 +171,15 @@ model_code() { # the model's exit status as the driver noted it; 70 where it not
 run_node() { # rank: run the model's part on this node, return its exit status
   local code watcher=''
   NODE_RANK=$1 worker='' signal=''
-  io="$home/node-$1/io"
-  if [ "$1" -eq 0 ]; then io="$home/io"; fi
+  io="$(part_of "$1")/io"
   export NODE_RANK
-  rm -f "$io/phases" "$io/timed_out"
+  rm -f "$io/phases" "$io/timed_out" "$io/failed"
   describe
   names=()
+  if [ -n "$unloaded" ]; then
+    note "$io/failed" "class=launch" "reason=module load $unloaded failed on this node"
+    return 70
+  fi
   launch_environment
   write_environment
   if ! bring_image; then
@@ -196,7 +213,8 @@ run_node() { # rank: run the model's part on this node, return its exit status
 worst() { # of the nodes' exit statuses: 93 (never again) over 75 (run me again) over the largest
   local rank code result=0
   for ((rank = 0; rank < parts; rank++)); do
-    code=$(sed -n 's/^code=//p' "$home/$([ "$rank" -eq 0 ] || echo "node-$rank/")io/end" 2>/dev/null)
+    look_again "$rank"
+    code=$(sed -n 's/^code=//p' "$(part_of "$rank")/io/end" 2>/dev/null)
     code=${code:-70}
     if [ "$code" -eq 93 ] || [ "$result" -eq 93 ]; then
       result=93

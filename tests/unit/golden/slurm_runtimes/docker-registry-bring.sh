@@ -3,8 +3,10 @@
 set -u
 have() { docker image inspect sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef >/dev/null; }
 if have 2>/dev/null; then exit 0; fi
-exec 9>"${TMPDIR:-/tmp}/mad-image-$(id -u).lock"
-flock 9
+# On the shared file system: a job may have a /tmp of its own.
+mkdir -p /shared/mad/locks
+exec 9>/shared/mad/locks/"$(hostname)"
+flock 9 || : # not every shared file system has locks; then two jobs may do the same work
 if have 2>/dev/null; then exit 0; fi
 docker pull --quiet reg.example.com:5000/ml/x:1
 have

@@ -39,7 +39,7 @@ def scripts(made: dict[str, Any], archives: dict[str, str] | None = None) -> tup
     """(what brings the image, what starts the model)."""
     slurm_runtimes.check(made)
     found = slurm_runtimes.source(made, archives or {})
-    brought = slurm_runtimes.bring(made, found, "/shared/mad/c/images")
+    brought = slurm_runtimes.bring(made, found, "/shared/mad/c/images", "/shared/mad/locks")
     sandbox = made["runtime"] in slurm_runtimes.SANDBOXES
     image = slurm_runtimes.image_file(made, found, "/shared/mad/c/images") if sandbox else ""
     return brought, "\n".join(["#!/usr/bin/env bash", "set -eu", *slurm_runtimes.start(made, WHERE, image)]) + "\n"
@@ -134,7 +134,7 @@ def test_an_archive_is_proved_before_its_image_is_made(tmp_path: Path, entry: st
     digest = archive(tmp_path / "image.tar", b'{"os": "linux"}', entry)
     wanted = digest if true else DIGEST
     made = run("apptainer", image={"digest": wanted})
-    text = slurm_runtimes.bring(made, slurm_runtimes.source(made, {wanted: str(tmp_path / "image.tar")}), str(tmp_path / "images"))
+    text = slurm_runtimes.bring(made, slurm_runtimes.source(made, {wanted: str(tmp_path / "image.tar")}), str(tmp_path / "images"), "")
     environment = {**os.environ, "PATH": "%s:%s" % (tools, os.environ["PATH"])}
 
     def bring() -> subprocess.CompletedProcess[str]:
@@ -157,5 +157,5 @@ def test_a_given_file_is_checked_where_its_sum_is_known(tmp_path: Path) -> None:
     true = "sha256:" + hashlib.sha256(b"image").hexdigest()
     for digest, code in ((true, 0), (DIGEST, 1), ("", 0)):
         made = run("apptainer", registry="", image={"name": str(given), "digest": digest})
-        text = slurm_runtimes.bring(made, slurm_runtimes.source(made, {}), "/nowhere")
+        text = slurm_runtimes.bring(made, slurm_runtimes.source(made, {}), "/nowhere", "")
         assert subprocess.run(["bash", "-c", text], capture_output=True, check=False).returncode == code

@@ -137,7 +137,7 @@ IMAGE = {"name": "x", "digest": DIGEST, "registry_image": "reg/x:1"}
 def test_a_container_gets_the_gpus_that_slurm_gave(tmp_path: Path, vendor: str, runtime: str, words: str) -> None:
     attempt = started(tmp_path, runtime=runtime, image=IMAGE, vendor=vendor)
     text = Path(attempt).joinpath("start-0.sh").read_text()
-    assert words in text and 'exec %s run "${gpus[@]}" --name mad-%s' % (runtime, CAMPAIGN) in text
+    assert words in text and '\n  %s run "${gpus[@]}" --name mad-%s' % (runtime, CAMPAIGN) in text
 
 
 def test_without_gpus_an_engine_gets_no_word_about_them(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -104,6 +105,32 @@ def test_what_squeue_knows_is_asked_once(site: Site) -> None:
     assert site.result(1) == site.result(2) == {}
 
 
+def test_a_marker_is_looked_for_anew_at_every_poll(site: Site) -> None:
+    """An NFS client remembers for up to a minute that it was not there, unless the folder is opened: that stands in the system calls."""
+    site.submitted(NAME, 1, 1, 2)
+    site.says("squeue", squeue("RUNNING", 0) + squeue("RUNNING", 1))
+    opened: List[str] = []
+    active = True
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if active and event == "open" and args else None)
+    site.poll()
+    active = False
+    folders = [site.folder.attempt(run_id(number), 1).path for number in (1, 2)]
+    assert set(folders) <= set(opened)
+
+
+def test_too_many_names_for_one_argument_are_left_out(site: Site) -> None:
+    site.submitted(NAME, 1, 1, 2)
+    site.says("squeue", squeue("RUNNING", 0) + squeue("RUNNING", 1) + squeue("RUNNING", 0, OTHER, 9))
+    slurm = Slurm({"PATH": "%s:%s" % (site.bin, os.defpath)})
+    assert [job.job for job in slurm.jobs([NAME] + ["mad-%012x" % number for number in range(10_000)])] == [7, 7, 9]
+
+
+def test_a_munge_daemon_that_is_restarted_is_no_answer(site: Site) -> None:
+    site.submitted(NAME, 1, 1)
+    site.says("squeue", "", code=1, error="squeue: error: Munge encode failed: Failed to access socket\nslurm_load_jobs error: Protocol authentication error")
+    assert site.poll() == ["squeue"] and site.result(1) == {}
+
+
 def test_what_markers_explain_is_not_asked_at_all(site: Site) -> None:
     site.submitted(NAME, 1, 1, 2)
     site.marker(1)
@@ -190,3 +217,28 @@ def test_a_retry_that_had_ended_when_the_stop_came_keeps_its_result(site: Site) 
     site.says("squeue", squeue("CANCELLED", 0))
     assert site.poll() == []
     assert site.result(1)["status"] == "FAILURE" and site.result(1)["failure_class"] not in ("", "cancelled")
+
+
+FULL = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy"
+
+
+def test_an_array_that_a_limit_on_jobs_keeps_out_waits_again_in_smaller_ones(site: Site) -> None:
+    site.submitted(NAME, 1, 1, 2, job=0)
+    site.says("sbatch", "", code=1, error=FULL)
+    follower = Follower(site.folder, Slurm({"PATH": "%s:%s" % (site.bin, os.defpath)}))
+    follower.follow(now=True)
+    assert site.calls() == ["sbatch", "squeue"] and "arrays of 1 tasks" in follower.warnings[0]
+    assert follower.submissions.entries() == [] and follower.submissions.largest(1001) == 1
+    assert [site.folder.standing(site.folder.run(run_id(number))).state for number in (1, 2)] == ["pending"] * 2
+    site.submitted(OTHER, 1, 1, job=0)
+    site.poll()
+    assert site.result(1)["failure_class"] == "launch" and "AssocMaxSubmitJobLimit" in site.result(1)["reason"], "one job is too many"
+
+
+def test_while_other_jobs_of_the_user_fill_a_limit_nothing_is_given_up(site: Site) -> None:
+    site.submitted(NAME, 1, 1, 2, job=0)
+    site.says("sbatch", "", code=1, error=FULL)
+    site.says("squeue", "4711\n")
+    assert site.poll() == ["sbatch", "squeue"] and site.result(1) == {}
+    site.says("sbatch", "12\n")
+    assert "sbatch" in site.poll() and Follower(site.folder, Slurm()).submissions.entries()[0].job == 12

@@ -113,7 +113,15 @@ def test_scontrol() -> None:
 
 @pytest.mark.parametrize(
     "text,number",
-    [("12", 12), ("12;cluster\n", 12), ("sbatch: hello 5\nSubmitted batch job 34\n", 34), ("sbatch: error: no", 0), ("", 0)],
+    [
+        ("12", 12),
+        ("12;cluster\n", 12),
+        ("4294967294;east\n", 4294967294),
+        ("sbatch: billed to x\n77;c\nsbatch: enjoy your 5 jobs\n", 77),
+        ("sbatch: hello 5\nSubmitted batch job 34\n", 34),
+        ("sbatch: error: no", 0),
+        ("", 0),
+    ],
 )
 def test_sbatch(text: str, number: int) -> None:
     assert slurm_output.submitted(text) == number
@@ -161,6 +169,8 @@ def test_what_goes_on() -> None:
         verdict = judge(seen(state))
         assert verdict.phase != ENDED and verdict.outcome == {} and bool(verdict.warning) == (state == "NEWSTATE")
     assert judge(seen(None, silent=5)).phase == RUNNING, "accounting may be late"
+    revoked = judge(seen("REVOKED"))
+    assert revoked.phase != ENDED and "another cluster of the federation" in revoked.warning, "it runs there: a second start would be a double"
     assert "for ever" in judge(seen("PENDING", reason="DependencyNeverSatisfied")).warning
     assert "PartitionNodeLimit" in judge(seen("PENDING", reason="(PartitionNodeLimit)")).warning
     assert judge(seen("PENDING", reason="Priority")).warning == ""
