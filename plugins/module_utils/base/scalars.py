@@ -14,6 +14,7 @@ from .secret_names import is_secret_name
 
 _TRUE = frozenset(("true", "yes", "on", "1", "y", "t"))
 _FALSE = frozenset(("false", "no", "off", "0", "n", "f"))
+LONGEST_SECONDS = 10**9  # 31 years; clocks of operating systems overflow beyond 10**10
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*\Z")
 _UNSAVED = re.compile("[\x00\ud800-\udfff]")
 _SHOWN = 200  # characters of a bad value that an error repeats
@@ -72,6 +73,14 @@ def to_int(value: Any, key: str, lowest: int, expected: str = "") -> int:
     if int(value) < lowest:
         raise wrong(key, expected, value)
     return int(value)
+
+
+def to_seconds(value: Any, key: str, expected: str) -> int:
+    """Seconds from -1, which clocks can carry."""
+    seconds = to_int(value, key, -1, expected)
+    if seconds > LONGEST_SECONDS:
+        raise wrong(key, "%s, at most %d" % (expected, LONGEST_SECONDS), value)
+    return seconds
 
 
 def to_text(value: Any, key: str) -> str:

@@ -109,7 +109,8 @@ def exclusive(headers: Sequence[Mapping[str, str]], context: Mapping[str, Any]) 
 def describe(found: Sequence[Candidate], prefix: str, context: Mapping[str, Any]) -> str:
     """The sentence of "no Dockerfile matches": all candidates with their headers, and what they were compared with."""
     if not found:
-        return "no Dockerfile: no file %s.* in the repository" % (prefix or "(the card has no dockerfile)")
+        hint = "; the key is the path without its ending: docker/x for docker/x.ubuntu.amd.Dockerfile" if prefix.endswith("Dockerfile") else ""
+        return "no Dockerfile: no file %s.* in the repository%s" % (prefix or "(the card has no dockerfile)", hint)
     compared = {key for candidate in found for key in candidate.header or {}}
     have = ", ".join("%s %s" % (key, context.get(key, _DEFAULTS.get(key, "not set"))) for key in sorted(compared)) or "nothing to compare"
     listed = "; ".join("%s %s" % (candidate.path, _shown_header(candidate)) for candidate in found)

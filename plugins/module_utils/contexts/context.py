@@ -244,6 +244,6 @@ def normalise(layers: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) ->
     if context.get("distributed") == {}:
         del context["distributed"]
     for key, targets in context_keys.ONLY_FOR.items():
-        if key in context and context["deploy"] not in targets:
+        if context.get(key, context_keys.DEFAULTS[key]) != context_keys.DEFAULTS[key] and context["deploy"] not in targets:
             warnings.append("%s has an effect on target %s only, not on %s" % (key, " and ".join(targets), context["deploy"]))
     return {"context": context, "warnings": warnings}

@@ -129,7 +129,7 @@ def _port(value: Any, key: str) -> int:
 
 
 def _timeout(value: Any, key: str) -> int:
-    return scalars.to_int(value, key, -1, "seconds, 0 for no limit, or -1 for the card's")
+    return scalars.to_seconds(value, key, "seconds, 0 for no limit, or -1 for the card's")
 
 
 def _scalar(value: Any, key: str) -> str:
@@ -218,6 +218,11 @@ SPELLINGS: Tuple[Tuple[Path, Tuple[Path, ...]], ...] = (
     (("distributed", "port"), (("distributed", "master_port"), ("launcher", "master_port"))),
     (("gpu_vendor",), (("k8s", "gpu_vendor"),)),
     (("slurm", "time"), (("slurm", "time_limit"),)),
+    # What presets set must have its one name before they come below it.
+    (("k8s", "cpu"), (("k8s", "cpu_request"),)),
+    (("k8s", "memory"), (("k8s", "memory_request"),)),
+    (("k8s", "gpu_resource_name"), (("k8s", "gpu_resource"),)),
+    (("k8s", "host_ipc"), (("k8s", "hostIPC"),)),
     (("n_gpus",), (("gpus_per_node",), ("gpu_count",), ("num_gpus",), ("ngpus",), ("k8s", "gpu_count"))),
 )
 LAUNCHER_KEYS = frozenset(("type", "nnodes", "nproc_per_node", "master_port"))
@@ -259,6 +264,9 @@ ONLY_FOR: Dict[str, Tuple[str, ...]] = {
     "monitor": ("slurm", "k8s"),
     "cleanup_on_failure": ("k8s",),
 }
+
+# What they are where nobody says them: said so, they need no warning.
+DEFAULTS: Dict[str, bool] = {"debug": False, "live_output": False, "monitor": True, "cleanup_on_failure": True}
 
 # Compared with an unknown key for a near miss: every name that means something anywhere at the top.
 TOP_NAMES = tuple(sorted(set(KEYS) | {path[0] for _one, others in SPELLINGS for path in others} | {"nnodes", "nproc_per_node", "launcher"}))

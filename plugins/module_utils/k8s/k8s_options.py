@@ -202,6 +202,12 @@ _SPELLINGS = {
     "hostIPC": "host_ipc",
 }
 _CLASSES = ("storage_class", "nfs_storage_class", "data_storage_class")
+_RESULTS_CLAIM = (
+    "single_node_results_storage_class",
+    "multi_node_results_storage_class",
+    "local_path_storage_class",
+    "results_storage_size",
+)
 # Keys that stand elsewhere by the time a context is normalised, or that this target cannot give an effect.
 _ELSEWHERE = {
     "gpu_vendor": "write gpu_vendor at the top of the context",
@@ -210,6 +216,8 @@ _ELSEWHERE = {
     "env_vars": "write env_vars at the top of the context",
     "recreate_shared_data_pvc": "data is never removed by us; delete the claim yourself",
     "debug": "write debug at the top of the context",
+    "data_storage_size": "write size below data_pvc, with create: true",
+    **dict.fromkeys(_RESULTS_CLAIM, "results come home without a claim; one of your own is results_pvc, with create: true, size and storage_class"),
 }
 _UNSET_ONLY = ("recreate_shared_data_pvc", "debug")
 _HANDLED = ("secrets", *_CLASSES)

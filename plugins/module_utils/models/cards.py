@@ -149,6 +149,18 @@ def _whole(value: Any, place: Place) -> int:
     raise place.wrong("a whole number", value)
 
 
+def _seconds(value: Any, place: Place) -> int:
+    """A timeout; 0 or less is none of the card's own."""
+    expected = "a whole number of seconds, at most %d" % scalars.LONGEST_SECONDS
+    try:
+        seconds = _whole(value, place)
+    except InvalidInput:
+        raise place.wrong(expected, value) from None
+    if seconds > scalars.LONGEST_SECONDS:
+        raise place.wrong(expected, value)
+    return seconds
+
+
 def _gpus(value: Any, place: Place) -> str:
     """The number of GPUs as text: "-1" means all, "0" none."""
     expected = "a whole number of GPUs, 0 or more, or -1 for all"
@@ -222,7 +234,7 @@ _READERS: Dict[str, Callable[[Any, Place], Any]] = {
     "dockercontext": _path,
     "multiple_results": _path,
     "n_gpus": _gpus,
-    "timeout": _whole,
+    "timeout": _seconds,
     "nnodes": _whole,
     "tags": _words,
     "skip_gpu_arch": _words,

@@ -81,9 +81,11 @@ def _script(card: Mapping[str, Any], repository: Repository) -> Dict[str, Any]:
     directory, name = posixpath.split(path)
     interpreter = _INTERPRETERS.get(posixpath.splitext(name)[1])
     if not interpreter:
-        raise InvalidInput("%s: %r: expected a file .sh, .slurm, .sbatch or .py, or a directory with a run.sh" % (_what(card, "scripts"), path))
+        hint = "; arguments belong into its key 'args'" if len(path.split()) > 1 else ""
+        raise InvalidInput("%s: %r: expected a file .sh, .slurm, .sbatch or .py, or a directory with a run.sh%s" % (_what(card, "scripts"), path, hint))
     if not repository.is_file(path):
-        raise InvalidInput("%s: %s does not exist in %s" % (_what(card, "scripts"), path, repository.path))
+        problem = "is no regular file" if repository.exists(path) else "does not exist"
+        raise InvalidInput("%s: %s %s in %s" % (_what(card, "scripts"), path, problem, repository.path))
     if not directory:
         raise InvalidInput(
             "%s: %s lies at the top of the repository, and the script's whole directory goes to the hosts; move it into a directory"
@@ -264,6 +266,8 @@ def _fill(
         run[key] = _side_scripts(context, key, repository, sources.common)
     side = [entry["path"] for entry in run["pre_scripts"] + run["post_scripts"] if repository.is_file(entry["path"])]
     run["stage"] = sorted({run["command"]["directory"], *side} | ({COMMON} if repository.is_dir(COMMON) else set()))
+    for path in run["stage"]:
+        repository.check_stage(path, _what(card, "scripts"))
     run["options"] = quoting.split_words(str(card.get("additional_docker_run_options") or ""), _what(card, "additional_docker_run_options"))
     engine.check_options(run["options"])
     run["scan"] = perf.make_scan(card, context)

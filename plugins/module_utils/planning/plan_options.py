@@ -29,7 +29,7 @@ class Option(NamedTuple):
 
 
 def _timeout(value: Any, key: str) -> int:
-    return scalars.to_int(value, key, -1, "seconds, 0 for no limit, or -1 for the card's own")
+    return scalars.to_seconds(value, key, "seconds, 0 for no limit, or -1 for the card's own")
 
 
 def _repeats(value: Any, key: str) -> int:

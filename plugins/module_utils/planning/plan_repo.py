@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..base import files
-from ..base.canonical import hash_tree, hash_value
+from ..base.canonical import hash_tree, hash_value, walk_files
 from ..base.errors import InvalidInput
 from ..building import build_source, dockerfiles
 
 DATA = "data.json"  # who brings which data
 COMMON = "scripts/common"  # on every host, whatever the model
+_KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 
 
 class Repository:
@@ -24,6 +26,7 @@ class Repository:
     def __init__(self, path: str) -> None:
         self.path = os.path.realpath(path)
         self._trees: Dict[str, str] = {}
+        self._stage: Dict[str, str] = {}
         self._contexts: Dict[Tuple[str, str], str] = {}
         self._candidates: Dict[str, List[dockerfiles.Candidate]] = {}
         self._sources: Dict[str, Dict[str, Any]] = {}
@@ -36,6 +39,10 @@ class Repository:
             raise InvalidInput("%s: %r leads out of the repository %s" % (what, path[:200], self.path))
         return relative
 
+    def exists(self, path: str) -> bool:
+        """Whether there is anything at a relative path, a link that leads nowhere included."""
+        return os.path.lexists(os.path.join(self.path, path))
+
     def is_file(self, path: str) -> bool:
         """Whether a relative path is a file."""
         return os.path.isfile(os.path.join(self.path, path))
@@ -43,6 +50,27 @@ class Repository:
     def is_dir(self, path: str) -> bool:
         """Whether a relative path is a directory."""
         return os.path.isdir(os.path.join(self.path, path))
+
+    def check_stage(self, path: str, what: str) -> None:
+        """InvalidInput, which begins with `what`, for a path that cannot go to hosts: it would keep every model of a host from being staged."""
+        if path not in self._stage:
+            self._stage[path] = self._unstageable(path)
+        if self._stage[path]:
+            raise InvalidInput("%s: %s" % (what, self._stage[path]))
+
+    def _unstageable(self, path: str) -> str:
+        full = os.path.join(self.path, path)
+        if os.path.commonpath([os.path.realpath(full), self.path]) != self.path:
+            return "%s is a link that leads out of the repository %s; nothing of the controller goes to hosts" % (path, self.path)
+        for name in walk_files(full) if os.path.isdir(full) else []:
+            mode = os.lstat(os.path.join(full, name)).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                kind = next((word for test, word in _KINDS if test(mode)), "no file")
+                return "%s is %s; the script's whole directory goes to the hosts, so only files and links may lie there" % (
+                    os.path.join(path, name).encode("utf-8", "backslashreplace").decode(),
+                    kind,
+                )
+        return ""
 
     def tree(self, path: str) -> str:
         """Content hash of a file or directory; "" for what is not there."""
@@ -58,7 +86,10 @@ class Repository:
         """The content of data.json, nothing where there is none; a broken one is an error each time."""
         if self._data is None:
             try:
-                self._data = (files.read_json(os.path.join(self.path, DATA), "the data configuration") if self.is_file(DATA) else None, None)
+                self._data = (
+                    files.read_json(os.path.join(self.path, DATA), "the data configuration") if self.is_file(DATA) else None,
+                    None,
+                )
             except InvalidInput as error:
                 self._data = (None, error)
         found, problem = self._data

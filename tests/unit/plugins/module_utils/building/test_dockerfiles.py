@@ -44,6 +44,12 @@ def test_candidates_by_prefix(repo: Path) -> None:
     assert dockerfiles.candidates(str(repo), "") == []
 
 
+def test_a_whole_file_name_is_explained() -> None:
+    text = dockerfiles.describe([], "docker/dummy.ubuntu.amd.Dockerfile", {})
+    assert "no file docker/dummy.ubuntu.amd.Dockerfile.*" in text and "docker/x for docker/x.ubuntu.amd.Dockerfile" in text
+    assert "without its ending" not in dockerfiles.describe([], "docker/dummy", {})
+
+
 @pytest.mark.parametrize(
     "text,expected",
     [

@@ -347,6 +347,12 @@ def test_comments_are_left_out() -> None:
     assert context.normalise([{"k8s": {"_pvc_auto": "words", "namespace": "n"}}]) == context.normalise([{"k8s": {"namespace": "n"}}])
 
 
+def test_what_says_the_default_needs_no_warning() -> None:
+    """`"debug": false` stands in nearly all of madengine's examples."""
+    assert context.normalise([{"debug": False, "live_output": False, "monitor": True, "cleanup_on_failure": True}])["warnings"] == []
+    assert len(context.normalise([{"debug": True, "monitor": False}])["warnings"]) == 2
+
+
 def test_what_is_needless_is_left_out_with_a_note() -> None:
     result = context.normalise([{"slurm": {"results_dir": "./scripts/x"}}], ["mad_context"])
     assert "results_dir" not in result["context"]["slurm"]

@@ -62,6 +62,21 @@ def test_the_reference_s_other_keys() -> None:
     assert parse({}, debug=True).output_dir == "./k8s_manifests"
 
 
+def test_other_spellings_of_what_presets_set() -> None:
+    """They count above the preset, which knows the one name only."""
+    options = parse({"cpu_request": "20", "memory_request": "256Gi", "gpu_resource": "amd.com/mi300x"}, gpu_vendor="AMD", n_gpus=8)
+    assert (options.cpu, options.memory, options.gpu_resource) == ("20", "256Gi", "amd.com/mi300x")
+    assert parse({"hostIPC": False}, nnodes=2).host_ipc is False
+    with pytest.raises(InvalidInput, match="cpu_request"):
+        parse({"cpu_request": "20", "cpu": "21"})
+
+
+@pytest.mark.parametrize("key", ["single_node_results_storage_class", "results_storage_size", "data_storage_size"])
+def test_what_claims_have_themselves_is_refused_with_its_place(key: str) -> None:
+    with pytest.raises(InvalidInput, match="%s is not an option of this release.*create: true" % key):
+        parse({key: "x"})
+
+
 def test_claims_and_their_storage_classes() -> None:
     options = parse({"data_pvc": "models", "results_pvc": {"claim_name": "r", "create": True}, "storage_class": "fast"})
     assert options.data_pvc == Claim("models", "/data", False, "100Gi", "", "ReadWriteMany")

@@ -65,6 +65,7 @@ def test_the_normal_form_of_a_minimal_card() -> None:
         ("skip_gpu_arch", ["gfx90a"], ["gfx90a"]),
         ("training_precision", 16, "16"),
         ("env_vars", {"A": "b", "N": 7, "F": 0.5}, {"A": "b", "N": "7", "F": "0.5"}),
+        ("docker_build_arg", {"A": "b", "N": 7}, {"A": "b", "N": "7"}),
         ("multiple_results", None, ""),
         ("args", "--a 'b c' $(x) \n", "--a 'b c' $(x) \n"),
         ("resumable", True, True),
@@ -90,8 +91,11 @@ def test_null_means_unset(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("timeout", "soon", "expected a whole number, got the text 'soon'"),
-        ("timeout", True, "expected a whole number, got true"),
+        ("timeout", "1h", "expected a whole number of seconds, at most 1000000000, got the text '1h'"),
+        ("timeout", True, "got true"),
+        ("timeout", 10**12, "at most 1000000000, got the number 1000000000000"),
+        ("docker_build_arg", ["A=1"], "expected an object, got the list"),
+        ("docker_build_arg", {"A": {}}, "docker_build_arg"),
         ("timeout", 1.5, "got the number 1.5"),
         ("n_gpus", "two", "expected a whole number of GPUs, 0 or more, or -1 for all, got the text 'two'"),
         ("n_gpus", -2, "got the number -2"),

@@ -1,0 +1,78 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a repository cannot go to hosts costs its model a row, never the host's other models theirs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.mad.engine.tests.support import plans
+from ansible_collections.mad.engine.tests.support.plans import card, fails, one, runs
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return plans.repository(tmp_path)
+
+
+def own(repo: Path, name: str) -> dict:
+    """A card with a folder of its own."""
+    (repo / "scripts" / name).mkdir()
+    (repo / "scripts" / name / "run.sh").write_text("echo performance: 1 x\n")
+    return card(name, scripts="scripts/%s/run.sh" % name)
+
+
+def test_pipes_and_sockets_cost_their_own_model_only(repo: Path) -> None:
+    models = [own(repo, "pipe"), own(repo, "socket"), own(repo, "deep")]
+    os.mkfifo(repo / "scripts/pipe/p")
+    (repo / "scripts/deep/a\nb").mkdir()
+    os.mkfifo(os.fsencode(str(repo / "scripts/deep/a\nb")) + b"/\xff")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(repo / "scripts/socket")  # such a name has at most 108 bytes
+        try:
+            server.bind("s")
+        finally:
+            os.chdir(here)
+        found = runs(repo, [*models, card("good")])
+    fails(found[0], "invalid", "model pipe", "scripts/pipe/p is a pipe")
+    fails(found[1], "invalid", "model socket", "scripts/socket/s is a socket")
+    fails(found[2], "invalid", "model deep", "is a pipe")
+    assert found[3]["outcome"] is None
+
+
+def test_a_folder_that_is_a_link_out_of_the_repository(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "run.sh").write_text("echo\n")
+    (repo / "scripts/out").symlink_to(outside)
+    (repo / "scripts/alias").symlink_to("dummy")
+    found = runs(repo, [card("out", scripts="scripts/out/run.sh"), card("alias", scripts="scripts/alias/run.sh")])
+    fails(found[0], "invalid", "model out", "scripts/out is a link that leads out of the repository")
+    assert found[1]["outcome"] is None
+
+
+def test_links_inside_a_folder_are_files_like_any_other(repo: Path) -> None:
+    model = own(repo, "links")
+    for name, target in (("up", ".."), ("self", "self"), ("nowhere", "absent"), ("out", "/etc/hostname")):
+        (repo / "scripts/links" / name).symlink_to(target)
+    assert one(repo, [model])["outcome"] is None
+
+
+@pytest.mark.parametrize(
+    "scripts,words",
+    [
+        ("scripts/dummy/run.sh --steps 3", "arguments belong into its key 'args'"),
+        ("scripts/dummy/pipe.sh", "is no regular file"),
+        ("scripts/dummy/lost.sh", "is no regular file"),
+        ("scripts/dummy/absent.sh", "does not exist"),
+    ],
+)
+def test_a_script_that_is_none(repo: Path, scripts: str, words: str) -> None:
+    os.mkfifo(repo / "scripts/dummy/pipe.sh")
+    (repo / "scripts/dummy/lost.sh").symlink_to("nowhere.sh")
+    fails(one(repo, [card(scripts=scripts)]), "invalid", scripts, words)
