@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.mad.engine.tests.support.play import ROOT, Played, play
+from ansible_collections.mad.engine.tests.support.play import DEMO, ROOT, Played, play
 
 AWKWARD = ROOT / "tests" / "fixtures" / "awkward"
 
@@ -143,6 +143,15 @@ def test_text_of_the_repository_is_never_a_template(tmp_path: Path) -> None:
     assert played.status == 0, played.output
     assert (tmp_path / "args").read_text() == trap
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_host_pattern_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
+    """Ansible alone would warn, run nothing and end with 0: a night without a single run, and all is green."""
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {a: {ansible_connection: local}}}")
+    played = play("mad.engine.discover", tmp_path, inventory=tmp_path / "hosts.yml", variables={"mad_repo": str(DEMO), "mad_hosts": ["b", "c*"]})
+    assert played.status != 0 and "mad_hosts is b,c*, and no host of the inventory matches it" in played.output, played.output
+    played = play("mad.engine.discover", tmp_path, inventory=tmp_path / "hosts.yml", variables={"mad_repo": str(DEMO), "mad_hosts": ["b", "a*"]})
+    assert played.status == 0, played.output
 
 
 @pytest.mark.parametrize("strategy", ["linear", "free"])
