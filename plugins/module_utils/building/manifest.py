@@ -244,7 +244,7 @@ def read(path: str) -> Dict[str, Any]:
     "summary"}.
     Errors (InvalidInput) name the file and the key.
     """
-    document = _mapping(files.read_json(path, "the build manifest"), path, "the document")
+    document = _mapping(files.read_json(path, "the build manifest"), path, "the document (a list is a batch manifest, which comes in a later release)")
     images = _mapping(document.get("built_images"), path, "built_images")
     models = _mapping(document.get("built_models"), path, "built_models")
     for name in images:

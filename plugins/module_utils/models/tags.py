@@ -157,7 +157,11 @@ def _some(names: Iterable[str], limit: int = 5) -> str:
 
 
 def _nothing(tag: Tag, entries: Sequence[Entry], directories: Collection[str]) -> str:
-    near = near_matches(tag, entries, directories)
+    words = tag.text.split()
+    if len(words) > 1 and all(_resolve(parse(word), entries, directories)[0] for word in words if word.strip(":")):
+        near = [",".join(words)]
+    else:
+        near = near_matches(tag, entries, directories)
     advice = "Did you mean %s?" % " or ".join(near) if near else "Leave the tags out to list all names."
     return "No models found corresponding to the given tag: %s. %s" % (abridged(tag.text, 200).strip("'\""), advice)
 

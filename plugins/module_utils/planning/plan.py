@@ -23,7 +23,7 @@ from .plan_continue import needed_builds
 from .plan_draft import Draft, Sources
 from .plan_fill import resolve
 from .plan_image import Builds, Images, Variant
-from .plan_manifest import entries
+from .plan_manifest import entries, notes
 from .plan_repo import Repository
 from .plan_text import flight_plan
 from .run_id import run_id
@@ -89,6 +89,7 @@ def make_plan(
             "host %s: a build alone needs gpu_vendor and guest_os in mad_context where nothing was detected. An example: mad_context=%s"
             % (planned[0].name, EXAMPLE)
         )
+    planner.warnings += notes(manifest, [host.context for host in planned]) if manifest is not None else []
     for host in planned:
         planner.add(host)
     return planner.plan(repo, hosts)

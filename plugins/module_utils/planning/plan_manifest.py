@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..base.errors import InvalidInput, MadError
 from ..base.merge import merge
 from ..containers import registry as registries
+from ..contexts.context_keys import COMMENT
 from ..models import cards
 from .plan_image import Variant, manifest_image
 
 _OF_THE_RUN = ("docker_env_vars", "guest_os", "tools", "pre_scripts", "post_scripts", "encapsulate_script")
+_OF_THE_BUILD = ("docker_build_arg", "gpu_vendor", "ctx_test", "host_os", "skip_perf_collection")
 _OF_THE_DEPLOYMENT = ("slurm", "k8s", "distributed", "env_vars")
 # Found on the machine that built, so of no meaning on the one that runs.
 _DETECTED = ("MAD_GPU_VENDOR", "MAD_RUNTIME_NGPUS", "MAD_MULTI_NODE_RUNNER")
@@ -53,6 +55,19 @@ def entries(
         variant = record["name"] if count[str(card["name"])] > 1 else ""
         found.append((card, manifest_image(_in_registry(record, place, credentials or {}), variant), problem))
     return found
+
+
+def notes(manifest: Mapping[str, Any], contexts: Sequence[Mapping[str, Any]]) -> List[str]:
+    """What of a manifest's context is not taken over, although a host has nothing of its own in its place; comments and a build's own are no news."""
+    read = _OF_THE_RUN + _OF_THE_BUILD
+    given = [key for key, value in sorted(manifest["context"].items()) if value and key not in read and not key.startswith(COMMENT)]
+    unread = [key for key in given if any(key not in context for context in contexts)]
+    if not unread:
+        return []
+    return [
+        "the build manifest %s: of its context, %s %s not taken over; write what the hosts that run need into their mad_context"
+        % (manifest["path"], ", ".join(unread[:10]), "are" if len(unread) > 1 else "is")
+    ]
 
 
 def context_layer(manifest: Mapping[str, Any]) -> Dict[str, Any]:

@@ -175,6 +175,15 @@ def test_near_matches(tag: str, near: list[str]) -> None:
         chosen(tag)
 
 
+def test_blanks_between_tags_are_explained() -> None:
+    """madengine's guide writes `--tags dummy resnet`."""
+    with pytest.raises(InvalidInput, match="Did you mean dummy,group1\\?"):
+        chosen("dummy group1")
+    with pytest.raises(InvalidInput) as caught:
+        chosen("dummy nothing_like_it")
+    assert "dummy,nothing" not in caught.value.message
+
+
 def test_every_tag_without_a_match_is_named() -> None:
     """One error for all of them."""
     with pytest.raises(InvalidInput) as caught:

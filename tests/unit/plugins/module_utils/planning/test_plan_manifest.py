@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.building import manifest
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_manifest
 from ansible_collections.mad.engine.tests.support import plans
@@ -38,6 +39,24 @@ def test_runs_are_its_images(repo: Path, tmp_path: Path) -> None:
     assert (run["image"]["digest"], run["image"]["registry_image"], run["image"]["given"]) == (plans.DIGEST, "r/ci-dummy", False)
     assert plans.make(repo, manifest=known)["builds"] == []
     assert plan.resolve(run, plans.facts(), {}) == run
+
+
+def test_what_of_its_context_is_not_taken_over_is_said(repo: Path, tmp_path: Path) -> None:
+    context = {"_comment": "words", "docker_env_vars": {"A": "1"}, "gpu_vendor": "AMD", "docker_build_arg": {"X": "1"}, "docker_gpus": ""}
+    images, models = {"ci-dummy": image("dummy")}, {"ci-dummy": card()}
+    assert plans.make(repo, manifest=read(tmp_path, images, models, context=context))["warnings"] == []
+    context.update(docker_mounts={"/dev/infiniband": "/dev/infiniband"}, require_pinned_image=True)
+    (warning,) = plans.make(repo, manifest=read(tmp_path, images, models, context=context))["warnings"]
+    assert "docker_mounts, require_pinned_image are not taken over" in warning and "build_manifest.json" in warning and "mad_context" in warning
+    hosts = {"n1": host({"docker_mounts": {"/data": "/srv"}})}
+    (warning,) = plans.make(repo, hosts=hosts, manifest=read(tmp_path, images, models, context=context))["warnings"]
+    assert "docker_mounts" not in warning, "the host has its own"
+
+
+def test_a_batch_manifest_is_no_build_manifest(tmp_path: Path) -> None:
+    (tmp_path / "batch.json").write_text('[{"model_name": "dummy", "build_new": true}]')
+    with pytest.raises(InvalidInput, match="a list is a batch manifest"):
+        manifest.read(str(tmp_path / "batch.json"))
 
 
 def test_madengine_s_own_manifest(repo: Path, tmp_path: Path) -> None:
