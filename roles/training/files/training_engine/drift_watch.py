@@ -19,6 +19,7 @@ import torch
 from .config import EvalSection
 from .data.collate import IGNORE, Batch
 from .drift import DriftResult, detect_drift
+from .errors import UsageError
 from .evaluation import Evaluator, Prediction, evaluating
 from .peers import Peers
 
@@ -27,6 +28,8 @@ FEATURES = ("input", "label", "confidence")
 
 def sample_values(seen: Prediction) -> dict[str, torch.Tensor]:
     """The compared numbers of each sample of a batch."""
+    if seen.targets is None:
+        raise UsageError("the data has no 'labels' to compare; set drift_every to 0")
     rows = len(seen.targets)
     kept = (seen.targets != IGNORE).reshape(rows, -1)
     count = kept.sum(1).clamp_min(1)

@@ -16,7 +16,7 @@ from torch import nn
 from .checkpoint.manager import is_sharded_model, unwrap
 from .data.collate import Batch
 from .loss import LossStrategy
-from .metrics import EvalSums
+from .metrics import EvalSums, are_classes
 from .output import ModelOutput, adapter_for
 from .peers import Peers
 from .step import PRECISION, input_names
@@ -24,13 +24,13 @@ from .torchmetrics_bridge import ExtraMetrics
 
 
 class Prediction(NamedTuple):
-    """One batch and what the model made of it. targets: aligned with the logits."""
+    """One batch and what the model made of it. targets: aligned with the logits; None for data without labels."""
 
     batch: Batch
     output: ModelOutput
     total: torch.Tensor
     weight: torch.Tensor
-    targets: torch.Tensor
+    targets: torch.Tensor | None
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Evaluator:
     precision: str = "fp32"
     spare: Iterable[Batch] = ()
     confidence: list[float] = field(default_factory=list)
+    weight: float = 0.0
 
     def predictions(self, batches: Iterable[Batch]) -> Iterator[Prediction]:
         """The model's view of every batch. Call it within `evaluating`."""
@@ -56,7 +57,7 @@ class Evaluator:
                 output = adapter_for(raw)(raw)
                 total, weight = self.loss.compute_loss(moved, output)
             if own:
-                yield Prediction(moved, output, total, weight, getattr(self.loss, "targets", lambda values: values["labels"])(moved))
+                yield Prediction(moved, output, total, weight, getattr(self.loss, "targets", lambda values: values.get("labels"))(moved))
 
     def _together(self, batches: Iterable[Batch], inner: nn.Module) -> Iterator[tuple[bool, Batch]]:
         """(whether it is this rank's own, batch); with a sharded model as many on every rank."""
@@ -79,16 +80,16 @@ class Evaluator:
     def evaluate(self, batches: Iterable[Batch], names: tuple[str, ...] | None = None,
                  extra: ExtraMetrics | None = None) -> dict[str, float]:
         """Metrics over `batches` (of this rank), summed over all ranks, each named val_<metric>; afterwards `confidence` holds how many
-        predictions fell into each of equal bins of confidence."""
+        predictions fell into each of equal bins of confidence, and `weight` what the loss is a mean over."""
         sums = EvalSums(self.device)
         with evaluating(self.model):
             for seen in self.predictions(batches):
                 sums.add(seen.total, seen.weight, seen.output.logits, seen.targets)
-                if extra and seen.output.logits is not None:
+                if extra and seen.output.logits is not None and seen.targets is not None and are_classes(seen.output.logits, seen.targets):
                     extra.add(seen.output.logits, seen.targets)
         values = sums.values.tolist()
         values = self.peers.sum(values) if self.peers else values
-        self.confidence = sums.confidence_counts(values)
+        self.confidence, self.weight = sums.confidence_counts(values), sums.weight(values)
         result = {name: value for name, value in sums.result(values).items() if names is None or name in names}
         return {f"val_{name}": value for name, value in {**result, **(extra.result() if extra else {})}.items()}
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .errors import NoRetryError
+from .errors import NoRetryError, UsageError
 
 WINDOW = 32  # norms of each layer that the running median looks back on
 LOW_PRECISION = (torch.float16, torch.bfloat16)
@@ -41,7 +41,10 @@ def layer_norms(gradients: list[torch.Tensor], *first: torch.Tensor) -> list[flo
     Sums are in fp32 at least: squares of fp16 overflow.
     """
     low = gradients[0].dtype in LOW_PRECISION
-    norms = torch._foreach_norm(gradients, 2.0, torch.float32 if low else None)
+    try:
+        norms = torch._foreach_norm(gradients, 2.0, torch.float32 if low else None)
+    except NotImplementedError as error:
+        raise UsageError("a gradient is sparse, and norms and clipping are for dense ones; make the embedding with sparse=False") from error
     if norms[0].is_cpu:
         return [scalar.item() for scalar in (*first, *norms)]  # nothing to wait for, so there is nothing to gather first
     values: list[float] = torch.stack([*(scalar.to(norms[0].dtype) for scalar in first), *norms]).tolist()

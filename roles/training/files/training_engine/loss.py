@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from .chunked import chunked_cross_entropy
 from .data.collate import IGNORE
@@ -116,7 +117,7 @@ class _TokenLoss:
             total = self._from_hidden(output, targets)
         else:
             logits = real_valued(output.logits)
-            total = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=IGNORE)
+            total = _cross_entropy(logits.flatten(0, -2), targets.flatten())
         return LossResult(total, weight)
 
     def _from_hidden(self, output: ModelOutput, targets: torch.Tensor) -> torch.Tensor:
@@ -193,8 +194,7 @@ class ClassificationLoss:
             self._checked = True
         weights = None if self.class_weights is None else self.class_weights.to(logits.device, logits.dtype)
         weight = self._weights.take(batch)
-        return LossResult(F.cross_entropy(logits, labels, weight=weights, reduction="sum", ignore_index=IGNORE),
-                          self._weigh(labels) if weight is None else weight)
+        return LossResult(_cross_entropy(logits, labels, weights), self._weigh(labels) if weight is None else weight)
 
     def _check(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         if logits.dim() != 2 or labels.shape != logits.shape[:1]:
@@ -224,6 +224,8 @@ def check_trainable(model: nn.Module) -> tuple[int, int]:
     """
     trainable = total = 0
     for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise UsageError(f"the parameter {name} has no shape yet; call a lazy model once with a batch before you give it to the engine")
         total += parameter.numel()
         if not parameter.requires_grad:
             continue
@@ -234,6 +236,15 @@ def check_trainable(model: nn.Module) -> tuple[int, int]:
     if not trainable:
         raise UsageError(f"none of the {total} parameters is trainable; unfreeze some, or add adapters before the optimizer is made")
     return trainable, total
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """The sum over (N, C) logits. Raises UsageError for a label that is none of the classes, in whatever batch it comes."""
+    try:
+        return F.cross_entropy(logits, labels, weight=weights, reduction="sum", ignore_index=IGNORE)
+    except IndexError:
+        _check_range(labels, logits)
+        raise
 
 
 def _required(batch: Tensors, name: str) -> torch.Tensor:

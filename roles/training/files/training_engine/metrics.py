@@ -24,17 +24,22 @@ class EvalSums:
     def __init__(self, device: torch.device) -> None:
         self.values = torch.zeros(len(_SUMS) + 3 * BINS, dtype=torch.float64, device=device)
 
-    def add(self, loss: torch.Tensor, weight: torch.Tensor, logits: torch.Tensor | None, targets: torch.Tensor) -> None:
+    def add(self, loss: torch.Tensor, weight: torch.Tensor | float, logits: torch.Tensor | None, targets: torch.Tensor | None) -> None:
         """loss, weight: sums of one batch; logits (..., V) and targets (...) aligned, IGNORE where nothing counts."""
         self.values[0] += loss.double()
-        self.values[1] += weight.double()
-        if logits is not None:
+        self.values[1] += weight
+        if logits is not None and targets is not None and are_classes(logits, targets):
             self.values[2:] += _prediction_sums(logits.flatten(0, -2), targets.flatten())
 
     @staticmethod
     def confidence_counts(values: list[float]) -> list[float]:
         """Out of the sums of all ranks: how many predictions fell into each of BINS equal bins of confidence."""
         return values[len(_SUMS):len(_SUMS) + BINS]
+
+    @staticmethod
+    def weight(values: list[float]) -> float:
+        """Out of the sums of all ranks: what the loss is a mean over; 0 where nothing was evaluated."""
+        return values[_SUMS.index("weight")]
 
     def result(self, values: list[float]) -> dict[str, float]:
         """The metrics out of the sums of all ranks."""
@@ -48,6 +53,11 @@ class EvalSums:
         return out
 
 
+def are_classes(logits: torch.Tensor, targets: torch.Tensor) -> bool:
+    """Whether targets (...) name one of the classes of logits (..., V); accuracy means nothing for anything else."""
+    return not targets.is_floating_point() and logits.shape[:-1] == targets.shape
+
+
 def _prediction_sums(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Sums over (N, V) logits: count, correct, top5, confidence, entropy, and per bin of confidence: count, confidence, correct."""
     kept = targets != IGNORE
@@ -59,7 +69,7 @@ def _prediction_sums(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tenso
     entropy = -(logs.exp() * logs).sum(-1)
     head = torch.stack([torch.tensor(float(len(targets)), dtype=torch.float64, device=logits.device), correct.sum(),
                         (ranked == targets.unsqueeze(-1)).double().sum(), confidence.sum(), entropy.sum()])
-    place = (confidence * BINS).long().clamp_max(BINS - 1)
+    place = (confidence * BINS).nan_to_num(0.0).long().clamp(0, BINS - 1)
     bins = torch.zeros(3, BINS, dtype=torch.float64, device=logits.device)
     for row, value in enumerate((torch.ones_like(confidence), confidence, correct)):
         bins[row].index_add_(0, place, value)

@@ -52,7 +52,7 @@ class ModelOutput:
         """Check the number of samples and the device. Raises UsageError naming tensor, shape and fix."""
         if self.logits is None:
             return
-        if self.logits.dim() < 2 or self.logits.shape[0] != batch:
+        if self.logits.dim() < 1 or self.logits.shape[0] != batch:
             raise UsageError(f"logits have the shape {tuple(self.logits.shape)}, expected {batch} samples in the first dimension; "
                              "the model must return one row of logits for each sample of the batch")
         if device is not None and self.logits.device != device:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -33,6 +34,8 @@ LOCK_WAIT = 5.0  # seconds that a new process waits for the old one to let go
 HEARTBEAT_EVERY = 0.5  # seconds
 # What a path cannot mend by being tried again; anything else (a full disk, a storage that is away) may be better at the next start.
 HOPELESS = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EROFS, errno.ELOOP)
+
+VERDICTS = (ExitCode.USAGE, ExitCode.DATA, ExitCode.NO_RETRY)  # nothing starts these again but a person
 
 
 def try_lock(folder: Path) -> IO[bytes] | None:
@@ -93,8 +96,9 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         self._events = EventLog(self.path / "events.jsonl")
-        status = self._status = StatusFile(self.path)
+        status = StatusFile(self.path)
         status.begin(uuid.uuid4().hex[:12], self.config.run.no_progress_limit)
+        self._status = status
         self.run_id = status.value.run_id
         self.event("start", run_id=self.run_id, attempt=status.value.attempt, pid=os.getpid(), world=self._peers.world)
         self.manager.prepare()
@@ -177,9 +181,13 @@ class RunFolder:
         if self._status is not None:
             self._status.end(code, reason, step)
 
-    def give_up(self) -> None:
-        """The run ends badly: a save that waits for other ranks waits no longer."""
+    def give_up(self, error: BaseException) -> None:
+        """The run ends badly: a save that waits for other ranks waits no longer. Three mistakes in a notebook are not a run that dies
+        again and again, so a start that ends with a verdict does not count as one without progress."""
         self.manager.give_up()
+        if self._status is not None and isinstance(error, EngineError) and error.exit_code in VERDICTS:
+            with contextlib.suppress(OSError):
+                self._status.refused(error.exit_code, f"{type(error).__name__}: {error}"[:2000])
 
     def close(self) -> None:
         """Finish what runs in the background and let the lock go. Errors of the writer come out of wait(), not of here."""

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 
 from .config import OptimSection
-from .errors import UsageError
+from .errors import NoRetryError, UsageError
 from .peers import Peers, Place
 from .tree import is_sharded
 
@@ -41,6 +45,32 @@ def make_optimizer(model: nn.Module, config: OptimSection) -> torch.optim.Optimi
         fused = not any(is_sharded(parameter) for parameter in trainable)
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, fused=fused)
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer | None, scheduler: object, config: OptimSection) -> None:
+    """Raise UsageError for an optimizer or a scheduler of one's own that would train nothing, or not as it is meant."""
+    if scheduler is not None and (optimizer is None or getattr(scheduler, "optimizer", None) is not optimizer):
+        raise UsageError("a scheduler needs the optimizer that it was made for: give both, or set `schedule` in the configuration")
+    if optimizer is None:
+        return
+    if config.parallel == "fsdp":
+        raise UsageError("an optimizer of one's own holds the whole parameters, which parallel 'fsdp' replaces; leave it to the engine")
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not any(id(parameter) in held for parameter in model.parameters() if parameter.requires_grad):
+        raise UsageError("the optimizer holds no trainable parameter of this model, so nothing would be trained; make it from the "
+                         "parameters of the very model that you give, after the last change to it")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise UsageError(f"{type(optimizer).__name__} evaluates the loss several times in one step (a closure), and an update of the "
+                         "engine is one pass over its window; use an optimizer without one")
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
+    """Put the state of a checkpoint into an optimizer. Raises NoRetryError where it belongs to another one."""
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError) as error:
+        raise NoRetryError(f"the optimizer of {path} is another one ({error}); make it as it was, or start a new run folder") from error
 
 
 def shard_model(model: nn.Module, config: OptimSection, peers: Peers, device: torch.device) -> nn.Module:

@@ -72,6 +72,10 @@ class StatusFile:
         """A checkpoint became durable: the no-progress count starts again."""
         self.write(checkpoint=name, checkpoint_step=step, step=step, fruitless=0)
 
+    def refused(self, code: ExitCode, reason: str) -> None:
+        """This start ended with a verdict that is for a person to act on; it is not one of those that die before their first save."""
+        self.write(phase="ended", exit_code=int(code), reason=reason, fruitless=max(0, self.value.fruitless - 1))
+
     def end(self, code: ExitCode, reason: str, step: int) -> None:
         """The last thing a process writes."""
         self.write(phase="ended", exit_code=int(code), reason=reason or TABLE[code][0], step=step)

@@ -21,11 +21,12 @@ from . import rng
 from .attention_guard import MOST_ROWS, AttentionGuard
 from .checkpoint.manager import is_sharded_model, unwrap
 from .config import TrainingConfig
-from .data.collate import Batch
+from .data.collate import IGNORE, Batch
 from .data.loader import Window
-from .errors import MemoryExhausted, NoRetryError
+from .data.plan import WindowShape
+from .errors import DataError, MemoryExhausted, NoRetryError, UsageError
 from .health import GradientMonitor, layer_norms, scale_gradients, total_norm
-from .loss import LossStrategy
+from .loss import LossResult, LossStrategy
 from .output import Adapter, adapter_for
 from .peers import Peers
 from .tree import is_sharded
@@ -53,6 +54,16 @@ def input_names(model: nn.Module) -> Callable[[Batch], Batch]:
     return lambda batch: {name: tensor for name, tensor in batch.items() if name in known}
 
 
+def check_inputs(model: nn.Module, batch: Batch) -> None:
+    """Raise UsageError where the model's forward needs what no batch has."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    missing = [item.name for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
+               and item.default is item.empty and (item.name == "labels" or item.name not in batch)]
+    if missing:
+        raise UsageError(f"the model's forward needs {', '.join(missing)}, and a batch has {', '.join(sorted(batch))}; its arguments get "
+                         "the entries of their name, labels excepted: name them alike in the model or in the collator")
+
+
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
     """The batch in at most `parts` pieces along the samples."""
     size = max(1, -(-len(next(iter(batch.values()))) // parts))
@@ -70,13 +81,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class TrainStep:
-    """Makes updates. `split` is the number of pieces that memory has forced micro-batches into (part of the run's state)."""
+    """Makes updates. `split` is the number of pieces that memory has forced micro-batches into (part of the run's state).
+
+    rate: the learning rate by the number of finished updates; None where somebody else sets it. bases: the peak of each group of an
+    optimizer of one's own, where `rate` gives the shape alone (None: all groups get `rate`).
+    """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: LossStrategy, config: TrainingConfig, *,
-                 rate: Callable[[int], float], monitor: GradientMonitor, peers: Peers, device: torch.device,
-                 on_event: Callable[..., None]) -> None:
+                 rate: Callable[[int], float] | None, monitor: GradientMonitor, peers: Peers, device: torch.device,
+                 on_event: Callable[..., None], bases: list[float] | None = None) -> None:
         self.model, self.optimizer, self.loss, self.monitor, self.peers, self.device = model, optimizer, loss, monitor, peers, device
-        self._rate, self._event = rate, on_event
+        self._rate, self._peak, self._bases, self._event = rate, config.optim.learning_rate, bases, on_event
+        self._empty_since: WindowShape | None = None
         self._seed, self._clip = config.run.seed, config.optim.max_grad_norm
         inner = unwrap(model)  # wrappers take any arguments, and put prefixes before names
         named = [(name, parameter) for name, parameter in inner.named_parameters() if parameter.requires_grad]
@@ -98,25 +114,52 @@ class TrainStep:
     def weight(self, window: Window) -> float:
         """The weight of this rank's part of the window, from the labels alone."""
         parts = [self.loss.weight(batch) for batch, blank in zip(window.batches, window.blank, strict=True) if not blank]
-        return float(sum(parts[1:], parts[0]).item()) if parts else 0.0
+        return float(sum(parts[1:], parts[0])) if parts else 0.0
 
     def run(self, window: Window, weight: float, step: int) -> Outcome:
         """Make the update for a window whose weight over all ranks is `weight`, after `step` finished updates.
 
-        Raises MemoryExhausted, NoRetryError (too many unhealthy gradients in a row), PeerError.
+        Raises MemoryExhausted, NoRetryError (too many unhealthy gradients in a row), PeerError, DataError (an epoch without targets).
         """
-        rate = self._rate(step)
+        rate = self._set_rates(step)
         if weight == 0.0:
+            self._nothing_to_learn(window.shape)
             return Outcome(EMPTY, 0.0, 0.0, 0.0, rate)
+        self._empty_since = None
+        if self._adapter is None:
+            check_inputs(unwrap(self.model), window.batches[0])
         if self._unchecked:
             self._check_attention(window)
         total = self._accumulate_in_memory(window, weight)
-        kind, loss, norm = self._update(total, rate)
+        kind, loss, norm = self._update(total)
         if self.peers.world > 1 and not self.sharded:
             loss, = self.peers.sum([loss])
         if kind == UNHEALTHY:
             self._event("unhealthy", window=window.shape.index, epoch=window.shape.epoch, loss=loss / weight, grad_norm=norm)
         return Outcome(kind, loss / weight, weight, norm, rate)
+
+    def _set_rates(self, step: int) -> float:
+        """Give every group its learning rate; that of the first."""
+        groups = self.optimizer.param_groups
+        if self._rate is None:
+            return float(groups[0]["lr"])
+        rate = self._rate(step)
+        if self._bases is None:
+            for group in groups:
+                group["lr"] = rate
+            return rate
+        for group, base in zip(groups, self._bases, strict=True):
+            group["lr"] = base * (rate / self._peak)
+        return self._bases[0] * (rate / self._peak)
+
+    def _nothing_to_learn(self, shape: WindowShape) -> None:
+        """A window without a target makes no update. The first of a row of them is told; a whole epoch of them would go on for ever."""
+        if self._empty_since is None:
+            self._empty_since = shape
+            self._event("empty_window", window=shape.index, epoch=shape.epoch, reason="no label of it counts: no update")
+        if shape.last_of_epoch and (self._empty_since.start == 0 or self._empty_since.epoch < shape.epoch):
+            raise DataError(f"a whole epoch holds nothing to predict: every label is {IGNORE} or masked, or weighs 0; look at the labels, "
+                            "the masks and the class weights")
 
     def _check_attention(self, window: Window) -> None:
         """Once, before the first update of a process. What the forward pass draws does not matter: every window is seeded anew."""
@@ -142,6 +185,11 @@ class TrainStep:
             rng.seed_window(self._seed, window.shape.index, self.peers.rank)
             try:
                 return self._accumulate(window, weight)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise UsageError("batch normalisation cannot train on a batch of one sample, which the last window of an epoch may "
+                                 "leave: set drop_last, or another batch_size") from error
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -212,9 +260,22 @@ class TrainStep:
     def _forward(self, batch: Batch) -> torch.Tensor:
         raw = self.model(**self._inputs(batch))
         if self._adapter is None:
-            self._adapter = adapter_for(raw)
-            self._adapter(raw).validate(batch=len(batch["labels"]), device=batch["labels"].device)
+            return self._first_forward(batch, raw)
         return self.loss.compute_loss(batch, self._adapter(raw)).total
+
+    def _first_forward(self, batch: Batch, raw: Any) -> torch.Tensor:
+        """With everything checked that is the same in every batch."""
+        adapter = adapter_for(raw)
+        like = batch.get("labels", next(iter(batch.values())))
+        adapter(raw).validate(batch=len(like), device=like.device)
+        found = self.loss.compute_loss(batch, adapter(raw))
+        if not isinstance(found, LossResult) or found.total.dim():
+            raise UsageError(f"the loss {type(self.loss).__name__} gave a {type(found).__name__}; return LossResult(total, weight), where "
+                             "total is the sum (a scalar tensor) and not the mean")
+        if not found.total.requires_grad:
+            raise UsageError("the loss depends on no trainable parameter: something on the way is detached, or computed under no_grad")
+        self._adapter = adapter
+        return found.total
 
     def _slope_of(self, total: torch.Tensor, factor: float) -> torch.Tensor:
         """The factor as a tensor like `total`. Windows of one weight share it: making one waits for the device."""
@@ -223,7 +284,7 @@ class TrainStep:
             kept = self._slope = (factor, torch.tensor(factor, dtype=total.dtype, device=total.device))
         return kept[1]
 
-    def _update(self, total: torch.Tensor, rate: float) -> tuple[str, float, float]:
+    def _update(self, total: torch.Tensor) -> tuple[str, float, float]:
         """(what happened, summed loss of this rank, total gradient norm)."""
         gradients = [grad for parameter in self._parameters if (grad := parameter.grad) is not None]
         if not gradients:
@@ -239,8 +300,6 @@ class TrainStep:
             return UNHEALTHY, loss, norm
         if self._clip and norm > self._clip:
             scale_gradients(local_parts(gradients) if self.sharded else gradients, self._clip / (norm + 1e-6))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         if self.scaler:
             self.scaler.step(self.optimizer)
             self.scaler.update()

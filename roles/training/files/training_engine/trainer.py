@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from . import rng
 from .checkpoint import layout
@@ -35,7 +36,7 @@ from .metrics import MetricsEngine
 from .peers import Peers, Place
 from .run_folder import RunFolder
 from .schedule import schedule
-from .setup import make_optimizer, pick_device, shard_model, wrap_model
+from .setup import check_optimizer, load_optimizer, make_optimizer, pick_device, shard_model, wrap_model
 from .state import Stateful, TrainState
 from .step import UPDATED, Outcome, TrainStep
 from .stopping import Deadline, StopFlag
@@ -61,14 +62,20 @@ class TrainResult:
 class Trainer:
     """Trains `model` on `data` as `config` says, resuming from the run folder's newest whole checkpoint.
 
+    optimizer: one of your own keeps the rates of its groups; the configured schedule scales them. scheduler: one of torch's for it, which
+    then sets the rates alone (after each update; ReduceLROnPlateau after each evaluation, by `monitor`).
     stateful: further objects whose state belongs to the run, by name. hooks: see hooks.Hook. stop: the flag that signals set.
     train() returns how it ended; errors with a verdict are raised as EngineError, with the exit code in them.
     """
 
     def __init__(self, model: nn.Module, config: TrainingConfig, *, data: DataModule, loss: LossStrategy,
-                 optimizer: torch.optim.Optimizer | None = None, hooks: Sequence[Hook] = (), stateful: Mapping[str, Stateful] | None = None,
+                 optimizer: torch.optim.Optimizer | None = None, scheduler: LRScheduler | ReduceLROnPlateau | None = None,
+                 hooks: Sequence[Hook] = (), stateful: Mapping[str, Stateful] | None = None,
                  peers: Peers | None = None, stop: StopFlag | None = None, deadline: float | None = None,
                  metric_names: tuple[str, ...] | None = None, place: Place | None = None) -> None:
+        if not isinstance(data, DataModule):
+            raise UsageError(f"data is a {type(data).__name__}, which cannot say which samples the k-th update sees; give "
+                             "MapDataModule(DataSet(...), config.data), or StreamDataModule for a loader with state_dict")
         self.config, self.data, self.loss, self.hooks = config, data, loss, list(hooks)
         self.device = pick_device(config.optim.device, place or Place())
         self.peers = peers or Peers(place or Place(), self.device)
@@ -80,7 +87,7 @@ class Trainer:
         self._names = metric_names
         self._extra = make_extra(config.evaluation.extra_metrics)
         self._stateful = dict(stateful or {})
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         self._last_eval: dict[str, float] = {}
         self._saved_at = time.monotonic()
         self._save_due = self._monitor_missed = False
@@ -95,8 +102,8 @@ class Trainer:
                 self._check_resumable(checkpoint)
             self._build(checkpoint)
             return self._finished_before(checkpoint) or self._train()
-        except BaseException:
-            self.folder.give_up()
+        except BaseException as error:
+            self.folder.give_up(error)
             raise
         finally:
             self._call("on_train_end")
@@ -107,8 +114,7 @@ class Trainer:
         recorded = checkpoint.manifest["num_threads"] if checkpoint else 0
         torch.set_num_threads(threads or recorded or torch.get_num_threads())
         check_trainable(self._model)
-        if self._optimizer is not None and config.optim.parallel == "fsdp":
-            raise UsageError("an optimizer of one's own holds the whole parameters, which parallel 'fsdp' replaces; leave it to the engine")
+        check_optimizer(self._model, self._optimizer, self._scheduler, config.optim)
         shard_model(self._model.to(self.device), config.optim, self.peers, self.device)
         if checkpoint is not None:
             load_model(self._model, checkpoint)
@@ -119,8 +125,10 @@ class Trainer:
                                        relative_limit=config.health.relative_limit,
                                        on_issue=lambda **what: self.folder.event("gradient_issue", step=self.state.step, **what))
         self.model = wrap_model(self._model, config.optim, self.peers, self.device)
-        self.step = TrainStep(self.model, self.optimizer, self.loss, config, rate=schedule(config.optim, self.state.horizon),
-                              monitor=self.monitor, peers=self.peers, device=self.device, on_event=self.folder.event)
+        bases = [float(group["lr"]) for group in self._optimizer.param_groups] if self._optimizer else None
+        self.step = TrainStep(self.model, self.optimizer, self.loss, config, bases=bases, monitor=self.monitor, peers=self.peers,
+                              rate=None if self._scheduler else schedule(config.optim, self.state.horizon),
+                              device=self.device, on_event=self.folder.event)
         self.evaluator = Evaluator(self.model, self.loss, self.device, self.peers, config.optim.precision,
                                    self.data.val_dataloader(limit=1))
         self.plan = WindowPlan(self.data.train_size, batch_size=config.data.batch_size,
@@ -130,6 +138,8 @@ class Trainer:
             self._restore(checkpoint)
         else:
             rng.seed_all(config.run.seed, self.peers.rank)
+            for value in (unwrap(self.model).state_dict(), self._optim_state()):
+                flatten(value)  # what a checkpoint cannot hold is said now, and not after the first hours
 
     def _train(self) -> TrainResult:
         loop = TrainingLoop(self.step, self.state, self.metrics, wishes=self._wishes, on_save=self._save_now,
@@ -172,6 +182,8 @@ class Trainer:
         if outcome.kind == UPDATED and state.step % config.run.log_every == 0:
             self.folder.log({"step": state.step, "epoch": window.shape.epoch, "loss": outcome.loss, "weight": outcome.weight,
                              "lr": outcome.learning_rate, "grad_norm": outcome.grad_norm})
+        if outcome.kind == UPDATED and self._scheduler and not isinstance(self._scheduler, ReduceLROnPlateau):
+            self._scheduler.step()
         self._call("on_batch_end", state, outcome)
         if outcome.kind != UPDATED:
             return
@@ -203,13 +215,16 @@ class Trainer:
         batches = self.data.val_dataloader(limit=evaluation.eval_batches, rank=self.peers.rank, world=self.peers.world)
         with self.step.attention.context():
             values = self.evaluator.evaluate(batches, self._names, self._extra)
-        self._last_eval = values if not math.isnan(values["val_loss"]) else {}
+        usable = self.evaluator.weight > 0.0 and not math.isnan(values.get("val_loss", 0.0))
+        self._last_eval = values if usable else {}
         state.eval_step = state.step
         if self._last_eval:
             self.folder.log({"step": state.step, **values})
             self.metrics.evaluated(values, state.step)
             self._judge(values)
             self._call("on_validation_end", state, values)
+        elif self.evaluator.weight > 0.0:
+            self.folder.event("evaluation_not_finite", step=state.step, reason="the validation loss is NaN: look for NaN in the samples")
         return self._last_eval
 
     def _compare(self) -> None:
@@ -231,6 +246,8 @@ class Trainer:
             self.folder.event("monitor_unknown", monitor=monitor, known=sorted(values), reason="no checkpoint is best, nothing stops early")
         if value is None or not math.isfinite(value):
             return
+        if isinstance(self._scheduler, ReduceLROnPlateau):
+            self._scheduler.step(value)
         sign = 1.0 if self.config.checkpoint.mode == "min" else -1.0
         if self.state.best is None or sign * value < sign * self.state.best - self.config.evaluation.early_stopping_min_delta:
             self.state.best, self.state.stale = value, 0
@@ -270,6 +287,7 @@ class Trainer:
 
     def _optim_state(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.step.scaler.state_dict() if self.step.scaler else None,
+                "scheduler": self._scheduler.state_dict() if self._scheduler else None,
                 "monitor": self.monitor.state_dict(), "stateful": {name: item.state_dict() for name, item in self._stateful.items()}}
 
     def _current_metrics(self) -> dict[str, float]:
@@ -297,7 +315,14 @@ class Trainer:
             into = flatten(self._optim_state()).tensors
         state, optim = checkpoint.state(), checkpoint.optim(into)
         self.plan.check(state["plan"])
-        self.optimizer.load_state_dict(optim["optimizer"])
+        if odd := sorted(self._stateful.keys() ^ optim["stateful"].keys()):
+            raise NoRetryError(f"{checkpoint.path} holds the state of {sorted(optim['stateful'])}, now stateful names "
+                               f"{sorted(self._stateful)} ({', '.join(odd)} differs); give the same ones, or start a new run folder")
+        load_optimizer(self.optimizer, optim["optimizer"], checkpoint.path)
+        if self._scheduler:
+            if optim.get("scheduler") is None:
+                raise NoRetryError(f"{checkpoint.path} was saved without a scheduler; leave it away, or start a new run folder")
+            self._scheduler.load_state_dict(optim["scheduler"])
         if self.step.scaler:
             self.step.scaler.load_state_dict(optim["scaler"])
         self.monitor.load_state_dict(optim["monitor"])

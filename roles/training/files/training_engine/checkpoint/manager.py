@@ -292,7 +292,8 @@ def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
     try:
         inner.load_state_dict(checkpoint.model(flatten(inner.state_dict()).tensors if is_sharded_model(inner) else None))
     except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint.path} does not fit the model: {error}") from error
+        raise CheckpointError(f"{checkpoint.path} does not fit the model: {error}\ngive the model that it was made for, or start a new run "
+                              "folder") from error
 
 
 @cache

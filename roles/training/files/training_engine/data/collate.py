@@ -84,9 +84,13 @@ class VisionCollator:
         return (values - self._mean) / self._std
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        """Batch with pixel_values (B, C, H, W) and labels (B,)."""
+        """Batch with pixel_values (B, C, H, W) and labels (B,), whole numbers. Raises DataError for labels that are not."""
         pixels = torch.stack([torch.as_tensor(sample["pixel_values"]) for sample in samples])
-        return {"pixel_values": self.normalize(pixels), "labels": torch.tensor([int(sample["labels"]) for sample in samples])}
+        labels = [int(sample["labels"]) for sample in samples]
+        if labels != [sample["labels"] for sample in samples]:
+            raise DataError(f"the labels {[float(sample['labels']) for sample in samples]} are not all whole numbers; for a regression "
+                            "give MapDataModule a collator of your own")
+        return {"pixel_values": self.normalize(pixels), "labels": torch.tensor(labels)}
 
 
 @collators.register("multimodal")

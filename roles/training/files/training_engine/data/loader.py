@@ -5,20 +5,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
 import signal
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import DataLoader
 
 from .. import stopping
 from ..config import DataSection
-from .collate import Batch, Collator, collators
-from .plan import MicroBatch, WindowPlan, WindowShape
+from ..errors import DataError, EngineError, UsageError
+from .collate import Batch, Collator, MultimodalCollator, TextCollator, VisionCollator, collators
+from .plan import Indices, MicroBatch, WindowPlan, WindowShape
 from .sources import BatchSource, DataSet, Source
 
 PR_SET_PDEATHSIG = 1
@@ -32,6 +34,7 @@ class Window(NamedTuple):
     blank: list[bool]
 
 
+@runtime_checkable
 class DataModule(Protocol):
     """Where a trainer gets its data from."""
 
@@ -65,12 +68,40 @@ class _Fetcher:
             self._set_epoch(epoch)
         if self._fetch is not None:
             return self._fetch(micro.indices)
-        return self.collate([self.source[int(index)] for index in micro.indices])
+        try:
+            return self.collate([self.source[int(index)] for index in micro.indices])
+        except (DataError, OSError, MemoryError):
+            raise  # a storage that is away may be back at the next start
+        except Exception as error:  # whatever a data set or collator of one's own says, it says of these samples
+            raise DataError(self._blame(micro.indices, error)) from error
+
+    def _blame(self, indices: Indices, error: Exception) -> str:
+        """One sentence about samples that did not become a batch."""
+        shown = ", ".join(map(str, indices[:8].tolist())) + (", ..." if len(indices) > 8 else "")
+        with contextlib.suppress(Exception):  # the first of them may be the one that cannot be read
+            first = self.source[int(indices[0])]
+            if not isinstance(first, Mapping) and isinstance(self.collate, (TextCollator, VisionCollator, MultimodalCollator)):
+                return (f"a sample is a {type(first).__name__}, and a collator of the engine needs a dict of names and tensors "
+                        "({'pixel_values': ..., 'labels': ...}); return one, or give MapDataModule a collator of your own")
+        return f"the samples {shown} could not be made a batch: {type(error).__name__}: {error}"
 
     def __getitems__(self, keys: list[tuple[int, MicroBatch]]) -> Batch:
         """What DataLoader calls with the one key of our batch sampler."""
         (epoch, micro), = keys
         return self(epoch, micro)
+
+
+def _taken(loader: Iterator[Batch], count: int) -> list[Batch]:
+    """The next batches out of the workers, whose errors come with the text of their whole traceback."""
+    try:
+        return list(itertools.islice(loader, count))
+    except DataError as error:
+        raise DataError(str(error).rpartition("DataError: ")[2].strip()) from error
+    except (RuntimeError, ConnectionError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise EngineError(f"a process that loads data has died ({type(error).__name__}: {error}): it was killed, perhaps because memory "
+                          "ran out, or a sample makes it crash; num_workers 0 shows where") from error
 
 
 def _same(batch: Batch) -> Batch:
@@ -104,8 +135,13 @@ class MapDataModule:
 
     @property
     def train_size(self) -> int:
-        """See DataModule."""
-        return len(self.data.train)
+        """See DataModule. Raises UsageError for data without a length."""
+        try:
+            return len(self.data.train)
+        except TypeError:
+            kind = type(self.data.train).__name__
+            raise UsageError(f"data of the type {kind} has no length, so its samples have no order to resume in; give it an index "
+                             "(__len__ and __getitem__), or use StreamDataModule with torchdata's StatefulDataLoader") from None
 
     def fingerprint(self) -> str:
         """See DataModule."""
@@ -138,7 +174,7 @@ class MapDataModule:
         while True:
             shape = plan.shape(start)
             micros = plan.micro_batches(start)
-            yield Window(shape, list(itertools.islice(loader, len(micros))), [micro.blank for micro in micros])
+            yield Window(shape, _taken(loader, len(micros)), [micro.blank for micro in micros])
             start += 1
 
     def val_dataloader(self, *, limit: int = 0, rank: int = 0, world: int = 1) -> Iterable[Batch]:
@@ -151,7 +187,7 @@ class MapDataModule:
 
     def _pass(self, source: Source | None, seed: int | None, limit: int, rank: int, world: int) -> Iterable[Batch]:
         """Batches of a source in its order, or with a seed in a random one."""
-        if source is None:
+        if source is None or not len(source):
             return
         fetch = _Fetcher(source, self.collator)
         plan = WindowPlan(len(source), batch_size=self.config.batch_size, seed=seed or 0, shuffle=seed is not None)

@@ -9,7 +9,7 @@ A source is a sequence of samples. One that can also give a ready batch for many
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -216,5 +216,8 @@ def synthetic_images(config: DataSection, seed: int) -> DataSet:
 
 def sequence_set(samples: Sequence[Sample], modality: str, *, val: Sequence[Sample] | None = None, **sizes: int) -> DataSet:
     """A data set out of a list of samples of one's own; `fingerprint` covers their number and names only."""
-    names = ",".join(sorted(samples[0])) if samples else ""
+    if len(samples) and not isinstance(samples[0], Mapping):
+        raise DataError(f"a sample is a {type(samples[0]).__name__}; samples are dicts of names and tensors, such as "
+                        "{'pixel_values': ..., 'labels': ...} or {'input_ids': ...}")
+    names = ",".join(sorted(samples[0])) if len(samples) else ""
     return DataSet(samples, val, modality, hashlib.sha256(f"{len(samples)}:{names}".encode()).hexdigest(), sizes)
