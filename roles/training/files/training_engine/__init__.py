@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "checkpoint": ("Checkpoint", "CheckpointManager", "CheckpointMetadata"),
     "config": ("TrainingConfig", "TrainingConfigBuilder"),
+    "data": ("DataSet", "MapDataModule", "StreamDataModule", "TensorSource"),
     "errors": ("EngineError", "ConfigError", "UsageError", "DataError", "CheckpointError", "NoRetryError"),
     "exitcodes": ("ExitCode",),
     "export": ("export_bundle", "verify_bundle"),
@@ -40,6 +41,7 @@ __all__ = [
     "CheckpointMetadata",
     "ConfigError",
     "DataError",
+    "DataSet",
     "EngineError",
     "EpochResult",
     "ExitCode",
@@ -48,11 +50,14 @@ __all__ = [
     "Hook",
     "LossResult",
     "LossStrategy",
+    "MapDataModule",
     "MetricsEngine",
     "ModelOutput",
     "NoRetryError",
     "Registry",
+    "StreamDataModule",
     "TaskSpec",
+    "TensorSource",
     "TrainResult",
     "Trainer",
     "TrainingConfig",
@@ -71,6 +76,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, CheckpointManager, CheckpointMetadata
     from .config import TrainingConfig, TrainingConfigBuilder
+    from .data import DataSet, MapDataModule, StreamDataModule, TensorSource
     from .errors import CheckpointError, ConfigError, DataError, EngineError, NoRetryError, UsageError
     from .exitcodes import ExitCode
     from .export import export_bundle, verify_bundle

@@ -22,7 +22,7 @@ from .checkpoint import layout
 from .checkpoint.manager import load_model, materialise, unwrap
 from .checkpoint.store import Checkpoint
 from .config import LEAVES, TrainingConfig
-from .data.loader import DataModule, Window
+from .data.loader import DataModule, Window, worker_died
 from .data.plan import WindowPlan
 from .drift_watch import DriftWatch
 from .errors import DataError, NoRetryError, UsageError
@@ -96,6 +96,14 @@ class Trainer:
 
     def train(self) -> TrainResult:
         """Start or go on, until the goal, a stop or an error."""
+        try:
+            return self._train_in_folder()
+        except RuntimeError as error:
+            if "DataLoader worker" in str(error):  # raised by torch's handler of SIGCHLD, wherever the main thread happens to be
+                raise worker_died(error) from error
+            raise
+
+    def _train_in_folder(self) -> TrainResult:
         try:
             checkpoint = self.folder.open()
             if checkpoint is not None:

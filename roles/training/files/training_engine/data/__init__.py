@@ -8,6 +8,8 @@ from __future__ import annotations
 from .collate import collators
 from .loader import DataModule, MapDataModule, Window
 from .plan import WindowPlan
-from .sources import Source, datasets
+from .sources import DataSet, Source, TensorSource, datasets
+from .stream import StreamDataModule
 
-__all__ = ["DataModule", "MapDataModule", "Source", "Window", "WindowPlan", "collators", "datasets"]
+__all__ = ["DataModule", "DataSet", "MapDataModule", "Source", "StreamDataModule", "TensorSource", "Window", "WindowPlan", "collators",
+           "datasets"]

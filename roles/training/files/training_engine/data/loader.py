@@ -97,11 +97,14 @@ def _taken(loader: Iterator[Batch], count: int) -> list[Batch]:
         return list(itertools.islice(loader, count))
     except DataError as error:
         raise DataError(str(error).rpartition("DataError: ")[2].strip()) from error
-    except (RuntimeError, ConnectionError) as error:
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-            raise
-        raise EngineError(f"a process that loads data has died ({type(error).__name__}: {error}): it was killed, perhaps because memory "
-                          "ran out, or a sample makes it crash; num_workers 0 shows where") from error
+    except ConnectionError as error:  # it died while a batch was on its way
+        raise worker_died(error) from error
+
+
+def worker_died(error: BaseException) -> EngineError:
+    """What to say of it."""
+    return EngineError(f"a process that loads data has died ({type(error).__name__}: {error}): it was killed, perhaps because memory ran "
+                       "out, or a sample makes it crash; num_workers 0 shows where")
 
 
 def _same(batch: Batch) -> Batch:
