@@ -133,6 +133,16 @@ def test_a_resumable_model_is_requeued_and_another_one_is_not(bench: Bench) -> N
     bench.cluster.wait_for_jobs()
 
 
+def test_the_log_of_a_start_before_the_job_was_requeued_is_kept(bench: Bench) -> None:
+    bench.add(1, "echo new\n")
+    (made,) = bench.group()
+    bench.submissions.write(made, bench.script(made), bench.runs, {})
+    Path(bench.attempt(1).file("io", "model.log")).write_text("old\n")
+    bench.submissions.submit([made])
+    bench.wait(1)
+    assert bench.log(1) == "new\n" and Path(bench.attempt(1).file("io", "artifacts", "model.before-0.log")).read_text() == "old\n"
+
+
 def test_of_two_jobs_with_one_run_only_one_runs_it(bench: Bench) -> None:
     bench.add(1, "echo x\nsleep 2\n")
     (submission,) = bench.submit()

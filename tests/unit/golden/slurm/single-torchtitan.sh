@@ -174,6 +174,10 @@ run_node() { # rank: run the model's part on this node, return its exit status
   io="$(part_of "$1")/io"
   export NODE_RANK
   rm -f "$io/phases" "$io/timed_out" "$io/failed"
+  if [ -s "$io/model.log" ]; then # of the time before the job was requeued
+    mkdir -p "$io/artifacts"
+    mv -f "$io/model.log" "$io/artifacts/model.before-${SLURM_RESTART_COUNT:-0}.log"
+  fi
   describe
   names=()
   if [ -n "$unloaded" ]; then
