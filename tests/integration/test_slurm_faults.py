@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_client, slurm_steps, slurm_watch
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Options
+from ansible_collections.mad.engine.tests.support.registry import PASSWORD, USER, Registry
 from ansible_collections.mad.engine.tests.support.slurm import Cluster
 from ansible_collections.mad.engine.tests.support.slurm_campaign import GOOD, SlurmCampaign
 
@@ -79,6 +80,36 @@ def test_what_models_do(make: Make) -> None:
     # The lock, an array, and two that ask for something else: another time limit, to be requeued.
     assert len(os.listdir(campaign.folder.file("submissions"))) == 4
     assert slurm_steps.absent(campaign.job(keep_days=None))["removed"]
+
+
+def test_nodes_pull_from_a_registry_with_the_controllers_login(make: Make, tiny_image: str, docker_host: str, tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry").start()
+    name = "%s/boxed:1" % registry.address
+    (tmp_path / "login").mkdir()
+    docker = ["docker", "--config", str(tmp_path / "login")]
+    campaign = make()
+    call = campaign.cluster.call
+    try:
+        digest = call("docker", "image", "inspect", "--format", "{{.Id}}", tiny_image)
+        call("docker", "tag", tiny_image, name)
+        call(*docker, "login", "--username", USER, "--password-stdin", registry.address, stdin=PASSWORD)
+        call(*docker, "push", "--quiet", name)
+        call("docker", "rmi", name)
+        other = {"name": name, "registry_image": name, "digest": "", "given": True}
+        for number, image in ((1, dict(other, digest=digest)), (2, other)):
+            campaign.add(number, GOOD, runtime="docker", image=image)
+        campaign.credentials = registry.credentials()
+        campaign.stage()
+        config = Path(campaign.folder.file("logins", "config.json"))
+        assert config.stat().st_mode & 0o777 == 0o600 and PASSWORD not in config.read_text()
+        campaign.start()
+        campaign.finish()
+        assert set(campaign.classes().values()) == {("SUCCESS", "")}, [found["reason"] for found in campaign.results.values()]
+        assert {found["image"]["digest"] for found in campaign.results.values()} == {digest}, "what a name stood for says the node"
+        assert not config.parent.exists(), "as long as runs need them"
+    finally:
+        registry.stop()
+        call("sh", "-c", "docker rmi %s >/dev/null 2>&1 || :" % name)
 
 
 def test_a_refusal_has_slurms_words(make: Make) -> None:

@@ -41,6 +41,7 @@ class SlurmCampaign:
             path.mkdir(parents=True)
         self.runs: dict[str, dict[str, Any]] = {}
         self.secrets: dict[str, dict[str, str]] = {}
+        self.credentials: dict[str, dict[str, str]] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self.warnings: list[str] = []
         self.offsets: dict[str, Any] = {}
@@ -70,7 +71,7 @@ class SlurmCampaign:
 
     def stage(self) -> dict[str, Any]:
         """Bring everything."""
-        document = {"schema": 1, "runs": list(self.runs.values()), "facts": {}, "secrets": self.secrets, "credentials": {}}
+        document = {"schema": 1, "runs": list(self.runs.values()), "facts": {}, "secrets": self.secrets, "credentials": self.credentials}
         paths = {path for run in self.runs.values() for path in run["stage"]}
         archive = self.scratch / ("stage-%d.tar.gz" % time.monotonic_ns())
         stage.write(stage.prepare(str(self.repo), paths, document), str(archive))

@@ -29,6 +29,7 @@ from . import slurm_launch, slurm_runtimes
 from .slurm_runtimes import ENGINES
 
 _COMMON = "scripts/common"
+LOGINS = "logins"  # in the campaign's folder
 
 Run = Mapping[str, Any]
 
@@ -79,7 +80,7 @@ class Preparation:
             ("settings.sh", self._settings(), 0o600),
             ("launch.sh", slurm_launch.of_run(self.run) + "\n", 0o600),
             ("env.sh", self._environment(), 0o600),
-            ("bring.sh", slurm_runtimes.bring(self.run, self.source, self._images(), self._locks()), 0o700),
+            ("bring.sh", slurm_runtimes.bring(self.run, self.source, self._shared()), 0o700),
         ]
         for rank in range(parts_of(self.run)):
             own.append(("start-%d.sh" % rank, self._start(rank), 0o700))
@@ -121,9 +122,9 @@ class Preparation:
         """The shared folder of image files; all runs of a campaign use it."""
         return self.folder.file("images")
 
-    def _locks(self) -> str:
-        """The shared folder of the nodes' locks; all campaigns of the work folder use it."""
-        return os.path.join(os.path.dirname(os.path.dirname(self.folder.path)), "locks")
+    def _shared(self) -> slurm_runtimes.Shared:
+        locks = os.path.join(os.path.dirname(os.path.dirname(self.folder.path)), "locks")
+        return slurm_runtimes.Shared(self._images(), locks, self.folder.file(LOGINS))
 
     # -- what a node executes ------------------------------------------------------------------------------------------------------
 

@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import shutil
 from typing import Any, Dict, Mapping
 
+from ..base import files
+from ..containers import registry
 from ..host import host_state, host_steps
 from ..host.host_state import Attempt, HostFolder
 from . import slurm_attempt, slurm_watch
@@ -29,6 +34,26 @@ class NodeFolder(Attempt):
 
 class CampaignFolder(HostFolder):
     """One campaign's folder for one login node."""
+
+    def forget_secrets(self) -> None:
+        """Remove them, and the logins of registries."""
+        super().forget_secrets()
+        shutil.rmtree(self.file(slurm_attempt.LOGINS), ignore_errors=True)
+
+    def save_logins(self, credentials: Mapping[str, Any]) -> None:
+        """Keep the logins of the registries that images come from (entries of the credential file), for the nodes' engines, as long as runs need them."""
+        auths: Dict[str, Any] = {}
+        for key in credentials:
+            host = registry.HUB if key == registry.HUB_KEY else registry.host_of(key + "/")
+            found = registry.credential_for(registry.HUB if host == registry.HUB else key, credentials)
+            if found.get("username"):
+                pair = "%s:%s" % (found["username"], found.get("password", ""))
+                auths[host] = {"auth": base64.b64encode(pair.encode("utf-8")).decode("ascii")}
+        if registry.HUB in auths:
+            auths["https://index.docker.io/v1/"] = auths[registry.HUB]
+        if auths:
+            os.makedirs(self.file(slurm_attempt.LOGINS), mode=0o700, exist_ok=True)
+            files.write_json(self.file(slurm_attempt.LOGINS, "config.json"), {"auths": auths}, 0o600)
 
     def again(self, run: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         """What the cluster did to a run is tried again, what the model did is not; a resumable model that asks for it is run again for free."""

@@ -19,7 +19,7 @@ from ..containers.image_archive import file_name
 from ..containers.image_engine import ImageEngine, last_line
 from ..host import host_images, host_steps
 from ..host.host_images import Wish
-from . import slurm_runtimes
+from . import slurm_folder, slurm_runtimes
 
 _SAVE_SECONDS = 6 * 3600.0
 
@@ -116,8 +116,9 @@ class SharedImages(host_images.Images):
         return True
 
 
-def images(job: Mapping[str, Any], _credentials: Mapping[str, Any]) -> SharedImages:
-    """As `host_steps.staged` wants it."""
+def images(job: Mapping[str, Any], credentials: Mapping[str, Any]) -> SharedImages:
+    """As `host_steps.staged` wants it. The nodes pull, so the logins are kept for them."""
+    slurm_folder.folder_of(job).save_logins(credentials)
     return SharedImages(host_steps.work_dir(job), job.get("images") or {})
 
 

@@ -151,6 +151,8 @@ class JobEnding(NodeEnding):
     def _record(self) -> Dict[str, Any]:
         if self.image and self.run.get("image"):
             self.run["image"] = dict(self.run["image"], digest=self.run["image"].get("digest") or self.image)
+        if len({node.image for node in self._nodes() if node.image}) > 1:
+            self.outcome["notes"].append("the nodes have different images under the name %s" % (self.run.get("image") or {}).get("name"))
         document = super()._record()
         nodes = [name for name in (node.name() for node in self._nodes()) if name]
         restarts = self.begin.get("restarts", "")

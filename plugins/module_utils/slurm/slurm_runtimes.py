@@ -42,6 +42,14 @@ class Where(NamedTuple):
     labels: Mapping[str, str]
 
 
+class Shared(NamedTuple):
+    """Folders on the shared file system."""
+
+    images: str  # of the campaign: files of Apptainer and Enroot
+    locks: str  # of the nodes, for all campaigns
+    logins: str  # of the campaign: a configuration of docker's client, which podman reads too; absent where no login is known
+
+
 class Source(NamedTuple):
     """Where an image comes from."""
 
@@ -107,6 +115,14 @@ if have 2>/dev/null; then exit 0; fi
 {fetch}have
 """
 
+# With the controller's login where there is one, else with what the user has on the node.
+_PULL = """\
+logins={logins}
+if ! [ -r "$logins/config.json" ] || ! DOCKER_CONFIG=$logins REGISTRY_AUTH_FILE=$logins/config.json {pull}; then
+  {pull}
+fi
+"""
+
 _FILE = """\
 file={file}
 if [ -s "$file" ]; then exit 0; fi
@@ -157,20 +173,20 @@ fi
 """
 
 
-def bring(run: Run, found: Source, images: str, locks: str) -> str:
-    """The script that sees to the image on a node; it ends with 0 when exactly the planned one is there. Both folders are shared ones."""
+def bring(run: Run, found: Source, shared: Shared) -> str:
+    """The script that sees to the image on a node; it ends with 0 when exactly the planned one is there."""
     runtime = str(run["runtime"])
     head = "#!/usr/bin/env bash\n# mad.engine: the image of run %s; staging time, not run time\nset -u\n" % run["id"]
     if runtime == "host":
         return head + "exit 0\n"
     if runtime in ENGINES:
-        return head + _engine_lines(runtime, engine.image_reference(run), found, locks)
+        return head + _engine_lines(runtime, _reference(run, found), found, shared)
     given = found.file(runtime)
     if given:
         match = _DIGEST.match(found.digest)
         text = _GIVEN.format(file=quote(given))
         return head + text + (_GIVEN_SUM.format(hex=match.group(1), digest=found.digest) if match else "")
-    text = _FILE.format(file=quote(image_file(run, found, images)), make=_make_lines(runtime, str(run.get("model")), found))
+    text = _FILE.format(file=quote(image_file(run, found, shared.images)), make=_make_lines(runtime, str(run.get("model")), found))
     return head + text
 
 
@@ -185,13 +201,18 @@ def image_file(run: Run, found: Source, images: str) -> str:
     return os.path.join(images, match.group(1) + FILES[runtime])
 
 
-def _engine_lines(runtime: str, image: str, found: Source, locks: str) -> str:
+def _reference(run: Run, found: Source) -> str:
+    """What an engine is asked for: the image by its id, or by its name where nobody knows an id before a node has it."""
+    return engine.image_reference(run) if found.digest or not found.name else found.registry or found.name
+
+
+def _engine_lines(runtime: str, image: str, found: Source, shared: Shared) -> str:
     fetch = ""
     if found.archive:
         fetch = quote_argv([runtime, "load", "--quiet", "--input", found.archive]) + "\n"
-    elif found.registry:
-        fetch = quote_argv([runtime, "pull", "--quiet", found.registry]) + "\n"
-    return _ENGINE.format(engine=runtime, image=quote(image), fetch=fetch, locks=quote(locks))
+    elif found.registry or not found.digest:
+        fetch = _PULL.format(logins=quote(shared.logins), pull=quote_argv([runtime, "pull", "--quiet", found.registry or found.name]))
+    return _ENGINE.format(engine=runtime, image=quote(image), fetch=fetch, locks=quote(shared.locks))
 
 
 def _make_lines(runtime: str, model: str, found: Source) -> str:
@@ -233,11 +254,17 @@ def start(run: Run, where: Where, image: str) -> List[str]:
     return _start_apptainer(run, where, image) if runtime == "apptainer" else _start_enroot(run, where, image)
 
 
+_NAMED = """\
+MAD_IMAGE=$({engine} image inspect --format '{{{{.Id}}}}' {image})
+MAD_IMAGE=${{MAD_IMAGE#sha256:}}
+echo "sha256:$MAD_IMAGE" >"$shared/io/image"
+"""
+
 # Root on a node is nobody on many shared file systems (root_squash), and root is who works in a container of docker's: then it works in a
 # folder of the node's own, and what it writes there is brought out as it comes.
 _ENGINE_START = """\
 shared={shared}
-run_in() {{ # folder without its first slash: the container with the folders work and io in it
+{named}run_in() {{ # folder without its first slash: the container with the folders work and io in it
   MAD_PLACE=$1
   {engine} rm --force --volumes {name} >/dev/null 2>&1 || :
   rm -f "/$MAD_PLACE/io/container.id"
@@ -272,7 +299,10 @@ exit "$code"
 
 
 def _start_engine(run: Run, where: Where) -> List[str]:
-    place = "/${MAD_PLACE}"
+    place, named, found = "/${MAD_PLACE}", "", source(run, {})
+    if not found.digest:  # the node's engine says what the name stands for, and that very image is what runs
+        named = _NAMED.format(engine=quote(str(run["runtime"])), image=quote(_reference(run, found)))
+        run = dict(run, image=dict(run["image"], digest="sha256:${MAD_IMAGE}"))
     launch = engine.Launch(
         name=where.name,
         labels=dict(where.labels),
@@ -291,7 +321,8 @@ def _start_engine(run: Run, where: Where) -> List[str]:
         shared=quote(os.path.dirname(where.io)),
         engine=quote(argv[0]),
         name=quote(where.name),
-        words=" ".join(shell_text(word, ("MAD_PLACE",)) for word in argv[2:]),
+        named=named,
+        words=" ".join(shell_text(word, ("MAD_PLACE", "MAD_IMAGE")) for word in argv[2:]),
         keep=keep,
     )
     return [*_engine_gpus(run), *text.splitlines()]

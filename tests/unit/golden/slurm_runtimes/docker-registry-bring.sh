@@ -8,5 +8,8 @@ mkdir -p /shared/mad/locks
 exec 9>/shared/mad/locks/"$(hostname)"
 flock 9 || : # not every shared file system has locks; then two jobs may do the same work
 if have 2>/dev/null; then exit 0; fi
-docker pull --quiet reg.example.com:5000/ml/x:1
+logins=/shared/mad/c/logins
+if ! [ -r "$logins/config.json" ] || ! DOCKER_CONFIG=$logins REGISTRY_AUTH_FILE=$logins/config.json docker pull --quiet reg.example.com:5000/ml/x:1; then
+  docker pull --quiet reg.example.com:5000/ml/x:1
+fi
 have

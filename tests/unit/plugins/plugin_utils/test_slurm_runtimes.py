@@ -27,6 +27,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 ARCHIVES = {DIGEST: "/shared/mad/images/0123.tar"}
 PINNED = "reg.example.com:5000/ml/x@sha256:" + "f" * 64
 WHERE = Where("mad-c-1-1-0", "/shared/mad/c/runs/1/attempt-1/work", "/shared/mad/c/runs/1/attempt-1/io", {"mad.engine": "1"})
+SHARED = slurm_runtimes.Shared("/shared/mad/c/images", "/shared/mad/locks", "/shared/mad/c/logins")
 MOUNTS = [{"source": "/data/imagenet", "target": "/data", "read_only": True}]
 
 
@@ -39,7 +40,7 @@ def scripts(made: dict[str, Any], archives: dict[str, str] | None = None) -> tup
     """(what brings the image, what starts the model)."""
     slurm_runtimes.check(made)
     found = slurm_runtimes.source(made, archives or {})
-    brought = slurm_runtimes.bring(made, found, "/shared/mad/c/images", "/shared/mad/locks")
+    brought = slurm_runtimes.bring(made, found, SHARED)
     sandbox = made["runtime"] in slurm_runtimes.SANDBOXES
     image = slurm_runtimes.image_file(made, found, "/shared/mad/c/images") if sandbox else ""
     return brought, "\n".join(["#!/usr/bin/env bash", "set -eu", *slurm_runtimes.start(made, WHERE, image)]) + "\n"
@@ -48,6 +49,7 @@ def scripts(made: dict[str, Any], archives: dict[str, str] | None = None) -> tup
 CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "host": (run("host"), {}),
     "docker-registry": (run("docker"), {}),
+    "docker-named": (run("docker", registry="", image={"name": "rocm/pytorch:latest", "digest": "", "given": True}), {}),
     "podman-archive-nvidia": (run("podman", "NVIDIA"), ARCHIVES),
     "apptainer-archive": (run("apptainer"), ARCHIVES),
     "apptainer-registry-nvidia": (run("apptainer", "NVIDIA", PINNED), {}),
@@ -134,7 +136,7 @@ def test_an_archive_is_proved_before_its_image_is_made(tmp_path: Path, entry: st
     digest = archive(tmp_path / "image.tar", b'{"os": "linux"}', entry)
     wanted = digest if true else DIGEST
     made = run("apptainer", image={"digest": wanted})
-    text = slurm_runtimes.bring(made, slurm_runtimes.source(made, {wanted: str(tmp_path / "image.tar")}), str(tmp_path / "images"), "")
+    text = slurm_runtimes.bring(made, slurm_runtimes.source(made, {wanted: str(tmp_path / "image.tar")}), SHARED._replace(images=str(tmp_path / "images")))
     environment = {**os.environ, "PATH": "%s:%s" % (tools, os.environ["PATH"])}
 
     def bring() -> subprocess.CompletedProcess[str]:
@@ -157,5 +159,5 @@ def test_a_given_file_is_checked_where_its_sum_is_known(tmp_path: Path) -> None:
     true = "sha256:" + hashlib.sha256(b"image").hexdigest()
     for digest, code in ((true, 0), (DIGEST, 1), ("", 0)):
         made = run("apptainer", registry="", image={"name": str(given), "digest": digest})
-        text = slurm_runtimes.bring(made, slurm_runtimes.source(made, {}), "/nowhere", "")
+        text = slurm_runtimes.bring(made, slurm_runtimes.source(made, {}), SHARED)
         assert subprocess.run(["bash", "-c", text], capture_output=True, check=False).returncode == code
