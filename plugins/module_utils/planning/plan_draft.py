@@ -312,17 +312,17 @@ def _parts(
     options: Mapping[str, Any],
 ) -> Dict[str, Any]:
     """The parts of the id; a script that is absent counts as empty."""
-    side = [[entry["path"], repository.tree(entry["path"])] for entry in run["pre_scripts"] + run["post_scripts"]]
+    side = [[entry["path"], repository.known_tree(entry["path"])] for entry in run["pre_scripts"] + run["post_scripts"]]
     directory = str(run["command"]["directory"])
     runtime = str(options["runtime"])
     return {
         "card": run_id.card_part(card),
         "args": args_of(card, context),
         "hashes": {
-            "scripts": repository.tree(directory) if directory else "",
+            "scripts": repository.known_tree(directory) if directory else "",
             "pre_post": hash_value(side) if side else "",
             "docker": "" if runtime == "host" else variant.content,
-            "tools": repository.tree(COMMON),
+            "tools": repository.known_tree(COMMON),
             "data": "",
         },
         "build_args": run_id.build_part({} if runtime == "host" else context.get("docker_build_arg", {})),

@@ -20,6 +20,16 @@ COMMON = "scripts/common"  # on every host, whatever the model
 _KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 
 
+def _unfit(path: str) -> str:
+    """Why something below a folder cannot go to hosts with it, "" for files and links."""
+    mode = os.lstat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+        return ""
+    kind = next((word for test, word in _KINDS if test(mode)), "no file")
+    shown = path.encode("utf-8", "backslashreplace").decode()
+    return "%s is %s; the script's whole directory goes to the hosts, so only files and links may lie there" % (shown, kind)
+
+
 class Repository:
     """Answers about one repository; remembers every hash, so that a plan of many hosts reads each file once."""
 
@@ -62,15 +72,13 @@ class Repository:
         full = os.path.join(self.path, path)
         if os.path.commonpath([os.path.realpath(full), self.path]) != self.path:
             return "%s is a link that leads out of the repository %s; nothing of the controller goes to hosts" % (path, self.path)
-        for name in walk_files(full) if os.path.isdir(full) else []:
-            mode = os.lstat(os.path.join(full, name)).st_mode
-            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-                kind = next((word for test, word in _KINDS if test(mode)), "no file")
-                return "%s is %s; the script's whole directory goes to the hosts, so only files and links may lie there" % (
-                    os.path.join(path, name).encode("utf-8", "backslashreplace").decode(),
-                    kind,
-                )
-        return ""
+        try:
+            self.tree(path)
+            return next(filter(None, map(_unfit, [os.path.join(full, name) for name in walk_files(full)])), "") if os.path.isdir(full) else ""
+        except InvalidInput as error:
+            return error.message
+        except OSError as error:  # it vanished between two looks
+            return "%s cannot be read: %s" % (error.filename or full, error.strerror)
 
     def tree(self, path: str) -> str:
         """Content hash of a file or directory; "" for what is not there."""
@@ -81,6 +89,13 @@ class Repository:
             except OSError as error:
                 raise InvalidInput("%s cannot be read: %s" % (error.filename or full, error.strerror)) from error
         return self._trees[path]
+
+    def known_tree(self, path: str) -> str:
+        """The hash of what can be read, else "": for the id of a run that `check_stage` has refused."""
+        try:
+            return self.tree(path)
+        except InvalidInput:
+            return ""
 
     def data(self) -> Any:
         """The content of data.json, nothing where there is none; a broken one is an error each time."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,23 @@ def test_a_script_that_is_none(repo: Path, scripts: str, words: str) -> None:
     os.mkfifo(repo / "scripts/dummy/pipe.sh")
     (repo / "scripts/dummy/lost.sh").symlink_to("nowhere.sh")
     fails(one(repo, [card(scripts=scripts)]), "invalid", scripts, words)
+
+
+def test_a_file_that_may_not_be_read(repo: Path) -> None:
+    """The run of its model fails; the others are planned."""
+    with tempfile.TemporaryDirectory() as folder:  # not below tmp_path, which is root's alone
+        os.chmod(folder, 0o755)
+        other = plans.repository(Path(folder))
+        models = [own(other, "secret"), card("good")]
+        (other / "scripts/secret/key").write_text("x")
+        (other / "scripts/secret/key").chmod(0)
+        as_root = os.geteuid() == 0
+        if as_root:  # root may read everything
+            os.seteuid(65534)
+        try:
+            found = runs(other, models)
+        finally:
+            if as_root:
+                os.seteuid(0)
+    fails(found[0], "invalid", "model secret", "scripts/secret/key cannot be read: Permission denied")
+    assert found[1]["outcome"] is None
