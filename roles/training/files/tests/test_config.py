@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training_engine.cli import _parser, load_config, read_config_file
-from training_engine.config import LEAVES, PRESETS, TrainingConfig, TrainingConfigBuilder, parse_text, preset, resolve, schema
+from training_engine.config import LEAVES, PRESETS, TrainingConfig, TrainingConfigBuilder, parse_text, portable, preset, resolve, schema
 from training_engine.errors import ConfigError
 
 
@@ -81,6 +81,20 @@ def test_only_what_changes_the_trajectory_changes_the_fingerprint():
     config = TrainingConfig()
     assert config.fingerprint() == config.with_values(run_dir="elsewhere", num_workers=2, max_steps=7).fingerprint()
     assert config.fingerprint() != config.with_values(learning_rate=0.5).fingerprint()
+
+
+@pytest.mark.parametrize(("value", "expected"), [
+    ("hf:/data/a b/tiny/", "hf:.../tiny"), ("hf:./tiny", "hf:.../tiny"), ("/data/tokens", ".../tokens"), ("hf:org/tiny", "hf:org/tiny"),
+    ("hf:gpt2", "hf:gpt2"), ("char_lm", "char_lm"), (3, 3), (None, None)])
+def test_a_folder_is_known_by_its_name_so_that_it_can_be_moved(value, expected):
+    assert portable(value) == expected
+    assert portable(expected) == expected
+
+
+def test_a_run_goes_on_after_its_model_was_moved():
+    config = TrainingConfig().with_values(model="hf:/old/place/tiny", tokenizer="/old/place/tiny")
+    assert config.fingerprint() == config.with_values(model="hf:../new/tiny", tokenizer="~/tiny").fingerprint()
+    assert config.fingerprint() != config.with_values(model="hf:/old/place/large").fingerprint()
 
 
 def test_schema_covers_every_value():

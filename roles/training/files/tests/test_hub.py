@@ -13,7 +13,7 @@ from support.forked import run_hash
 
 from training_engine import hub
 from training_engine.cli import main
-from training_engine.config import TrainingConfigBuilder
+from training_engine.config import TrainingConfig, TrainingConfigBuilder
 from training_engine.durable import sha256_file
 from training_engine.errors import DataError, UsageError
 from training_engine.factory import make_data, make_model, make_trainer
@@ -162,3 +162,86 @@ def test_a_missing_library_says_what_to_install(monkeypatch):
 def test_a_name_is_asked_for():
     with pytest.raises(UsageError, match="needs the name of a model"):
         hub._fetch("model", UsageError, dict, "")
+
+
+# -- what needs no package of theirs
+
+
+class Rows:
+    """What is used of a data set: names of columns, and columns or slices by index."""
+
+    def __init__(self, **columns):
+        self.columns, self.column_names = columns, list(columns)
+
+    def __getitem__(self, key):
+        return self.columns[key] if isinstance(key, str) else {name: values[key] for name, values in self.columns.items()}
+
+
+class Letters:
+    """What is used of a tokenizer, with one token for each letter."""
+
+    eos_token_id, eos_token, pad_token_id, pad_token = 1, "<end>", None, None
+
+    def __len__(self):
+        return 40
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "pad_token":
+            super().__setattr__("pad_token_id", self.eos_token_id)
+
+    def __call__(self, texts, *, max_length=0, **_options):
+        ids = [[ord(letter) - 87 for letter in text] for text in texts]
+        if not max_length:
+            return {"input_ids": ids}
+        cut = [row[:max_length] for row in ids]
+        return {"input_ids": torch.tensor([row + [self.pad_token_id] * (max_length - len(row)) for row in cut]),
+                "attention_mask": torch.tensor([[1] * len(row) + [0] * (max_length - len(row)) for row in cut])}
+
+
+def _sized(**values):
+    return TrainingConfig().with_values(sequence_length=4, **values)
+
+
+def test_texts_become_rows_of_tokens_with_their_ends():
+    rows = Rows(text=["abcab", "cc", "abcabca"])
+    data = hub._token_rows(_sized(val_fraction=0.5), Letters(), rows, None)
+    flat = [10, 11, 12, 10, 11, 1, 12, 12, 1, 10, 11, 12, 10, 11, 12, 10, 1]
+    assert data.train.rows.flatten().tolist() == flat[:8]
+    assert data.val.rows.flatten().tolist() == flat[8:16]
+    assert data.sizes == {"vocab_size": 40, "sequence_length": 4}
+    held_out = hub._token_rows(_sized(data_size=1), Letters(), rows, Rows(text=["ab"]))
+    assert (held_out.train.rows.tolist(), held_out.val) == ([flat[:4]], None)
+
+
+def test_texts_and_labels_become_padded_rows():
+    rows = Rows(text=["ab", "abcdef", "c", "cc"], label=[0, 2, 1, 2])
+    data = hub._labelled_rows(_sized(val_fraction=0.0), Letters(), rows, Rows(text=["aa"], label=[1]))
+    assert data.train.tensors["input_ids"][:2].tolist() == [[10, 11, 1, 1], [10, 11, 12, 13]]
+    assert data.train.tensors["attention_mask"][0].tolist() == [1, 1, 0, 0]
+    assert data.val.tensors["labels"].tolist() == [1]
+    assert data.sizes == {"vocab_size": 40, "sequence_length": 4, "num_classes": 3, "pad_token_id": 1}
+    parts = hub._labelled_rows(_sized(val_fraction=0.5), Letters(), rows, None)
+    assert sorted([*parts.train.tensors["labels"].tolist(), *parts.val.tensors["labels"].tolist()]) == [0, 1, 2, 2]
+    assert hub._labelled_rows(_sized(val_fraction=0.0), Letters(), rows, None).val is None
+
+
+@pytest.mark.parametrize(("rows", "words"), [
+    (Rows(words=["a"], label=[0]), r"no column 'text', only \['label', 'words'\]"),
+    (Rows(text=["a", None], label=[0, 1]), r"'text' has empty values \(the first in row 1\)"),
+    (Rows(text=["a"], label=["spam"]), "not all whole numbers from 0 on, as 'spam'"),
+])
+def test_columns_that_cannot_be_used(rows, words):
+    with pytest.raises(DataError, match=words):
+        hub._labelled_rows(_sized(), Letters(), rows, None)
+
+
+def test_what_cannot_be_fetched_is_one_sentence():
+    with pytest.raises(UsageError, match="hf: needs the name of a model or a folder"):
+        hub._fetch("model", UsageError, open, "")
+    with pytest.raises(DataError, match=r"the data set '/nowhere' cannot be loaded \(FileNotFoundError.*give a local folder"):
+        hub._fetch("data set", DataError, open, "/nowhere")
+    with pytest.raises(UsageError, match="data by name needs a tokenizer"):
+        hub._tokenizer(_sized())
+    with pytest.raises(UsageError, match="not for vision_classification"):
+        hub.load_data(_sized(task="vision_classification", dataset="hf:x"))

@@ -14,11 +14,13 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from training_engine.checkpoint import CheckpointManager
 from training_engine.config import TrainingConfig
 from training_engine.data.loader import MapDataModule, _taken, worker_died
 from training_engine.data.sources import DataSet, TensorSource, sequence_set
 from training_engine.errors import CheckpointError, DataError, EngineError, NoRetryError, UsageError
 from training_engine.factory import make_trainer
+from training_engine.health import GradientMonitor
 from training_engine.loss import ClassificationLoss, LossResult
 from training_engine.output import ModelOutput
 from training_engine.status import StatusFile
@@ -398,3 +400,55 @@ def test_a_resume_with_other_parts_is_a_verdict(config):
     # None of them counts as a start that died: that rule is for supervisors, not for a person who tries.
     assert StatusFile(Path(config().run.run_dir)).value.fruitless == 0
     assert _train(config(), **parts()).step == 6
+
+
+# -- seldom taken ways
+
+
+def test_parts_of_a_checkpoint_that_are_not_what_they_should_be(tmp_path):
+    manager = CheckpointManager(tmp_path)
+    manager.save_parts(1, {"model.safetensors": [torch.ones(2)]}, [1], {})
+    checkpoint = manager.load()
+    with pytest.raises(CheckpointError, match=r"state\.json is not a JSON object"):
+        checkpoint.state()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not hold a dict"):
+        checkpoint.model()
+
+
+def test_no_medians_over_gradients_that_come_and_go():
+    """A layer that a window does not reach has no gradient: the history of another set of layers says nothing about this one."""
+    seen = []
+    monitor = GradientMonitor(relative_limit=10.0, on_issue=lambda **what: seen.append(what))
+    for count in (2, 3):
+        for dummy in range(20):
+            monitor.observe([1.0] * count, 1.0, ["a", "b", "c"][:count])
+    assert not seen
+    monitor.observe([1.0, 1.0, 50.0], 1.0, ["a", "b", "c"])
+    assert seen[0]["issues"] == ["unusual: c"]
+
+
+def test_what_is_kept_for_the_loss_does_not_grow():
+    """Weights of batches that are never trained on (a window that a stop has left over)."""
+    loss = ClassificationLoss()
+    for dummy in range(200):
+        loss.weight({"labels": torch.zeros(2, dtype=torch.int64)})
+    assert len(loss._weights._kept) <= 64
+
+
+@pytest.mark.parametrize(("error", "kind"), [("can't allocate memory: 9 bytes", None), ("something else", RuntimeError)])
+def test_a_check_of_attention_that_has_no_memory_is_left_out(config, error, kind):
+    class Hungry(Net):
+        fails = True
+
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            if not self.training and self.fails:
+                self.fails = False
+                raise RuntimeError(error)
+            return super().forward(pixel_values)
+
+    if kind is None:
+        assert _train(config(attention_check=True), model=Hungry()).exit_code == 0
+        assert "attention_unchecked" in {event["event"] for event in _events(config())}
+    else:
+        with pytest.raises(kind, match=error):
+            _train(config(attention_check=True), model=Hungry())

@@ -169,11 +169,20 @@ class TrainingConfig:
 
     def trajectory(self) -> dict[str, Value]:
         """The values that decide what is computed: two runs with equal ones are comparable bit by bit."""
-        return {leaf: getattr(getattr(self, spec.section), leaf) for leaf, spec in LEAVES.items() if spec.trajectory}
+        return {leaf: portable(getattr(getattr(self, spec.section), leaf)) for leaf, spec in LEAVES.items() if spec.trajectory}
 
     def fingerprint(self) -> str:
         """sha256 over `trajectory()`."""
         return hashlib.sha256(json.dumps(self.trajectory(), sort_keys=True).encode()).hexdigest()
+
+
+def portable(value: Value) -> Value:
+    """A value of the trajectory, with a folder (hf:/..., hf:./...) by its own name: it may be moved between two starts. What was read from
+    it is in the checkpoint (the model) or in the hash of the data."""
+    if not isinstance(value, str) or not value.removeprefix("hf:").startswith(("/", "./", "../", "~")):
+        return value
+    prefix = "hf:" if value.startswith("hf:") else ""
+    return f"{prefix}.../{value.rstrip('/').rpartition('/')[2]}"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from . import rng
 from .checkpoint import layout
 from .checkpoint.manager import load_model, materialise, unwrap
 from .checkpoint.store import Checkpoint
-from .config import LEAVES, TrainingConfig
+from .config import LEAVES, TrainingConfig, portable
 from .data.loader import DataModule, Window, worker_died
 from .data.plan import WindowPlan
 from .drift_watch import DriftWatch
@@ -305,7 +305,8 @@ class Trainer:
     def _check_resumable(self, checkpoint: Checkpoint) -> None:
         """Raise NoRetryError or DataError where going on would not continue the run of the checkpoint."""
         then, now = checkpoint.manifest["trajectory"], self.config.trajectory()
-        before = {leaf: then.get(leaf, LEAVES[leaf].default) for leaf in now}  # what it did not know yet, it did as by default
+        # What it did not know yet, it did as by default.
+        before = {leaf: portable(then.get(leaf, LEAVES[leaf].default)) for leaf in now}
         changed = [f"{leaf}: {before[leaf]!r} then, {value!r} now" for leaf, value in now.items() if before[leaf] != value]
         if changed:
             raise NoRetryError(f"the configuration differs from that of {checkpoint.path}: {'; '.join(changed)}; go back to the old "
