@@ -163,7 +163,7 @@ def load_context_file(path: str) -> dict[str, t.Any]:
     try:
         if os.path.getsize(full) > _LARGEST_FILE:
             raise InvalidInput("%s is larger than %d bytes" % (what, _LARGEST_FILE))
-        with open(full, encoding="utf-8") as stream:
+        with open(full, encoding="utf-8-sig") as stream:
             text = stream.read()
     except OSError as error:
         raise InvalidInput("%s cannot be read: %s" % (what, error.strerror)) from error

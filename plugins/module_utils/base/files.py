@@ -157,7 +157,7 @@ def read_text(path: str, what: str) -> str:
 def read_json(path: str, what: str) -> Any:
     """Read a JSON document; `what` says in the error what the file is ('the build manifest')."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8-sig") as stream:  # some editors write a mark in front
             return json.load(stream)
     except OSError as error:
         raise InvalidInput("%s %s cannot be read: %s" % (what, path, error.strerror)) from error

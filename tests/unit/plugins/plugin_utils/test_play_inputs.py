@@ -69,6 +69,7 @@ def test_a_play_s_context_lies_below_all_hosts() -> None:
 @pytest.mark.parametrize(
     "name,text,expected",
     [
+        ("bom.json", "\ufeff{'a': 1}\r\n", {"a": 1}),
         ("c.json", '{"a": 1}', {"a": 1}),
         ("c.txt", "{'a': True}", {"a": True}),
         ("c.yml", "a: [1, x]\n", {"a": [1, "x"]}),

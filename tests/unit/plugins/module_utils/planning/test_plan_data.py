@@ -62,3 +62,8 @@ def test_an_image_needs_no_data(repo: Path) -> None:
 
 def test_an_empty_data_key_is_fine(repo: Path) -> None:
     assert one(repo, [card(data="")])["outcome"] is None
+
+
+def test_a_data_json_with_a_byte_order_mark(repo: Path) -> None:
+    (repo / "data.json").write_bytes(b'\xef\xbb\xbf{"huggingface": {}}\r\n')
+    assert one(repo, [card(data="huggingface")])["outcome"] is None
