@@ -188,12 +188,12 @@ def _without_comments(layer: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _unexpanded(layer: Mapping[str, Any], what: str) -> List[str]:
-    """Warnings about variables that look as if a shell would fill them in, as madengine's Slurm job does."""
+    """Warnings about variables that look as if a shell would fill them in, as madengine's Slurm job does. Values may be secret: only the name is shown."""
+    found = [(key, name, _REFERENCE.search(value)) for key in context_keys.VARIABLES for name, value in sorted(layer.get(key, {}).items())]
     return [
-        "%s: %s.%s says %s: nothing is expanded, the model gets these characters; write the value itself" % (what, key, name, scalars.shown(value))
-        for key in context_keys.VARIABLES
-        for name, value in sorted(layer.get(key, {}).items())
-        if _REFERENCE.search(value)
+        "%s: %s.%s says %s: nothing is expanded, the model gets these characters; write the value itself" % (what, key, name, match.group())
+        for key, name, match in found
+        if match
     ]
 
 

@@ -375,6 +375,11 @@ def test_a_variable_that_looks_like_shell_is_noted(value: str, noted: int) -> No
         assert len(result["warnings"]) == noted and all(key + ".HF_HOME" in warning for warning in result["warnings"])
 
 
+def test_a_secret_beside_a_reference_is_not_shown() -> None:
+    (warning,) = context.normalise([{"env_vars": {"HF_TOKEN": "hf_abc${X}"}}])["warnings"]
+    assert "env_vars.HF_TOKEN says ${X}" in warning and "hf_abc" not in warning
+
+
 def test_refused_keys_are_known_keys() -> None:
     assert set(context_keys.REFUSED) | set(context_keys.ONLY_FOR) <= set(context_keys.KEYS)
 
