@@ -8,6 +8,7 @@ submissions/<name>/job.sh      the script
 submissions/<name>/tasks       "<index> <run id> <attempt>" lines; a task of an array finds its run here
 submissions/<name>/manifest.json   written last: from here on the submission counts
 submissions/<name>/tried       made before sbatch is called: without it no job of this name can be there, and nobody has to be asked
+submissions/<name>/taken_back.json  the manifest of an array that sbatch refused as too large: its runs wait again
 submissions/<name>/job.json    {"job", "submitted", "adopted"}: what sbatch answered, or the job that was found
 """
 
@@ -27,6 +28,7 @@ from .slurm_jobs import Submission
 from .slurm_output import Job
 
 _LIMIT = "array_limit.json"
+_TAKEN = "taken_back.json"  # a manifest that counts no more
 LOCK_SECONDS = 180.0  # longer than an sbatch may take
 
 
@@ -70,6 +72,9 @@ class Submissions:
         found = []
         names = os.listdir(self._file()) if os.path.isdir(self._file()) else []
         for name in names:
+            if os.path.exists(self._file(name, _TAKEN)):
+                self._unwrite(name)
+                continue
             if not os.path.exists(self._file(name, "job.json")):
                 files.look_again(self._file(name))  # a play on another login node may have submitted it a moment ago
             manifest = read_optional(self._file(name, "manifest.json"))
@@ -82,10 +87,14 @@ class Submissions:
     def take_back(self, submission: Submission, smaller: int) -> None:
         """Unwrite what sbatch refused as too large: its runs wait again, for arrays of at most so many tasks."""
         files.write_json(self.folder.file(_LIMIT), {"tasks": smaller}, 0o600)
-        os.unlink(self._file(submission.name, "manifest.json"))
-        for task in submission.tasks:
-            shutil.rmtree(self.folder.attempt(task.run_id, task.attempt).path)
-        shutil.rmtree(self._file(submission.name))
+        os.rename(self._file(submission.name, "manifest.json"), self._file(submission.name, _TAKEN))
+        self._unwrite(submission.name)
+
+    def _unwrite(self, name: str) -> None:
+        """Remove what was taken back, also what a process that was killed over it left."""
+        for task in slurm_jobs.read_manifest(read_optional(self._file(name, _TAKEN))).tasks:
+            shutil.rmtree(self.folder.attempt(task.run_id, task.attempt).path, ignore_errors=True)
+        shutil.rmtree(self._file(name))
 
     def largest(self, otherwise: int) -> int:
         """How many tasks an array may have, where sbatch refused one as too large; else what the cluster says."""

@@ -235,6 +235,13 @@ def test_an_array_that_a_limit_on_jobs_keeps_out_waits_again_in_smaller_ones(sit
     assert site.result(1)["failure_class"] == "launch" and "AssocMaxSubmitJobLimit" in site.result(1)["reason"], "one job is too many"
 
 
+def test_what_a_killed_process_had_half_taken_back_is_gone_at_the_next_look(site: Site) -> None:
+    site.submitted(NAME, 1, 1, 2, job=0)
+    os.rename(site.folder.file("submissions", NAME, "manifest.json"), site.folder.file("submissions", NAME, "taken_back.json"))
+    assert site.poll() == [] and os.listdir(site.folder.file("submissions")) == []
+    assert [site.folder.standing(site.folder.run(run_id(number))).state for number in (1, 2)] == ["pending"] * 2
+
+
 def test_while_other_jobs_of_the_user_fill_a_limit_nothing_is_given_up(site: Site) -> None:
     site.submitted(NAME, 1, 1, 2, job=0)
     site.says("sbatch", "", code=1, error=FULL)
