@@ -98,7 +98,8 @@ def make(request: Request) -> Planned:
         credentials = registry.load_credentials(options["credential_file"], request.environ)
 
         def make_plan(repo: str) -> dict[str, t.Any]:
-            return plan.make_plan(found["models"], hosts, options, repo, known, request.environ, credentials, has_common)
+            broken: t.Any = found.get("broken")
+            return plan.make_plan(found["models"], hosts, options, repo, known, request.environ, credentials, has_common, broken)
 
         made = replay.plan_again(then, make_plan, request.repo, scratch) if then else make_plan(request.repo)
         _about(made, request, options, old)
@@ -182,17 +183,22 @@ def _continued(campaign: Campaign, made: dict[str, t.Any], old: dict[str, t.Any]
 
 
 def _models(request: Request) -> tuple[dict[str, t.Any], dict[str, t.Any] | None]:
-    """({"models", "warnings"} of discovery, the manifest if one is given)."""
+    """({"models", "warnings", "broken"} of discovery, the manifest if one is given)."""
     if request.manifest:
         if not os.path.exists(request.manifest):
             raise InvalidInput("mad_manifest %s does not exist" % request.manifest)
         return {"models": [], "warnings": []}, manifest.read(request.manifest)
     if not request.tags:
         raise InvalidInput("neither mad_tags nor mad_manifest is set: name models by tag (mad.engine.discover lists them), or a manifest")
+    # A build has no rows in which a bad card could be told, so there it ends the play.
+    broken: dict[int, InvalidInput] | None = None if request.options["build_only"] else {}
     try:
-        return discovery.discover(request.repo, request.tags, request.cache_dir, request.discover_timeout, frozen=request.check), None
+        found = discovery.discover(request.repo, request.tags, request.cache_dir, request.discover_timeout, frozen=request.check, broken=broken)
     except MadError as error:
         raise DiscoveryFailed(error.message) from error
+    if broken and len(broken) == len(found["models"]):
+        raise DiscoveryFailed(broken[0].message) from broken[0]
+    return dict(found, broken=broken), None
 
 
 def _about(made: dict[str, t.Any], request: Request, options: t.Mapping[str, t.Any], old: t.Mapping[str, t.Any] | None) -> None:

@@ -104,7 +104,7 @@ def unreachable(layer: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
 
 def make(repo: Path, cards: Any = None, hosts: Any = None, **options: Any) -> Dict[str, Any]:
     """A plan of this play, as campaign_plan writes it for a new campaign."""
-    more = {key: options.pop(key) for key in ("manifest", "environ", "credentials", "common") if key in options}
+    more = {key: options.pop(key) for key in ("manifest", "environ", "credentials", "common", "broken") if key in options}
     models = [card()] if cards is None else cards
     made = plan.make_plan(models, {"n1": host()} if hosts is None else hosts, dict(options, campaign=CAMPAIGN), str(repo), **more)
     whole = plan_continue.continue_plan(made, None, {}, {})

@@ -273,6 +273,13 @@ def complete(entry: Entry, args: str) -> Tuple[Dict[str, Any], List[str]]:
     return card, warnings
 
 
+def blank(entry: Entry) -> Dict[str, Any]:
+    """What of a card stands in a row that says what is wrong with it: nothing that could be wrong."""
+    card: Dict[str, Any] = {"name": entry.name, "dockerfile": "", "scripts": "", "args": ""}
+    _fill_defaults(card)
+    return dict(card, tags=list(entry.tags), source=entry.source)
+
+
 def _require(entry: Entry) -> None:
     missing = [key for key in REQUIRED if entry.raw.get(key) is None]
     if missing:
@@ -318,14 +325,18 @@ def _fill(card: Dict[str, Any], entry: Entry, args: str) -> None:
     card["dockerfile"] = _rooted(card["dockerfile"], prefix, Place(entry.source, entry.name, "dockerfile")) if card["dockerfile"] else ""
     card["scripts"] = _rooted(card["scripts"], prefix, Place(entry.source, entry.name, "scripts"))
     card["args"] += args
+    _fill_defaults(card)
+    if "deprecated" in card or "is_deprecated" in card:  # the older name means the same
+        card["deprecated"] = card.get("deprecated", False) or card.get("is_deprecated", False)
+    card["source"] = entry.source
+
+
+def _fill_defaults(card: Dict[str, Any]) -> None:
     for key, default in (("n_gpus", "1"), ("multiple_results", ""), ("additional_docker_run_options", "")):
         card.setdefault(key, default)
     for key in ("tags", "skip_gpu_arch"):
         card.setdefault(key, [])
     card.setdefault("env_vars", {})
-    if "deprecated" in card or "is_deprecated" in card:  # the older name means the same
-        card["deprecated"] = card.get("deprecated", False) or card.get("is_deprecated", False)
-    card["source"] = entry.source
 
 
 def _rooted(value: str, prefix: str, place: Place) -> str:

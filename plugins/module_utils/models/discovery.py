@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from typing import Any, Dict, Iterable, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..base.errors import InvalidInput
 from . import cards
@@ -35,14 +35,23 @@ class Directory(NamedTuple):
     custom: bool
 
 
-def discover(repo: str, tags: Any, cache_dir: str = "", timeout: float = TIMEOUT, jobs: int = 0, frozen: bool = False) -> Dict[str, Any]:
+def discover(
+    repo: str,
+    tags: Any,
+    cache_dir: str = "",
+    timeout: float = TIMEOUT,
+    jobs: int = 0,
+    frozen: bool = False,
+    broken: Optional[Dict[int, InvalidInput]] = None,
+) -> Dict[str, Any]:
     """The models of a repository that the tags select, as {"models": [card], "names": [text], "warnings": [text]}.
 
     `tags` is a list or a text with commas; without tags no model is selected. `names` are all names of the sources that
     were read: with nothing but scoped tags (DIR/...) these are the root's and those directories'. `timeout` (seconds)
     limits each get_models_json.py, `jobs` how many run at a time (0: as many as there are CPUs); their answers are
     kept in `cache_dir`, if given; a `frozen` one is read and not written (check mode). InvalidInput names the file, the
-    model and the key, or the tag and what resembles it.
+    model and the key, or the tag and what resembles it. With `broken`, what is wrong with one selected card is put there,
+    by its place among the models, and in the card's place stands a blank one: one bad model need not stop the others.
     """
     if math.isnan(timeout) or timeout <= 0:
         raise InvalidInput("timeout: expected a number of seconds above 0, got %s" % cards.described(timeout))
@@ -56,7 +65,7 @@ def discover(repo: str, tags: Any, cache_dir: str = "", timeout: float = TIMEOUT
     choices, notes = select(wanted, entries, folders)
     warnings += notes
     warnings += _judge(clashes, {choice.entry.name for choice in choices}, listing=not wanted)
-    models, notes = _complete(choices, root, custom)
+    models, notes = _complete(choices, root, custom, broken)
     notes += [] if wanted else _flaws(entries)
     return {"models": models, "names": list(dict.fromkeys(entry.name for entry in entries)), "warnings": warnings + notes + custom.warnings}
 
@@ -188,12 +197,20 @@ def _judge(clashes: Dict[str, List[Entry]], chosen: Set[str], listing: bool) -> 
     return texts
 
 
-def _complete(choices: Sequence[Choice], root: str, custom: Custom) -> Tuple[List[Dict[str, Any]], List[str]]:
+def _complete(
+    choices: Sequence[Choice], root: str, custom: Custom, broken: Optional[Dict[int, InvalidInput]]
+) -> Tuple[List[Dict[str, Any]], List[str]]:
     """The cards of the choices in their normal form, and warnings about them."""
     lazy, warnings = _update({id(choice.entry): choice.entry for choice in choices if choice.entry.lazy}.values(), root, custom)
-    models = []
+    models: List[Dict[str, Any]] = []
     for choice in choices:
-        card, notes = cards.complete(lazy.get(id(choice.entry), choice.entry), choice.args)
+        try:
+            card, notes = cards.complete(lazy.get(id(choice.entry), choice.entry), choice.args)
+        except InvalidInput as error:
+            if broken is None:
+                raise
+            broken[len(models)] = error
+            card, notes = cards.blank(choice.entry), []
         models.append(card)
         warnings += notes
     return models, list(dict.fromkeys(warnings))

@@ -70,17 +70,21 @@ def make_plan(
     environ: Optional[Mapping[str, str]] = None,
     credentials: Optional[Mapping[str, Any]] = None,
     common: Callable[[str], bool] = _no_common,
+    broken: Optional[Mapping[int, MadError]] = None,
 ) -> Dict[str, Any]:
     """The plan of these models (or, with `manifest` from manifest.read(), of its images) on these hosts.
 
     `hosts` is {name: {"context" (normalised), "facts" or None, "runtime", "reachable", "reason"}}, `options` the mad_* options without
     prefix, `environ` the controller's environment, `credentials` its credential file; `common` says whether our own scripts/common has a
-    file. One bad model never stops the others: it becomes a run with an `outcome`. InvalidInput is raised for what concerns all of them.
+    file; `broken` is what is wrong with the cards of some models, by their place. One bad model never stops the others: it becomes a run
+    with an `outcome`. InvalidInput is raised for what concerns all of them.
     """
     settings = dict(plan_options.parse(options), further=list(options.get("further") or []))
     sources = Sources(environ or {}, credentials or {}, common)
     known = (
-        entries(manifest, settings["registry"], sources.credentials) if manifest is not None else [(card, None, None) for card in models]
+        entries(manifest, settings["registry"], sources.credentials)
+        if manifest is not None
+        else [(card, None, (broken or {}).get(index)) for index, card in enumerate(models)]
     )
     planner = _Planner(settings, Repository(repo), sources, [Entry(*entry) for entry in known])
     planned = [_host(name, hosts[name], settings) for name in hosts]
@@ -189,7 +193,7 @@ class _Planner:
         ]
         for draft in drafts:
             self._open(draft, host)
-            if problem and not draft.run["outcome"]:
+            if problem and (problem is entry.problem or not draft.run["outcome"]):
                 draft.run["outcome"] = plan_draft.outcome_of(problem)
         return drafts
 
@@ -198,6 +202,8 @@ class _Planner:
         given, runtime = str(host.context.get("MAD_CONTAINER_IMAGE") or ""), host.options["runtime"]
         if entry.image:
             return [entry.image], entry.problem
+        if entry.problem:
+            return [], entry.problem
         if given:
             return [plan_image.given_image(given)], None
         if runtime == "host":

@@ -396,3 +396,15 @@ def test_a_listing_says_what_is_wrong_with_every_card(tmp_path: Path) -> None:
     assert found["names"] == ["good", "typo", "type"] and found["models"] == []
     told = " | ".join(found["warnings"])
     assert "timeuot" in told and "model 'type', key 'n_gpus'" in told and "good" not in told
+
+
+def test_a_broken_card_leaves_its_place(repo: Repo) -> None:
+    """Who asks for them gets what is wrong by place; in the card's place stands a blank one that nothing can be wrong with."""
+    repo.write("models.json", [card("good", "t"), card("bad", "t", n_gpus=1.5, args="x"), {"name": "less", "tags": ["t"]}])
+    assert "n_gpus" in repo.error("t")
+    broken: dict[int, InvalidInput] = {}
+    models = repo.discover("t", broken=broken)["models"]
+    assert [model["name"] for model in models] == ["good", "bad", "less"] and sorted(broken) == [1, 2]
+    assert broken[1].message == repo.error("bad") and broken[2].message == repo.error("less")
+    assert set(models[1]) == set(models[0]), "a card like any other"
+    assert (models[1]["args"], models[1]["scripts"], models[1]["tags"], models[1]["source"]) == ("", "", ["t"], "models.json")

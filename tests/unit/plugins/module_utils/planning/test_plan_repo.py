@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.tests.support import plans
 from ansible_collections.mad.engine.tests.support.plans import card, fails, one, runs
 
@@ -97,3 +98,13 @@ def test_a_file_that_may_not_be_read(repo: Path) -> None:
                 os.seteuid(0)
     fails(found[0], "invalid", "model secret", "scripts/secret/key cannot be read: Permission denied")
     assert found[1]["outcome"] is None
+
+
+def test_what_is_wrong_with_one_card_stands_in_its_row(repo: Path) -> None:
+    """Discovery leaves a blank card in its place; whatever else would be said of that is no news."""
+    problem = InvalidInput("models.json: model 'bad', key 'n_gpus': expected a number")
+    blank = dict(card("bad"), dockerfile="", scripts="", args="")
+    plan = plans.make(repo, [blank, card("good")], broken={0: problem})
+    bad, good = plan["runs"]
+    assert bad["model"] == "bad" and bad["outcome"] == {"status": "FAILURE", "failure_class": "invalid", "reason": problem.message}
+    assert good["outcome"] is None and len(plan["builds"]) == 1
