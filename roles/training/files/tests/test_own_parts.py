@@ -23,6 +23,7 @@ from training_engine.factory import make_trainer
 from training_engine.health import GradientMonitor
 from training_engine.loss import ClassificationLoss, LossResult
 from training_engine.output import ModelOutput
+from training_engine.peers import Place
 from training_engine.status import StatusFile
 from training_engine.trainer import Trainer
 
@@ -347,7 +348,7 @@ def test_a_scheduler_sets_the_rates_and_resumes_exactly(config, tmp_path, name):
         torch.manual_seed(0)
         model = Net()
         optimizer = _adam(model)
-        _train(config(run_dir=str(tmp_path / folder), max_steps=steps, eval_every=1), model=model, optimizer=optimizer,
+        _train(config(run_dir=str(tmp_path / folder), max_steps=steps, eval_every=2), model=model, optimizer=optimizer,
                scheduler=SCHEDULERS[name](optimizer))
         return model, _rates(optimizer)
 
@@ -367,6 +368,9 @@ def test_optimizers_and_schedulers_that_do_not_fit(config):
     for optimizer in (None, _adam(model)):
         with pytest.raises(UsageError, match="a scheduler needs the optimizer that it was made for"):
             _train(config(), model=model, optimizer=optimizer, scheduler=SCHEDULERS["cosine"](_adam(model)))
+    optimizer = _adam(model)
+    with pytest.raises(UsageError, match="ReduceLROnPlateau waits for evaluations"):
+        _train(config(), model=model, optimizer=optimizer, scheduler=SCHEDULERS["plateau"](optimizer))
     with pytest.raises(UsageError, match="parallel 'fsdp' replaces"):
         _train(config(parallel="fsdp"), model=model, optimizer=_adam(model))
 
@@ -400,6 +404,16 @@ def test_a_resume_with_other_parts_is_a_verdict(config):
     # None of them counts as a start that died: that rule is for supervisors, not for a person who tries.
     assert StatusFile(Path(config().run.run_dir)).value.fruitless == 0
     assert _train(config(), **parts()).step == 6
+
+
+def test_a_script_of_ones_own_is_a_rank_where_its_launcher_says_so(config, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="WORLD_SIZE=2 is set but RANK is not"):
+        _train(config())
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(UsageError, match="RANK=2 is not one of WORLD_SIZE=2 ranks"):
+        _train(config())
+    assert _train(config(), place=Place()).step == 6
 
 
 # -- seldom taken ways

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from .hooks import Hook
 from .loop import EpochResult, TrainingLoop, Wish
 from .loss import LossStrategy, check_trainable
 from .metrics import MetricsEngine
-from .peers import Peers, Place
+from .peers import Peers, Place, place_from
 from .run_folder import RunFolder
 from .schedule import schedule
 from .setup import check_optimizer, load_optimizer, make_optimizer, pick_device, shard_model, wrap_model
@@ -63,7 +64,8 @@ class Trainer:
     """Trains `model` on `data` as `config` says, resuming from the run folder's newest whole checkpoint.
 
     optimizer: one of your own keeps the rates of its groups; the configured schedule scales them. scheduler: one of torch's for it, which
-    then sets the rates alone (after each update; ReduceLROnPlateau after each evaluation, by `monitor`).
+    then sets the rates alone (after each update; ReduceLROnPlateau at each evaluation of eval_every, by `monitor`).
+    place: which rank this is; without it as torchrun, srun or our launcher say (RANK and WORLD_SIZE), else the only one.
     stateful: further objects whose state belongs to the run, by name. hooks: see hooks.Hook. stop: the flag that signals set.
     train() returns how it ended; errors with a verdict are raised as EngineError, with the exit code in them.
     """
@@ -77,8 +79,9 @@ class Trainer:
             raise UsageError(f"data is a {type(data).__name__}, which cannot say which samples the k-th update sees; give "
                              "MapDataModule(DataSet(...), config.data), or StreamDataModule for a loader with state_dict")
         self.config, self.data, self.loss, self.hooks = config, data, loss, list(hooks)
-        self.device = pick_device(config.optim.device, place or Place())
-        self.peers = peers or Peers(place or Place(), self.device)
+        place = place or (Place() if peers else place_from(os.environ))
+        self.device = pick_device(config.optim.device, place)
+        self.peers = peers or Peers(place, self.device)
         self.folder = RunFolder(config, self.peers)
         self.stop = stop or StopFlag()
         self.deadline = Deadline(deadline, config.checkpoint.deadline_margin)
@@ -123,6 +126,8 @@ class Trainer:
         torch.set_num_threads(threads or recorded or torch.get_num_threads())
         check_trainable(self._model)
         check_optimizer(self._model, self._optimizer, self._scheduler, config.optim)
+        if isinstance(self._scheduler, ReduceLROnPlateau) and not config.evaluation.eval_every:
+            raise UsageError("ReduceLROnPlateau waits for evaluations, and there are none on the way: set eval_every")
         shard_model(self._model.to(self.device), config.optim, self.peers, self.device)
         if checkpoint is not None:
             load_model(self._model, checkpoint)
@@ -254,8 +259,9 @@ class Trainer:
             self.folder.event("monitor_unknown", monitor=monitor, known=sorted(values), reason="no checkpoint is best, nothing stops early")
         if value is None or not math.isfinite(value):
             return
-        if isinstance(self._scheduler, ReduceLROnPlateau):
-            self._scheduler.step(value)
+        every = self.config.evaluation.eval_every
+        if isinstance(self._scheduler, ReduceLROnPlateau) and every and self.state.step % every == 0:
+            self._scheduler.step(value)  # not for the extra evaluation at the end, which a run with a higher goal has not
         sign = 1.0 if self.config.checkpoint.mode == "min" else -1.0
         if self.state.best is None or sign * value < sign * self.state.best - self.config.evaluation.early_stopping_min_delta:
             self.state.best, self.state.stale = value, 0
