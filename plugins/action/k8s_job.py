@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.containers import registry
-from ansible_collections.mad.engine.plugins.module_utils.k8s import k8s_options
+from ansible_collections.mad.engine.plugins.module_utils.k8s import k8s_options, k8s_pod
 from ansible_collections.mad.engine.plugins.module_utils.k8s.arguments import ARGUMENTS, SINGLE
 from ansible_collections.mad.engine.plugins.module_utils.results import record
 from ansible_collections.mad.engine.plugins.plugin_utils import host_runs, k8s_files, k8s_objects, zipapp
@@ -106,8 +106,9 @@ class ActionModule(TargetAction):
 
     def _rendered(self, run: host_runs.Run, values: t.Mapping[str, str], packed: dict[tuple[str, ...], bytes]) -> dict[str, t.Any]:
         """{attempt: {"job", "owned", "standing"}}."""
-        if str(run["card"].get("n_gpus")).strip() == "-1" and "n_gpus" not in self._known_context:
-            text = "model %s: n_gpus is -1 (all), and a pod asks for a number of GPUs; set n_gpus in the context of host %s"
+        vague = str(run["card"].get("n_gpus")).strip() == "-1" and "n_gpus" not in self._known_context and not self._k8s.node_gpus
+        if vague and k8s_pod.gpu_count(run):
+            text = "model %s: n_gpus is -1 (all), and a pod asks for a number of GPUs; set k8s.node_gpus in the context of host %s: how many a node has"
             raise MadError(text % (run["model"], self._mine.host), "placement")
         settings: dict[str, t.Any] = {"secrets": dict(values)}
         if self._k8s.scripts_from == "configmap":

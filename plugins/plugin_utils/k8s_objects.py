@@ -15,7 +15,7 @@ import typing as t
 import jinja2
 import yaml
 
-from ansible_collections.mad.engine.plugins.module_utils.base import quoting
+from ansible_collections.mad.engine.plugins.module_utils.base import quoting, scalars
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.containers import engine
 from ansible_collections.mad.engine.plugins.module_utils.host import driver
@@ -61,10 +61,40 @@ def _text(dumper: t.Any, value: str) -> yaml.Node:
 _Dumper.add_representer(str, _text)
 
 
-def dump(value: t.Any) -> str:
-    """Any value as YAML on one line: the filter through which every value of a template goes."""
-    text: str = yaml.dump(value, Dumper=_SafeDumper, default_flow_style=True, width=1 << 30, allow_unicode=False, sort_keys=False)
-    return text[: -len("\n...\n")] if text.endswith("\n...\n") else text.rstrip("\n")
+class _Place(t.NamedTuple):
+    """Where a value goes in what a template makes."""
+
+    number: int
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """Knows the places that `dump` leaves."""
+
+
+_Loader.add_constructor("!value", lambda loader, node: _Place(int(loader.construct_scalar(node))))
+
+
+@jinja2.pass_context
+def dump(context: jinja2.runtime.Context, value: t.Any) -> str:
+    """The filter through which every value of a template goes: it leaves a place, and the value itself never becomes text."""
+    places: list[t.Any] = context["places"]
+    places.append(value)
+    return "!value %d" % (len(places) - 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _shape(text: str) -> t.Any:
+    """What a template made, with places. Runs that are alike differ in their values only, and to parse one of them is enough."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506  a safe loader
+
+
+def _filled(shape: t.Any, places: t.Sequence[t.Any]) -> t.Any:
+    """A shape's copy with its values, in JSON's own types."""
+    if isinstance(shape, _Place):
+        return scalars.plain(places[shape.number], "a value of an object")
+    if isinstance(shape, dict):
+        return {name: _filled(item, places) for name, item in shape.items()}
+    return [_filled(item, places) for item in shape] if isinstance(shape, list) else shape
 
 
 @functools.lru_cache(maxsize=1)
@@ -196,10 +226,10 @@ class _Rendering:
 
     def _load(self, template: str, values: t.Mapping[str, t.Any]) -> Object:
         known = {"name": self.name, "namespace": self.options.namespace, "labels": self.labels, "annotations": self.annotations}
-        loaded: Object = yaml.load(  # noqa: S506  a safe loader
-            self.jinja.get_template(template).render(**{**known, **values}), Loader=_SafeLoader
-        )
-        return loaded
+        places: list[t.Any] = []
+        text = self.jinja.get_template(template).render(**{**known, **values, "places": places})
+        filled: Object = _filled(_shape(text), places)
+        return filled
 
     def _pod_values(self, restart_policy: str, resumable: bool) -> dict[str, t.Any]:
         secret = self._secret_name() if self.secrets else ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
@@ -46,6 +47,8 @@ _LATER = (429, 500, 502, 503, 504)  # what the API server says when asking again
 _TIMEOUT = 60.0  # seconds for an answer
 _FRESH = 5.0  # seconds for which what the client says of credentials is kept: asking it costs more than a request, and 401 asks it again
 PATIENCE = 600.0  # seconds of asking again before a request is given up
+_RIGHT = re.compile(r"\bcannot [a-z]+ (resource\b|path\b)")  # how RBAC says no
+QUOTA = "exceeded quota"
 _HINT = (
     "pip install 'mad-engine[k8s]' or pip install kubernetes, into the Python that Ansible uses on this host (ansible_python_interpreter)"
 )
@@ -307,12 +310,16 @@ def _problem(response: Any, method: str, path: str, namespace: str) -> ApiError:
     status = status if isinstance(status, dict) else {}
     words = str(status.get("message") or "HTTP status %d" % response.status)
     code, reason = int(response.status), str(status.get("reason") or "")
-    if code == 403 and reason in ("Forbidden", "") and "exceeded quota" not in words:
+    refused = code == 403 and bool(status) and not _RIGHT.search(words)  # by a quota, a policy, a webhook of the cluster
+    if code == 403 and not refused:
         words += "; give the service account this right (docs/kubernetes.md lists the rules), namespace %s" % namespace
     elif code == 401:
         words = "the API server does not accept the credentials (401): %s" % words
     problem = ApiError(
-        "%s %s: %s" % (method, path, words) if code not in (401, 403) else words, code, reason, "invalid" if code in (400, 422) else "infra"
+        "%s %s: %s" % (method, path, words) if code not in (401, 403) else words,
+        code,
+        reason,
+        "placement" if refused and QUOTA in words else "invalid" if code in (400, 422) or refused else "infra",
     )
     after = str(response.headers.get("Retry-After") or "")
     problem.retry_after = min(float(after), 60.0) if after.isdecimal() else 0.0  # type: ignore[attr-defined]

@@ -138,7 +138,8 @@ def _of_pods(run: Object, verdict: Verdict, nodes: List[Node], timed_out: bool) 
     """What the pods said of themselves where nobody disturbed them."""
     for node in nodes:
         if node.bye.get("failed"):
-            return _error(node.bye["failed"], "pod %s: %s" % (node.name, node.bye.get("reason") or "no reason was given"))
+            said = "pod %s: %s%s" % (node.name, node.bye.get("reason") or "no reason was given", _why_others_wait(nodes))
+            return _error(node.bye["failed"], said)
         if node.progress.failure and not timed_out and not node.told_to_stop():
             return {"error": ending.phase_failure(run, node.progress.failure)}
     if timed_out or _guilty(nodes):
@@ -148,12 +149,28 @@ def _of_pods(run: Object, verdict: Verdict, nodes: List[Node], timed_out: bool) 
             reason = "pod %s was told to stop by SIG%s" % (node.name, node.bye["signal"])
             return {"preempted": True, "error": {"class": "preempted", "reason": reason}}
         if node.status and not node.bye:
-            return _error("infra", "pod %s ended from outside with exit status %d, without a word" % (node.name, node.status))
+            return _error("infra", "pod %s ended from outside with exit status %d, without a word%s" % (node.name, node.status, _how(node)))
         if node.missing():
             return _error("infra", "pod %s: %s" % (node.name, node.missing()))
     if verdict.good and nodes:
         return {}
     return _error("infra", "the Job is not complete, and nothing says why" if nodes else "the Job has no pod any more")
+
+
+def _why_others_wait(nodes: List[Node]) -> str:
+    """What keeps the pods that one of them waited for in vain."""
+    for node in nodes:
+        wait = None if k8s_judge.has_begun(node.pod, CONTAINER) else k8s_judge.waiting(node.pod)
+        if wait:
+            return "; pod %s: %s" % (node.name, wait.reason)
+    return ""
+
+
+def _how(node: Node) -> str:
+    """The kubelet's word for an end of which the pod said nothing, such as ContainerStatusUnknown."""
+    how = k8s_judge.terminated(node.pod, CONTAINER) or {}
+    words = " ".join(str(how.get(name) or "") for name in ("reason", "message")).split()
+    return " (%s)" % " ".join(words)[:300] if words and words != ["Error"] else ""
 
 
 class PodEnding(Ending):

@@ -15,6 +15,7 @@ from .k8s_client import Api, ApiError, lines
 _ROUND = 290  # seconds after which the server ends a watch, and it is opened again from where it was
 _QUIET = 330.0  # seconds of silence (bookmarks come every minute) after which the connection counts as dead
 _PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0)
+_IN_VAIN = 10  # failures in a row after which a watch begins with a list
 
 Object = Dict[str, Any]
 
@@ -27,6 +28,7 @@ class News(NamedTuple):
     object: Optional[Object] = None
     gone: bool = False
     error: Optional[ApiError] = None
+    asked: float = 0.0  # since when `listed` is true, by the monotonic clock
 
 
 class Feed(threading.Thread):
@@ -49,8 +51,9 @@ class Feed(threading.Thread):
         while not self._end.is_set():
             try:
                 if not self.version:
+                    asked = time.monotonic()
                     found, self.version = self.api.list(self.resource, self.labels, self.fields)
-                    self.tell(News(self.resource, listed=found))
+                    self.tell(News(self.resource, listed=found, asked=asked))
                 self._watch()
                 self._failures, self.trouble = 0, ""
             except ApiError as error:
@@ -63,6 +66,9 @@ class Feed(threading.Thread):
         """Whether there is any point in another try."""
         if error.status == 410:
             self.version = ""
+            if self._failures:  # not for the first time since anything came
+                self._stumble(error.message)
+            self._failures = max(self._failures, 1)
             return True
         if error.status in (401, 403, 404):
             self.tell(News(self.resource, error=error))
@@ -74,6 +80,8 @@ class Feed(threading.Thread):
         self.trouble = words
         self._end.wait(_PAUSES[min(self._failures, len(_PAUSES) - 1)])
         self._failures += 1
+        if self._failures > _IN_VAIN:  # a cluster that was restored from a backup may never know our version again
+            self.version = ""
 
     def _watch(self) -> None:
         query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": _ROUND, "resourceVersion": self.version}

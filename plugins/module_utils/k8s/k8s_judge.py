@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from typing import Any, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 Object = Mapping[str, Any]
 
@@ -26,6 +26,8 @@ _IMAGE = (
     "SignatureValidationFailed",
 )
 _LAUNCH = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PostStartHookError", "StartError")
+# Reasons of a container that ended without its first process ever having run, such as an image without bash.
+_NEVER_RAN = ("StartError", "ContainerCannotRun")
 # Who disturbed a pod (condition DisruptionTarget). The node's own death is the machine's fault, everything else a scheduler's wish.
 _LOST = ("DeletionByTaintManager", "DeletionByPodGC", "NodeLost")
 # status.reason of a pod that the kubelet or the control plane ended.
@@ -36,11 +38,7 @@ _TAKEN = {
     "Shutdown": "preempted",
     "NodeShutdown": "preempted",
     "NodeLost": "infra",
-    "NodeAffinity": "placement",
     "UnexpectedAdmissionError": "infra",
-    "OutOfcpu": "placement",
-    "OutOfmemory": "placement",
-    "OutOfpods": "placement",
 }
 _PEACEFUL = ("Succeeded", "Failed")
 
@@ -89,6 +87,12 @@ def status_of(pod: Object, container: str) -> Object:
     return {}
 
 
+def others_running(pod: Object, container: str) -> List[str]:
+    """Names of other containers of a pod that run: what an admission webhook put beside ours."""
+    entries = (pod.get("status") or {}).get("containerStatuses") or []
+    return [str(entry.get("name")) for entry in entries if entry.get("name") != container and (entry.get("state") or {}).get("running")]
+
+
 def terminated(pod: Object, container: str) -> Optional[Object]:
     """How a container ended; None while it runs or was never begun."""
     found = (status_of(pod, container).get("state") or {}).get("terminated")
@@ -99,7 +103,8 @@ def has_begun(pod: Object, container: str) -> bool:
     """Whether the container runs or ran."""
     found = status_of(pod, container)
     state, before = found.get("state") or {}, found.get("lastState") or {}
-    return bool(state.get("running") or state.get("terminated") or before.get("terminated"))
+    how = state.get("terminated")
+    return bool(state.get("running") or (how and how.get("reason") not in _NEVER_RAN) or before.get("terminated"))
 
 
 def restarts(pod: Object, container: str) -> int:
@@ -134,8 +139,11 @@ def disturbance(pod: Object) -> Optional[Fault]:
         lost = reason in _LOST
         return Fault("infra" if lost else "preempted", _said("pod %s on %s: %s" % (name, node, reason), words), "" if lost else "preempted")
     reason = str(status.get("reason") or "")
-    if reason in _TAKEN:
-        kind = _TAKEN[reason]
+    kind = _TAKEN.get(reason, "")
+    waits = [(entry.get("state") or {}).get("waiting") for entry in status.get("containerStatuses") or []]
+    if reason and not kind and phase(pod) == "Failed" and all(waits):
+        kind = "placement"  # the kubelet did not take it: OutOfcpu, OutOfnvidia.com/gpu, NodeAffinity, TopologyAffinityError, ...
+    if kind:
         return Fault(kind, _said("pod %s on %s: %s" % (name, node, reason), words), "preempted" if kind == "preempted" else "")
     return None
 
@@ -180,7 +188,7 @@ def explain(events: Iterable[Object]) -> Optional[Fault]:
     kind = "placement"
     if reason == "Failed" and "image" in low or reason in ("InspectFailed", "ErrImageNeverPull"):
         kind = "image"
-    elif reason in ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedBinding", "ProvisioningFailed"):
+    elif "violates PodSecurity" in words or reason in ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedBinding", "ProvisioningFailed"):
         kind = "launch"
     return Fault(kind, _said(reason, words))
 
@@ -214,7 +222,8 @@ def judge(job: Object, pods: Sequence[Object], container: str) -> Verdict:
     over = bool((complete or failed) and not alive)
     begun = any(has_begun(pod, container) for pod in pods)
     running = begun and not (complete or failed)
-    fault = _deadline(target, begun, pods) or next((found for found in map(disturbance, pods) if found), None) or _memory(pods, container)
+    fault = _deadline(target, begun, pods) or next((found for found in map(disturbance, pods) if found), None)
+    fault = fault or _of_container(pods, container)
     wait = next((found for found in map(waiting, alive) if found), None)
     if fault is None and target and not pods:
         fault = Fault(
@@ -237,12 +246,22 @@ def _deadline(target: Optional[Object], begun: bool, pods: Sequence[Object]) -> 
     return why or Fault("placement", "no container began before the Job's deadline was over")
 
 
-def _memory(pods: Sequence[Object], container: str) -> Optional[Fault]:
+def _of_container(pods: Sequence[Object], container: str) -> Optional[Fault]:
+    """What the runtime says of a container's end: killed for memory, or never begun."""
     for pod in pods:
-        how = terminated(pod, container)
-        if how and how.get("reason") == "OOMKilled":
+        how = terminated(pod, container) or {}
+        if how.get("reason") == "OOMKilled":
             return Fault("oom", "", "oom")
+        if how.get("reason") in _NEVER_RAN:
+            name = (pod.get("metadata") or {}).get("name")
+            words = " ".join(str(how.get("message") or "").split())
+            return Fault("launch", _said("container %s of pod %s did not start: %s" % (container, name, how["reason"]), words))
     return None
+
+
+def is_over(job: Object) -> bool:
+    """Whether a Job is complete or failed."""
+    return bool(condition(job, "Complete") or condition(job, "Failed"))
 
 
 def exit_status(pod: Object, container: str) -> Optional[int]:

@@ -10,7 +10,9 @@ What the lines mean stands in k8s_frames.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
+import functools
 import os
 import re
 import threading
@@ -20,16 +22,30 @@ from typing import BinaryIO, Callable, Iterator, Optional, Tuple
 from .k8s_client import Api, ApiError, lines
 from .k8s_frames import TAG
 
-_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|[+-]\d\d:\d\d) ")
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
+_WHOLE = "%Y-%m-%dT%H:%M:%S"
 _QUIET = 900.0  # seconds without a byte after which a followed log is opened again: a model may be silent
 _ENDED_QUIET = 60.0  # the same once nothing can be silent any more
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def stamp(line: bytes) -> bytes:
-    """The time in front of a line in a form that sorts; b"" without one."""
+    """The time in front of a line, as UTC and in a form that sorts; b"" without one. A node writes it in its own time zone."""
     found = _STAMP.match(line)
-    return found.group(1) + b"." + (found.group(2) or b"").ljust(9, b"0") if found else b""
+    if not found:
+        return b""
+    whole, part, zone = found.groups()
+    return (whole if zone == b"Z" else _utc(whole, zone)) + b"." + (part or b"").ljust(9, b"0")
+
+
+@functools.lru_cache(maxsize=64)
+def _utc(whole: bytes, zone: bytes) -> bytes:
+    try:
+        here = calendar.timegm(time.strptime(whole.decode("ascii"), _WHOLE))
+    except ValueError:
+        return whole
+    ahead = int(zone[1:3]) * 3600 + int(zone[4:6]) * 60
+    return time.strftime(_WHOLE, time.gmtime(here + (ahead if zone[:1] == b"-" else -ahead))).encode("ascii")
 
 
 def text(line: bytes) -> bytes:

@@ -39,6 +39,7 @@ class Options(NamedTuple):
     runtime_secret: str = ""
     # resources
     gpu_resource: str = ""  # "" none
+    node_gpus: int = 0  # of one node: what "all GPUs" (n_gpus -1) means; 0 nobody said it
     cpu: str = ""
     cpu_limit: str = ""
     memory: str = ""
@@ -136,6 +137,7 @@ _CHECKS: Dict[str, Check] = {
     "image_pull_policy": _policy,
     "image_pull_secrets": checks.object_names,
     "gpu_resource_name": _resource,
+    "node_gpus": checks.count,
     "cpu": checks.quantity,
     "cpu_limit": checks.quantity,
     "memory": checks.quantity,

@@ -37,7 +37,6 @@ HEARTBEAT = 10.0
 _TICK = 1.0  # seconds between looks at what only time changes
 _WORKERS = 8
 _STREAMS = 256  # logs that are read at the same time; the others wait for their turn
-_FORGOTTEN = 60.0  # seconds after which a Job that no watch shows is asked for by name
 _CRASHES = 3  # tries of a worker before its error ends the attempt
 
 Object = Dict[str, Any]
@@ -137,15 +136,15 @@ class Runner:
             self.fatal = news.error
             return
         if news.listed is not None:
-            self._take_list(news.resource, news.listed)
+            self._take_list(news.resource, news.listed, news.asked)
         elif news.object is not None:
             self._take_object(news.resource, news.object, news.gone)
 
-    def _take_list(self, resource: str, listed: List[Object]) -> None:
-        """Everything there is; what we knew and is not in it is gone."""
+    def _take_list(self, resource: str, listed: List[Object], asked: float) -> None:
+        """Everything that there was at the moment `asked`; what we knew before and is not in it is gone."""
         seen = {str(value["metadata"]["uid"]) for value in listed}
         for trial in self.trials.values():
-            if resource == "jobs" and trial.job and trial.launched and trial.job["metadata"]["uid"] not in seen:
+            if resource == "jobs" and trial.job and 0 < trial.launched_at < asked and trial.job["metadata"]["uid"] not in seen:
                 trial.gone = True
             if resource == "pods":
                 for uid in [uid for uid in trial.pods if uid not in seen]:
@@ -284,7 +283,7 @@ class Runner:
 
     def _advance(self, trial: Trial) -> None:
         """The next step of an attempt, if it is due."""
-        if trial.busy.is_set():
+        if trial.busy.is_set() or time.monotonic() < trial.later:
             return
         if trial.crash is not None:
             self._stumbled(trial)
@@ -298,6 +297,7 @@ class Runner:
         verdict = trial.verdict()
         trial.follow(self.readers.submit)
         trial.look_at_wait(verdict)
+        trial.look_for_hangs(verdict)
         if trial.error is not None:
             self._work(trial, lambda: self._end_early(trial))
         elif (trial.gone or (verdict.over and trial.all_seen())) and trial.all_read():
@@ -325,6 +325,8 @@ class Runner:
     def _stumbled(self, trial: Trial) -> None:
         """A step that failed: a refusal ends the attempt, everything else is tried again."""
         error, trial.crash = trial.crash, None
+        if isinstance(error, ApiError) and trial.wait_for_quota(error):
+            return
         count = self.fruitless[trial.run["id"]] = self.fruitless.get(trial.run["id"], 0) + 1
         final = (
             isinstance(error, ApiError)
@@ -349,7 +351,7 @@ class Runner:
         trial.remove()
         grace = [float((pod.get("spec") or {}).get("terminationGracePeriodSeconds") or 30) for pod in trial.pods.values()]
         deadline = time.monotonic() + max(grace, default=0.0) + 30.0
-        while not all(k8s_judge.ended(pod) for pod in list(trial.pods.values())) and time.monotonic() < deadline:
+        while not trial.all_ended() and time.monotonic() < deadline:
             time.sleep(0.1)
         trial.gone = True
         while not trial.all_read() and time.monotonic() < deadline:

@@ -57,7 +57,7 @@ def _present(api: Api, definition: Object, owned: Any, wait: Optional[int], chec
         return result
     job = known if known is not None and not half else _make(api, definition, owned)
     if wait is not None:
-        job = _follow(api, name, wait, _ended) or job
+        job = _follow(api, name, wait, k8s_judge.is_over) or job
     result.update(job=job, complete=k8s_judge.condition(job, "Complete") is not None)
     failed = k8s_judge.condition(job, "Failed")
     if wait is not None and failed:
@@ -93,10 +93,6 @@ def _make(api: Api, definition: Object, owned: Any) -> Object:
         api.apply(mine)
     release = {"metadata": {"annotations": {_HALF: None}}, "spec": {"suspend": suspended}}
     return api.patch("jobs", job["metadata"]["name"], release)
-
-
-def _ended(job: Object) -> bool:
-    return bool(k8s_judge.condition(job, "Complete") or k8s_judge.condition(job, "Failed"))
 
 
 def _follow(api: Api, name: str, wait: int, test: Callable[[Object], bool]) -> Optional[Object]:

@@ -19,13 +19,15 @@ from ..base.errors import MadError
 from ..host import processes
 from ..host.host_state import Attempt, HostFolder, read_optional
 from . import k8s_judge
-from .k8s_client import Api, ApiError
+from .k8s_client import QUOTA, Api, ApiError
+from .k8s_hangs import Hangs
 from .k8s_judge import Fault, Verdict
 from .k8s_logs import LogReader, Tee
 from .k8s_pod import CONTAINER
 
 _EVENTS_PAUSES = (10.0, 30.0, 60.0, 120.0, 300.0)  # seconds of waiting after which the events are asked again
 
+_QUOTA_PAUSE = 5.0
 _OUT_OF_STEP = 30.0  # seconds that one watch may be behind the other
 
 Object = Dict[str, Any]
@@ -36,6 +38,12 @@ def objects_path(folder: HostFolder, run_id: str, attempt: int) -> str:
     return folder.file("runs", run_id, "objects-%d.json" % attempt)
 
 
+def _is_ours(known: Object, job: Object) -> bool:
+    """Whether a Job of the cluster is this one: it has our labels, and perhaps those that an admission webhook added."""
+    labels = known["metadata"].get("labels") or {}
+    return all(labels.get(name) == value for name, value in (job["metadata"].get("labels") or {}).items())
+
+
 class Settings:
     """What the runner needs to know of the options, out of settings.json."""
 
@@ -43,7 +51,7 @@ class Settings:
         self.pending_timeout = float(given.get("pending_timeout") or 1800)
         self.max_jobs = int(given.get("max_jobs") or 0)
         self.ttl_seconds: Optional[int] = given.get("ttl_seconds")
-        self.queued_by_kueue = bool(given.get("queue_name"))
+        self.queue_name = str(given.get("queue_name") or "")
         self.keep_failed = not given.get("cleanup_on_failure", True)
 
 
@@ -81,10 +89,15 @@ class Trial:
         self.followers: Dict[Start, Follower] = {}
         self.busy = threading.Event()  # a worker has it
         self.launched = self.finished = self.gone = False
+        self.launched_at = 0.0
+        self.resumable = (run.get("card") or {}).get("resumable") is True
+        self.hangs = Hangs(CONTAINER, self.resumable)
+        self.outlived = ""  # a container that goes on when the model has ended
         self.tried = 0.0  # since when the Job may be there although nobody has told its uid
         self.error: Optional[Fault] = None  # our own decision to end it
         self.held_back = False  # it is to end because nothing more may begin
         self.crash: Optional[BaseException] = None
+        self.later = 0.0  # before this moment nothing is tried
         self.waiting_since = time.monotonic()
         self.over_since: Optional[float] = None
         self.wait: Optional[Fault] = None
@@ -116,11 +129,12 @@ class Trial:
             self._note_launch(uid)
         self.job = self.job or found
         released = self.attempt.file("released")
-        if (found.get("spec") or {}).get("suspend") and not os.path.exists(released) and self.error is None:
+        if not os.path.exists(released) and self.error is None:  # also of a Job that a queue has released already: it waits for what it owns
             self._complete(objects, found)
             with open(released, "wb"):
                 pass
-        self.waiting_since, self.launched = time.monotonic(), True
+        self.waiting_since = self.launched_at = time.monotonic()
+        self.launched = True
 
     def _note_launch(self, uid: str) -> None:
         self.attempt.save_launch(
@@ -152,7 +166,7 @@ class Trial:
             if error.status != 409:
                 raise
         known = self.api.get("jobs", job["metadata"]["name"])
-        if (known["metadata"].get("labels") or {}) != job["metadata"].get("labels"):
+        if not _is_ours(known, job):
             raise MadError("a Job of the name %s exists, and it is not ours" % job["metadata"]["name"], "launch")
         return known
 
@@ -174,7 +188,7 @@ class Trial:
         }
         for document in objects.get("owned") or []:
             self.api.apply(dict(document, metadata=dict(document["metadata"], ownerReferences=[owner])))
-        if not self.settings.queued_by_kueue:
+        if not self.settings.queue_name:
             # The answer is not kept: the watch may have told something newer meanwhile.
             self.api.patch("jobs", job["metadata"]["name"], {"spec": {"suspend": False}})
 
@@ -200,9 +214,24 @@ class Trial:
 
     def verdict(self) -> Verdict:
         """What the cluster says of it."""
-        resumable = (self.run.get("card") or {}).get("resumable") is True
-        pods = self.current() if resumable else list(self.pods.values())
-        return k8s_judge.judge(self.job or {}, pods, CONTAINER)
+        pods = self.current() if self.resumable else list(self.pods.values())
+        verdict = k8s_judge.judge(self.job or {}, pods, CONTAINER)
+        if self.outlived and not verdict.over:
+            good = all(k8s_judge.exit_status(pod, CONTAINER) == 0 for pod in self.current())
+            return verdict._replace(over=True, good=good, running=False)
+        return verdict
+
+    def look_for_hangs(self, verdict: Verdict) -> None:
+        """End what the cluster will not end."""
+        if verdict.over or self.error is not None or not self.pods:
+            return
+        now = time.monotonic()
+        self.error = self.hangs.fault(self.job or {}, list(self.pods.values()), now)
+        pods, wanted = self.current(), int(((self.job or {}).get("spec") or {}).get("completions") or 1)
+        name = self.hangs.outlived(pods, now) if len(pods) >= wanted else ""
+        if name and not self.outlived:
+            self.outlived = name
+            self.notes.append("its Job was ended by mad.engine: container %s, which is not ours, goes on when the model has ended" % name)
 
     def follow(self, begin: Callable[[Callable[[], None]], Any]) -> None:
         """Have the logs of pods whose container has begun read; `begin` calls what it is given in a thread, once there is one."""
@@ -245,6 +274,10 @@ class Trial:
         lost = self.gone or pod is None or k8s_judge.disturbance(pod)
         return 10.0 if lost else 120.0
 
+    def all_ended(self) -> bool:
+        """Whether no pod runs any more, but those of nodes that do not answer."""
+        return all(k8s_judge.ended(pod) or uid in self.hangs.stuck for uid, pod in list(self.pods.items()))
+
     def all_seen(self) -> bool:
         """Whether the watch of pods has told of every pod that the Job counts; the two watches are not in step. Not waited for without end."""
         status = (self.job or {}).get("status") or {}
@@ -261,14 +294,28 @@ class Trial:
     def look_at_wait(self, verdict: Verdict) -> None:
         """Note why it waits, ask the events now and then, and end a wait that has no end."""
         if verdict.running or verdict.over:
-            self.waiting_since, self.wait = time.monotonic(), None
+            self.waiting_since = time.monotonic()
+            self.wait = verdict.wait if verdict.running else None  # of several pods one may wait
             return
         waited = time.monotonic() - self.waiting_since
-        self.wait = verdict.wait or self.events
+        self.wait = verdict.wait or self.events or self._queued()
         limit = self.settings.pending_timeout
         if waited > limit:
             why = self.wait or Fault("placement", "nothing says why")
             self.error = Fault(why.failure_class, "it did not begin within %d s (k8s.pending_timeout): %s" % (limit, why.reason))
+
+    def _queued(self) -> Optional[Fault]:
+        """Kueue says nothing in the Job's own events while it waits."""
+        if not self.settings.queue_name or not ((self.job or {}).get("spec") or {}).get("suspend"):
+            return None
+        return Fault("placement", "queue %s (k8s.queue_name) has not admitted it yet" % self.settings.queue_name)
+
+    def wait_for_quota(self, problem: ApiError) -> bool:
+        """Note that the namespace may have no more objects for now; whether it makes sense to ask once more."""
+        if self.launched or self.error is not None or problem.status != 403 or QUOTA not in problem.message:
+            return False
+        self.wait, self.later = Fault("placement", problem.message), time.monotonic() + _QUOTA_PAUSE
+        return time.monotonic() - self.waiting_since <= self.settings.pending_timeout
 
     def wants_events(self, verdict: Verdict) -> bool:
         """Whether it is time to ask why a Job waits: its pods do not say it."""
@@ -299,8 +346,7 @@ class Trial:
         uid = str((self.job or {}).get("metadata", {}).get("uid") or self.attempt.launch().get("uid") or "")
         if not uid and self.tried:
             known = self.api.find("jobs", self.name) or {"metadata": {}}
-            ours = (known["metadata"].get("labels") or {}) == self._objects()["job"]["metadata"].get("labels")
-            uid = str(known["metadata"].get("uid") or "") if ours else ""
+            uid = str(known["metadata"].get("uid") or "") if _is_ours(known, self._objects()["job"]) else ""
         if uid and not self.deleted and not self.gone:
             self.api.delete("jobs", self.name, uid)
         self.deleted = True

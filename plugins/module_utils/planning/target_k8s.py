@@ -29,7 +29,8 @@ def options(context: Mapping[str, Any]) -> k8s_options.Options:
 def facts(context: Mapping[str, Any], _detected: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
     """What is known of the nodes: vendor and number of GPUs, and that containers run there."""
     vendor = str(context.get("gpu_vendor") or NO_GPU)
-    return target_nodes.facts(context, vendor, 0 if vendor == NO_GPU else max(MOST_GPUS, int(context.get("n_gpus") or 0)))
+    most = options(context).node_gpus or max(MOST_GPUS, int(context.get("n_gpus") or 0))
+    return target_nodes.facts(context, vendor, 0 if vendor == NO_GPU else most)
 
 
 def runtime(_context: Mapping[str, Any]) -> str:
@@ -48,9 +49,9 @@ def place(context: Mapping[str, Any]) -> Dict[str, Any]:
 
 def check(context: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """InvalidInput for what does not work on a cluster, and for what must be said because nothing can be detected."""
-    options(context)  # says what is wrong in it
-    if context.get("n_gpus") == -1:
-        raise InvalidInput("n_gpus -1 (all) cannot be set for target k8s: a pod asks for a number of GPUs")
+    section = options(context)  # says what is wrong in it
+    if context.get("n_gpus") == -1 and not section.node_gpus and context.get("gpu_vendor") != NO_GPU:
+        raise InvalidInput("n_gpus is -1 (all), and a pod asks for a number of GPUs: set k8s.node_gpus, how many a node has, or a number in n_gpus")
     for key, why in _CLUSTER_CHOOSES.items():
         if context.get(key):
             raise InvalidInput("%s cannot be set for target k8s: %s" % (key, why))

@@ -116,6 +116,13 @@ def test_any_bytes_come_home(tmp_path: Path) -> None:
     assert home.model_complete and pod.brought("model.log") == data and pod.brought("artifacts/x _env.csv") == data
 
 
+def test_much_output_is_printed_no_faster_than_it_can_be_followed(tmp_path: Path) -> None:
+    pod = LocalPod(tmp_path, make_run(), "head -c 9000000 /dev/zero | tr '\\0' x; echo; exit 0")
+    assert pod.execute() == 0
+    home = pod.home()
+    assert home.model_complete and home.model_bytes == 9000001 and not home.notes
+
+
 def test_a_log_without_its_beginning_still_brings_the_files(tmp_path: Path) -> None:
     pod = LocalPod(tmp_path, make_run(), "seq 1 100000; echo 1 >a_env.csv")
     assert pod.execute() == 0

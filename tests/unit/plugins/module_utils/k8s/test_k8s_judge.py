@@ -64,7 +64,9 @@ def test_where_it_stands(given: dict, pods: list, expected: tuple) -> None:
         (job(("Failed", "x")), [pod("Failed", reason="Evicted", message="disk")], "preempted", "preempted", "Evicted (disk)"),
         (job(("Failed", "x")), [pod("Failed", reason="NodeLost")], "infra", "", "NodeLost"),
         (job(("Failed", "x")), [pod("Failed", reason="OutOfcpu")], "placement", "", "OutOfcpu"),
+        (job(("Failed", "x")), [pod("Failed", reason="OutOfnvidia.com/gpu", message="Node")], "placement", "", "OutOfnvidia.com/gpu (Node)"),
         (job(("Failed", "x")), [pod("Failed", ended(137, "OOMKilled"))], "oom", "oom", ""),
+        (job(("Failed", "x")), [pod("Failed", ended(128, "StartError"))], "launch", "", "container model of pod p did not start: StartError"),
         (job(("Failed", "BackoffLimitExceeded")), [], "launch", "", "Job j failed before it had a pod: BackoffLimitExceeded (said)"),
         (job(), [pod("Failed", ended(1)), pod("Failed", ended(137, "OOMKilled"))], "oom", "oom", ""),
     ],
@@ -100,6 +102,7 @@ def test_what_only_needs_time_is_no_reason() -> None:
         ("FailedScheduling", "0/3 nodes", "placement"),
         ("Failed", "Failed to pull image", "image"),
         ("FailedMount", "no claim", "launch"),
+        ("FailedCreate", 'pods "p" is forbidden: violates PodSecurity "restricted:latest"', "launch"),
     ],
 )
 def test_the_newest_warning_explains(reason: str, message: str, failure: str) -> None:
@@ -112,6 +115,10 @@ def test_the_newest_warning_explains(reason: str, message: str, failure: str) ->
         found = k8s_judge.explain(given)
         assert found and found.failure_class == failure and found.reason == "%s (%s)" % (reason, message)
     assert k8s_judge.explain(events[2:]) is None
+
+
+def test_a_container_that_never_ran_has_no_log() -> None:
+    assert not k8s_judge.has_begun(pod("Failed", ended(128, "StartError")), "model") and k8s_judge.has_begun(pod("Failed", ended(1)), "model")
 
 
 def test_what_an_answer_lacks_is_not_invented() -> None:

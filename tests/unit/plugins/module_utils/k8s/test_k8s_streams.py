@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import calendar
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from ansible_collections.mad.engine.plugins.module_utils.k8s import k8s_client, 
 from ansible_collections.mad.engine.plugins.module_utils.k8s.k8s_client import ApiError
 from ansible_collections.mad.engine.plugins.module_utils.k8s.k8s_feed import Feed, News
 from ansible_collections.mad.engine.plugins.module_utils.k8s.k8s_logs import LogReader, Tee
+
+
+_NOON = calendar.timegm((2026, 6, 1, 12, 0, 0))
 
 
 class Response:
@@ -104,6 +109,25 @@ def test_a_log_that_nobody_will_get_is_not_asked_for_again(tmp_path: Path, statu
     assert len(edge.asked) == asked and reader.problem == "no" and reader.done.is_set()
 
 
+@pytest.mark.parametrize("zone", ["Z", "+02:00", "-09:30"])
+def test_a_log_goes_on_whatever_time_zone_its_node_is_in(tmp_path: Path, zone: str) -> None:
+    """The kubelet compares moments: a `sinceTime` that is hours away would bring nothing, or everything."""
+    whole = [(60 * minute, b"line %d\n" % minute) for minute in range(4)]
+    shift = {"Z": 0, "+02:00": 7200, "-09:30": -34200}[zone]
+
+    def served(query: dict[str, Any]) -> list[bytes]:
+        since = calendar.timegm(time.strptime(query["sinceTime"], "%Y-%m-%dT%H:%M:%SZ")) if "sinceTime" in query else 0
+        found = [(_NOON + after, line) for after, line in whole if _NOON + after >= since]
+        return [time.strftime("%Y-%m-%dT%H:%M:%S.5", time.gmtime(when + shift)).encode() + zone.encode() + b" " + line for when, line in found]
+
+    edge = Edge(lambda query: Response(served(query)[:2], OSError("reset")), lambda query: Response(served(query)))
+    reader = LogReader(edge, "pod", "model", str(tmp_path / "log"), lambda: 60.0, Tee(str(tmp_path / "model")))  # type: ignore[arg-type]
+    reader.stopped.wait = lambda seconds=None: False  # type: ignore[method-assign, assignment]
+    reader.run()
+    assert [k8s_logs.text(line) for line in (tmp_path / "log").read_bytes().splitlines(keepends=True)] == [line for dummy, line in whole]
+    assert edge.asked[1]["sinceTime"] == "2026-06-01T12:01:00Z"
+
+
 def test_what_another_process_brought_is_not_brought_again(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(log_of([1, 2, 2]) + b"2026-01-01T00:00:00.0000000")  # it died in the middle of a line
@@ -117,7 +141,8 @@ def test_what_another_process_brought_is_not_brought_again(tmp_path: Path) -> No
     ("line", "when", "said"),
     [
         (b"2026-01-01T00:00:00.5Z a\n", b"2026-01-01T00:00:00.500000000", b"a\n"),
-        (b"2026-01-01T00:00:00+02:00 a b\n", b"2026-01-01T00:00:00.000000000", b"a b\n"),
+        (b"2026-01-01T00:00:00+02:00 a b\n", b"2025-12-31T22:00:00.000000000", b"a b\n"),
+        (b"2026-02-28T20:30:00.000000001-03:30 a\n", b"2026-03-01T00:00:00.000000001", b"a\n"),
         (b"no time\n", b"", b"no time\n"),
     ],
 )
@@ -158,14 +183,21 @@ def test_a_watch_that_is_too_old_begins_with_a_list(expired: Any, monkeypatch: p
     assert [bool(one.get("list")) for one in edge.asked] == [True, False, True, False] and [one.listed for one in news] == [[], []]
 
 
+def test_a_version_that_no_server_knows_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    edge = Edge(*[ApiError("too large resource version", 504)] * 11)
+    followed(edge, monkeypatch)
+    assert [bool(one.get("list")) for one in edge.asked] == [True, *[False] * 11, True, False]
+
+
 # -- errors in words ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("code", "reason", "message", "failure", "words"),
     [
-        (403, "Forbidden", "cannot create jobs", "infra", "give the service account this right"),
-        (403, "Forbidden", "exceeded quota: x", "infra", "exceeded quota: x"),
+        (403, "Forbidden", 'jobs.batch is forbidden: User "u" cannot create resource "jobs"', "infra", "give the service account this right"),
+        (403, "Forbidden", "exceeded quota: x", "placement", "exceeded quota: x"),
+        (403, "Forbidden", 'admission webhook "policy" denied the request: images cannot be latest', "invalid", "denied the request"),
         (401, "Unauthorized", "Unauthorized", "infra", "does not accept the credentials"),
         (422, "Invalid", "spec.x: bad", "invalid", "POST /jobs: spec.x: bad"),
         (500, "", "", "infra", "HTTP status 500"),
@@ -181,7 +213,7 @@ def test_a_refusal_says_what_to_do(code: int, reason: str, message: str, failure
 
     problem = k8s_client._problem(Refusal(), "POST", "/jobs", "bench")
     assert (problem.status, problem.failure_class) == (code, failure) and words in problem.message
-    assert ("right" in problem.message) == (code == 403 and "quota" not in message)
+    assert ("right" in problem.message) == ("cannot create resource" in message)
     assert problem.retry_after == 7.0  # type: ignore[attr-defined]
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.planning import target_k8s
 from ansible_collections.mad.engine.tests.support import golden, plans
 from ansible_collections.mad.engine.tests.support.plans import card, fails, host, make, one, runs, skips
 
@@ -339,6 +340,19 @@ def test_presets_card_context(repo: Path, layer: dict, own: dict, expected: tupl
     """What a cluster's presets say of the launch lies below the card, the card below the context."""
     run = one(repo, [card(distributed=own)], {"n1": host({"gpu_vendor": "AMD", "guest_os": "UBUNTU", **layer})})
     assert tuple(run["launcher"][key] for key in ("name", "nnodes", "port")) == expected
+
+
+def test_all_gpus_of_a_cluster_s_node_are_as_many_as_the_context_says(repo: Path) -> None:
+    """Nobody can look at a cluster's nodes before a pod runs there: k8s.node_gpus says what n_gpus -1 asks for, and bounds the others."""
+    cluster = {"deploy": "k8s", "gpu_vendor": "AMD", "guest_os": "UBUNTU"}
+    cards = [card("all", n_gpus="-1"), card("four", n_gpus="4"), card("greedy", n_gpus="9")]
+    context = {**cluster, "k8s": {"node_gpus": 8}}
+    every, four, greedy = runs(repo, cards, {"n1": host(context, known=target_k8s.facts(context, None))})
+    assert (every["gpus"]["count"], four["gpus"]["count"]) == (8, 4)
+    fails(greedy, "placement", "requested(9)", "8 gpus")
+    target_k8s.check({**context, "n_gpus": -1}, {})
+    with pytest.raises(InvalidInput, match="set k8s.node_gpus"):
+        target_k8s.check({**context, "n_gpus": -1, "k8s": {}}, {})
 
 
 def test_the_context_may_bring_a_big_model_to_one_machine(repo: Path) -> None:
