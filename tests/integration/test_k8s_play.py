@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -84,6 +85,35 @@ def test_killed_while_it_starts_then_kept_then_cleaned(site: KubernetesSite) -> 
     assert checked.status == 0 and "-job " in checked.output and len(site.cluster.store.list("jobs")) == len(names), checked.output
     cleaned = site.play("clean", mad_keep_days=0)
     assert cleaned.status == 0 and not list(site.work.glob("campaigns/*")), cleaned.output
+    site.wait_for_nothing()
+
+
+def test_stopped_by_a_failure_then_the_rest(site: KubernetesSite) -> None:
+    """Above mad_max_failures nothing more begins: what runs may end, each planned run has its row, and the next play runs the rest."""
+    site.model("a-crash", "exit 3\n")
+    site.model("b-going", "sleep 10; " + QUICK)
+    site.model("c-last", QUICK)
+    stopped = site.play("run", {"max_jobs": 1}, mad_max_failures=0)
+    assert stopped.status == 2 and "1 runs failed, mad_max_failures accepts 0" in stopped.output, stopped.output
+    assert site.rows()["a-crash"] == ("FAILURE", "crash") and site.rows()["c-last"] == ("SKIPPED", ""), site.rows()
+    assert len(site.rows()) == 3 and "c-last" not in site.made("jobs")
+    site.wait_for_nothing()
+    rest = site.play("run")
+    assert site.rows() == {"a-crash": ("FAILURE", "crash"), "b-going": ("SUCCESS", ""), "c-last": ("SUCCESS", "")}, rest.output
+    assert site.made("jobs")["c-last"] == 1
+    site.wait_for_nothing()
+
+
+def test_further_rounds_until_it_is_decided(site: KubernetesSite) -> None:
+    site.model("steady", QUICK)
+    before = site.play("run", mad_campaign="before", mad_repeats=4)
+    assert before.status == 0, before.output
+    after = site.play("run", mad_repeats=2, mad_repeats_max=6, mad_baseline="before", mad_fail_on="regressed")
+    assert after.status == 0 and "1 same" in after.output, after.output
+    with open(site.results / "c" / "perf.csv", encoding="utf-8", newline="") as stream:
+        rows = [(row["repeat"], row["status"]) for row in csv.DictReader(stream)]
+    assert rows == [(str(number), "SUCCESS") for number in range(1, 5)], "two, and two more that decide"
+    assert site.made("jobs") == site.made("pods") == {"steady": 8}
     site.wait_for_nothing()
 
 

@@ -9,6 +9,9 @@ import copy
 from typing import Any, Dict, Mapping
 
 
+_NOTHING_INSIDE = (str, int, float, bool, type(None))
+
+
 def merge(*layers: Mapping[str, Any]) -> Dict[str, Any]:
     """A new dict from the layers, lowest first; the last layer that names a key wins, dicts are merged key by key."""
     result: Dict[str, Any] = {}
@@ -18,7 +21,7 @@ def merge(*layers: Mapping[str, Any]) -> Dict[str, Any]:
             if isinstance(known, dict) and isinstance(value, Mapping):
                 result[key] = merge(known, value)
             else:
-                result[key] = copy.deepcopy(value)
+                result[key] = value if type(value) in _NOTHING_INSIDE else copy.deepcopy(value)
     return result
 
 

@@ -218,7 +218,7 @@ class Ending:
         if not self.secrets:
             return value
         if isinstance(value, str):
-            return secret_names.mask(value, self.secrets)
+            return secret_names.mask(value, self.secrets) if any(secret in value for secret in self.secrets) else value
         if isinstance(value, list):
             return [self._masked(entry) for entry in value]
         if isinstance(value, dict):

@@ -113,7 +113,7 @@ class Api:
 
     def _renew(self) -> None:
         from kubernetes import client
-        from urllib3.util import parse_url
+        from urllib3.util import Retry, parse_url
 
         self._configuration = _configuration(self.connection)
         pools = client.ApiClient(self._configuration).rest_client.pool_manager
@@ -121,6 +121,7 @@ class Api:
         # Without a proxy all requests go to one pool of connections, which takes paths; to look for it again with each request costs a lot.
         direct = pools.proxy is None
         self._pool: Any = pools.connection_from_url(host) if direct else pools
+        self._retries = Retry.from_int(False, redirect=False)
         self._prefix: str = (parse_url(host).path or "") if direct else host
         self._credentials: Dict[str, str] = {}
         self._asked = 0.0
@@ -150,9 +151,16 @@ class Api:
 
         url = self._prefix.rstrip("/") + path + ("?" + urlencode(query) if query else "")
         data = None if body is None else json.dumps(body).encode("utf-8")
-        wanted = Timeout(connect=timeout[0], read=timeout[1])
-        return self._pool.request(
-            method, url, body=data, headers=self._headers(kind if data else ""), timeout=wanted, preload_content=False, redirect=False
+        # Not `request`, which costs as much again: it is for fields and forms.
+        return self._pool.urlopen(
+            method,
+            url,
+            body=data,
+            headers=self._headers(kind if data else ""),
+            timeout=Timeout(connect=timeout[0], read=timeout[1]),
+            retries=self._retries,
+            preload_content=False,
+            redirect=False,
         )
 
     def open(

@@ -35,7 +35,7 @@ from .k8s_trial import Settings, Trial, objects_path
 
 HEARTBEAT = 10.0
 _TICK = 1.0  # seconds between looks at what only time changes
-_WORKERS = 8
+_WORKERS = 4  # more of them cost more time at the interpreter's lock than they win
 _STREAMS = 256  # logs that are read at the same time; the others wait for their turn
 _CRASHES = 3  # tries of a worker before its error ends the attempt
 
@@ -298,8 +298,11 @@ class Runner:
         trial.follow(self.readers.submit)
         trial.look_at_wait(verdict)
         trial.look_for_hangs(verdict)
-        if trial.error is not None:
-            self._work(trial, lambda: self._end_early(trial))
+        if trial.error is not None and not trial.deleted:
+            self._work(trial, trial.remove)
+        elif trial.error is not None:
+            if trial.is_quiet():
+                self._work(trial, lambda: self._end_early(trial))
         elif (trial.gone or (verdict.over and trial.all_seen())) and trial.all_read():
             self._work(trial, lambda: self._finish(trial))
         elif trial.wants_events(verdict):
@@ -347,15 +350,8 @@ class Runner:
             trial.finished = True
 
     def _end_early(self, trial: Trial) -> None:
-        """Our own decision ends it: the Job goes first, then what its pods still say is read."""
-        trial.remove()
-        grace = [float((pod.get("spec") or {}).get("terminationGracePeriodSeconds") or 30) for pod in trial.pods.values()]
-        deadline = time.monotonic() + max(grace, default=0.0) + 30.0
-        while not trial.all_ended() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        """The record of what our own decision ended: its Job is gone, and what its pods said is read."""
         trial.gone = True
-        while not trial.all_read() and time.monotonic() < deadline:
-            time.sleep(0.1)
         trial.stop_reading()
         if trial.held_back and not trial.begun():
             self._end_pending(trial.run, trial.attempt.number)

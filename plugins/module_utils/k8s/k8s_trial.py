@@ -105,6 +105,7 @@ class Trial:
         self.asked = 0
         self.notes: List[str] = []
         self.deleted = False
+        self.quiet_by = 0.0  # until when a Job that was removed may have pods
 
     def _objects(self) -> Object:
         path = objects_path(self.folder, self.run["id"], self.attempt.number)
@@ -349,7 +350,14 @@ class Trial:
             uid = str(known["metadata"].get("uid") or "") if _is_ours(known, self._objects()["job"]) else ""
         if uid and not self.deleted and not self.gone:
             self.api.delete("jobs", self.name, uid)
+        grace = [float((pod.get("spec") or {}).get("terminationGracePeriodSeconds") or 30) for pod in list(self.pods.values())]
+        self.quiet_by = time.monotonic() + max(grace, default=0.0) + 30.0
         self.deleted = True
+
+    def is_quiet(self) -> bool:
+        """Whether the pods of a Job that was removed have ended and were read, or have had the time for it."""
+        self.gone = self.gone or self.all_ended()
+        return (self.gone and self.all_read()) or time.monotonic() >= self.quiet_by
 
     def stop_reading(self) -> None:
         """No more of its logs is wanted."""
