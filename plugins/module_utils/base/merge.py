@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from typing import Any, Dict, Mapping
 
-
 _NOTHING_INSIDE = (str, int, float, bool, type(None))
 
 

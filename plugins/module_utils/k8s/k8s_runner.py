@@ -15,6 +15,7 @@ import os
 import queue
 import signal
 import sys
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,7 @@ class Runner:
         self.listed_jobs: Dict[str, Object] = {}
         self.listed_pods: List[Object] = []
         self.told_to_stop = False
+        self.writing = threading.Lock()  # records are computed one at a time: several threads would only wait for the interpreter in turns
         self.last_beat = self.last_round = 0.0
         self.dirty: Set[str] = set()  # runs that something happened to; the others are looked at once a tick
         self.feeds: List[Feed] = []
@@ -380,6 +382,10 @@ class Runner:
         known = trial.attempt.result()
         if known:
             return known
+        with self.writing:
+            return self._write_now(trial, fault)
+
+    def _write_now(self, trial: Trial, fault: Optional[Fault]) -> Object:
         verdict, nodes = trial.verdict(), nodes_of(trial)
         for node in nodes:
             self._ask_machine(str((node.pod.get("spec") or {}).get("nodeName") or ""))

@@ -21,7 +21,6 @@ from ansible_collections.mad.engine.plugins.module_utils.k8s.k8s_client import A
 from ansible_collections.mad.engine.plugins.module_utils.k8s.k8s_feed import Feed, News
 from ansible_collections.mad.engine.plugins.module_utils.k8s.k8s_logs import LogReader, Tee
 
-
 _NOON = calendar.timegm((2026, 6, 1, 12, 0, 0))
 
 
