@@ -160,6 +160,30 @@ def test_a_wait_without_an_end_is_explained_and_ended(tmp_path: Path, k8s: Clust
     k8s.wait(lambda: not host.left(), "everything in the cluster is gone")
 
 
+def test_a_queue_takes_a_job_back(tmp_path: Path, k8s: Cluster) -> None:
+    """Kueue admits a Job by its `suspend`, and takes it back by it: what had begun does not begin again, and the record says why."""
+    host = ClusterHost(tmp_path, k8s, queue_name="gpus", grace_seconds=5)
+    run = host.run("echo begun; " + LONG)
+
+    def suspend(wanted: bool) -> None:
+        k8s.store.update("jobs", "default", k8s.store.list("jobs")[0]["metadata"]["name"], lambda job: job["spec"].update(suspend=wanted))
+
+    try:
+        host.go()
+        host.until(lambda: any("queue gpus (k8s.queue_name)" in str(entry.get("waits")) for entry in host.poll()["running"]), 60)
+        assert not k8s.pods() and k8s.store.list("configmaps")
+        suspend(False)
+        host.says("begun")
+        suspend(True)
+        k8s.wait(lambda: not k8s.pods("Running"), "the pod is taken away")
+        suspend(False)
+        record = host.wait(120)[run]
+        assert record["failure_class"] == "preempted" and "suspended after its model had begun" in record["reason"], record
+        k8s.wait(lambda: not host.left(), "everything in the cluster is gone")
+    finally:
+        host.close()
+
+
 def test_the_api_server_has_a_bad_day(k8s_host: ClusterHost, k8s: Cluster) -> None:
     runs = [k8s_host.run("echo begun; sleep %d; %s" % (2 + number, PRINT)) for number in range(4)]
     k8s.api.faults += [

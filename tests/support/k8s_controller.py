@@ -82,12 +82,23 @@ class Controllers:
             self._expire(job)
             return
         if job["spec"].get("suspend"):
-            for pod in pods:
-                self._terminate(pod)
-            self._save(job, lambda value: set_condition(value, "Suspended", "JobSuspended"))
+            self._suspend(job, pods)
             return
         self._start(job)
         self._look_at_pods(job, pods)
+
+    def _suspend(self, job: Object, pods: List[Object]) -> None:
+        """Its pods are taken away, and their ends do not count."""
+        taken = [pod["metadata"]["uid"] for pod in pods]
+        for pod in pods:
+            self._terminate(pod)
+        self._release(pods)
+
+        def change(value: Object) -> None:
+            set_condition(value, "Suspended", "JobSuspended")
+            value["status"]["taken"] = sorted({*(value["status"].get("taken") or []), *taken})
+
+        self._save(job, change)
 
     def _start(self, job: Object) -> None:
         if not (job.get("status") or {}).get("startTime"):
@@ -125,7 +136,7 @@ class Controllers:
         if target:
             return {"reason": target["reason"], "message": target["message"]}
         for pod in pods:
-            if pod["status"].get("phase") != "Failed" or pod["metadata"]["uid"] in counted:
+            if pod["status"].get("phase") != "Failed" or pod["metadata"]["uid"] in [*counted, *(job["status"].get("taken") or [])]:
                 continue
             action, why = self._policy(spec.get("podFailurePolicy"), pod)
             if action == "FailJob":

@@ -76,7 +76,8 @@ class Hangs:
     def outlived(self, pods: Sequence[Object], now: float) -> str:
         """The container that alone keeps the pods, once every model has ended; "" when there is none."""
         alive = [pod for pod in pods if not k8s_judge.ended(pod)]
-        names, known = [], 0
+        names: List[str] = []
+        known = 0
         for pod in alive:
             others = k8s_judge.others_running(pod, self.container)
             lingers = bool(others) and k8s_judge.terminated(pod, self.container) is not None

@@ -356,8 +356,9 @@ class Trial:
 
     def is_quiet(self) -> bool:
         """Whether the pods of a Job that was removed have ended and were read, or have had the time for it."""
-        self.gone = self.gone or self.all_ended()
-        return (self.gone and self.all_read()) or time.monotonic() >= self.quiet_by
+        ended = self.all_ended()
+        self.gone = self.gone or ended
+        return (ended and self.all_read()) or time.monotonic() >= self.quiet_by
 
     def stop_reading(self) -> None:
         """No more of its logs is wanted."""

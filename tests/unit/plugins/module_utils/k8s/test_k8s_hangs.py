@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.mad.engine.plugins.module_utils.k8s import k8s_trial
 from ansible_collections.mad.engine.plugins.module_utils.k8s.k8s_hangs import Hangs
 
 RUNS, DONE = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}, {"terminated": {"exitCode": 0, "reason": "Completed"}}
@@ -66,3 +67,9 @@ def test_a_container_beside_the_model_that_does_not_end() -> None:
     works = [pod(model=DONE, beside=RUNS), pod("q")]
     assert hangs.outlived(works, 99.0) == "", "one model still works"
     assert hangs.outlived([pod(model=DONE, phase="Succeeded", beside=DONE)], 500.0) == ""
+
+
+def test_a_job_is_ours_with_labels_that_a_webhook_added_and_not_without_ours() -> None:
+    rendered = {"metadata": {"labels": {"mad.engine/run": "1", "mad.engine/attempt": "1"}}}
+    found = {"metadata": {"labels": {"mad.engine/run": "1", "mad.engine/attempt": "1", "cost-center": "7"}}}
+    assert k8s_trial._is_ours(found, rendered) and not k8s_trial._is_ours(rendered, found) and not k8s_trial._is_ours({"metadata": {}}, rendered)
