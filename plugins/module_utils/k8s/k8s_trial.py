@@ -294,6 +294,8 @@ class Trial:
 
     def look_at_wait(self, verdict: Verdict) -> None:
         """Note why it waits, ask the events now and then, and end a wait that has no end."""
+        if self.error is not None:  # it ends already, and why is said
+            return
         if verdict.running or verdict.over:
             self.waiting_since = time.monotonic()
             self.wait = verdict.wait if verdict.running else None  # of several pods one may wait
