@@ -17,7 +17,8 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadE
 from ansible_collections.mad.engine.plugins.module_utils.containers import image_archive, registry
 from ansible_collections.mad.engine.plugins.module_utils.models import discovery
 from ansible_collections.mad.engine.plugins.module_utils.models.discovery_cache import default_cache
-from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_env
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_env, plan_repo
+from ansible_collections.mad.engine.plugins.module_utils.planning.run_id import LENGTH
 from ansible_collections.mad.engine.plugins.module_utils.results import record
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 
@@ -125,6 +126,13 @@ class HostRuns:
         facts, images = self.facts(), self._images()
         filled = [plan.resolve(run, facts, images) for run in runs]
         return [run for run in filled if not run["outcome"]], [record.make_planned_record(run) for run in filled if run["outcome"]]
+
+    def unchanged(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
+        """(runs whose files are those that were planned, records of the others): id and row of a run say what was measured, so that must be it."""
+        repository = plan_repo.Repository(self.repo)
+        found = {run["id"]: "" if self._launched(run) else _changed(run, repository) for run in runs}
+        gone = [record.make_unrun_record(run, "invalid", found[run["id"]]) for run in runs if found[run["id"]]]
+        return [run for run in runs if not found[run["id"]]], gone
 
     def facts(self) -> dict[str, t.Any]:
         """Facts of the host as the plan has them."""
@@ -245,6 +253,15 @@ def is_uncollected(campaign: Campaign, known: t.Mapping[str, t.Any]) -> bool:
     if not known.get("launched") or known.get("failure_class") == "lost_contact":
         return False
     return not campaign.collected.has(str(known["place"].get("host", "")), known["run_id"], int(known["attempt"]))
+
+
+def _changed(run: Run, repository: plan_repo.Repository) -> str:
+    """Why a run is not what was planned any more; "" where it is, or where the plan does not say."""
+    planned = run.get("content") or {}
+    for part, path in (("scripts", str(run["command"]["directory"])), ("tools", plan_repo.COMMON)):
+        if path and part in planned and repository.known_tree(path)[:LENGTH] != planned[part]:
+            return "%s in %s was changed after the run was planned; run the play again, which plans it as it is now" % (path, repository.path)
+    return ""
 
 
 def _shown(found: Run) -> Run:

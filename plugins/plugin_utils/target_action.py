@@ -147,7 +147,8 @@ class TargetAction(TransferAction):
     def _resolved(self, runs: list[host_runs.Run]) -> tuple[list[host_runs.Run], list[host_runs.Run]]:
         """(runs with everything decided, what became of those that turn out not to be possible)."""
         resolved, records = self._mine.resolve(runs)
-        return resolved, self._mine.save(records)
+        good, changed = self._mine.unchanged(resolved)
+        return good, self._mine.save(records + changed)
 
     def _take_staged(self, answer: Result) -> list[host_runs.Run]:
         """Keep the records of runs that staging ended; returns them as the progress callback shows them."""

@@ -1,0 +1,63 @@
+# Copyright (c) 2026, mad.engine contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the controller knows of a host's runs before they are staged."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_tree
+from ansible_collections.mad.engine.plugins.module_utils.planning.run_id import LENGTH
+from ansible_collections.mad.engine.plugins.plugin_utils.host_runs import HostRuns
+from ansible_collections.mad.engine.tests.support.records import make_campaign, make_run
+
+Change = Callable[[Path], object]
+
+
+def of_repository(tmp_path: Path) -> tuple[HostRuns, Path]:
+    """A host's two runs, of two models, as they were planned; and the repository."""
+    repo = tmp_path / "repo"
+    for name in ("one", "two", "common"):
+        (repo / "scripts" / name).mkdir(parents=True)
+        (repo / "scripts" / name / "run.sh").write_text("echo %s" % name)
+    hashes = {name: hash_tree(str(repo / "scripts" / name))[:LENGTH] for name in ("one", "two", "common")}
+    runs = []
+    for number, name in ((1, "one"), (2, "two")):
+        command = {"argv": ["bash", "run.sh"], "scripts": "scripts/%s/run.sh" % name, "directory": "scripts/" + name}
+        runs.append(make_run(number, command=command, content={"scripts": hashes[name], "tools": hashes["common"]}))
+    campaign = make_campaign(tmp_path / "results", runs)
+    campaign.save_plan(dict(campaign.plan(), repo={"path": str(repo)}))
+    return HostRuns(campaign, "n1"), repo
+
+
+@pytest.mark.parametrize(
+    "change, left",
+    [
+        (lambda repo: (repo / "README").write_text("not theirs"), ["one", "two"]),
+        (lambda repo: (repo / "scripts" / "one" / "run.sh").write_text("echo other"), ["two"]),
+        (lambda repo: (repo / "scripts" / "one" / "more.py").write_text(""), ["two"]),
+        (lambda repo: shutil.rmtree(repo / "scripts" / "one"), ["two"]),
+        (lambda repo: (repo / "scripts" / "common" / "run.sh").unlink(), []),
+    ],
+)
+def test_scripts_that_changed_after_the_plan_cost_their_models_the_run(tmp_path: Path, change: Change, left: list[str]) -> None:
+    """A row says what was measured: what somebody edits while images are built does not run under the id of what was there."""
+    mine, repo = of_repository(tmp_path)
+    change(repo)
+    good, gone = mine.unchanged(mine.open_runs())
+    assert [run["command"]["directory"] for run in good] == ["scripts/" + name for name in left]
+    assert len(good) + len(gone) == 2 and {found["failure_class"] for found in gone} <= {"invalid"}
+    assert all("was changed after the run was planned; run the play again" in found["reason"] for found in gone)
+
+
+def test_what_the_host_has_begun_stays_what_it_was(tmp_path: Path) -> None:
+    mine, repo = of_repository(tmp_path)
+    runs = mine.open_runs()
+    mine.acknowledge({runs[0]["id"]: {"attempt": 1, "folder": "/w", "boot_id": "b", "queued": 1.0}})
+    shutil.rmtree(repo)
+    assert [run["id"] for run in mine.unchanged(runs)[0]] == [runs[0]["id"]]
