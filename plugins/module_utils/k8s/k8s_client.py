@@ -151,8 +151,7 @@ class Api:
 
         url = self._prefix.rstrip("/") + path + ("?" + urlencode(query) if query else "")
         data = None if body is None else json.dumps(body).encode("utf-8")
-        # Not `request`, which costs as much again: it is for fields and forms.
-        return self._pool.urlopen(
+        return self._pool.request(
             method,
             url,
             body=data,

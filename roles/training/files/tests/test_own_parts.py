@@ -233,7 +233,7 @@ def test_comparing_data_without_labels_is_refused(config):
 
 
 class Renamed(Net):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pylint: disable=arguments-renamed  # that is the mistake
         return super().forward(x)
 
 
