@@ -57,7 +57,7 @@ options:
     description:
       - Seconds to wait. V(state=present) waits for the end of the Job, which fails the task unless it is complete; V(state=absent) until the Job and
         its pods are gone. Unset, neither waits.
-      - V(state=cancelled) waits for the end of what runs, 120 seconds unless something else is said.
+      - V(state=cancelled) waits for the end of what runs, 180 seconds unless something else is said.
     type: int
   work_dir:
     description: Work folder on the host, on a local disk. Empty means C(/var/tmp/mad-<uid>).

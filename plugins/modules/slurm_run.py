@@ -41,7 +41,7 @@ options:
   wait:
     description: With V(state=cancelled) seconds to wait for the end of what runs.
     type: int
-    default: 120
+    default: 180
 extends_documentation_fragment:
   - mad.engine.target
 attributes:

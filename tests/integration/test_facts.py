@@ -46,12 +46,12 @@ def test_stand_ins_on_path_are_found(tools: str, vendor: str, count: int) -> Non
 
 def test_the_real_engine_is_seen_as_its_user_sees_it() -> None:
     docker = probe.System().find_tool("docker")
-    answered = bool(docker) and subprocess.run([docker, "version"], capture_output=True, timeout=30, check=False).returncode == 0
+    answered = bool(docker) and subprocess.run([docker, "version"], capture_output=True, timeout=120, check=False).returncode == 0
     engine = gpu_info("-a", "what=engines")["facts"]["engines"]["docker"]
     assert engine["available"] is answered, engine
     if answered:
         command = [docker, "version", "--format", "{{.Server.Version}}"]
-        assert engine["version"] == subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+        assert engine["version"] == subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
     stopped = gpu_info("-a", "what=engines", DOCKER_HOST="unix:///nonexistent/docker.sock")["facts"]["engines"]["docker"]
     assert not stopped["available"] and ("no server answers" in stopped["problem"] or not docker)
 

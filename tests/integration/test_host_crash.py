@@ -213,7 +213,7 @@ def test_sigterm_ends_the_supervisor_and_nothing_else(make_host: MakeHost, tmp_p
     host.go()
     host.until_running(first)
     os.kill(host.supervisor(), signal.SIGTERM)
-    host.until(lambda: not host.folder.supervised(), 5)
+    host.until(lambda: not host.folder.supervised(), 60)
     host.until(lambda: lines(tmp_path, "m1") == ["start", "end"])
     assert lines(tmp_path, "m2") == []
     found = host.wait()

@@ -71,7 +71,7 @@ def run_all(base: Path, image: str, runtime: str) -> Dict[str, Any]:
         ids = {name: host.run(before + script, runtime, timeout=limit, secret_env=["T"]) for name, (script, limit) in MODELS.items()}
         host.stage(secrets={"T": SECRET})
         host.start()
-        found = host.wait(120)
+        found = host.wait(300)
         host.until(lambda: not host.folder.supervised())
         answer = {}
         for name, run_id in ids.items():

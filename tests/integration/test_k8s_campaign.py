@@ -32,7 +32,7 @@ def test_a_campaign_of_several_runs(k8s_host: ClusterHost, k8s: Cluster) -> None
     prepared = k8s_host.run(PRINT, skip_model_run=True)
     k8s_host.stage({"TOKEN": "hunter2-and-more"})
     assert set(k8s_host.start()["acknowledged"]) == set(k8s_host.planned)
-    records = k8s_host.wait(120)
+    records = k8s_host.wait(300)
     assert (records[good]["status"], records[good]["metrics"][0]["value"]) == ("SUCCESS", 12.5)
     assert records[good]["target"]["kind"] == "k8s" and records[good]["host"]["kubelet"] == "v1.36.0"
     assert records[good]["timings"]["run"] is not None and records[good]["timings"]["model"] is not None
@@ -88,11 +88,11 @@ def test_what_happens_to_pods(k8s_host: ClusterHost, k8s: Cluster) -> None:
         trap = "trap 'exit 0' TERM\n" if "exits 0" in name else ""
         runs[name] = k8s_host.run(trap + "echo begun; " + PRINT + LONG)
     k8s_host.go()
-    k8s_host.until(lambda: all(k8s_host.folder.attempts(run) and "begun" in k8s_host.log(run) for run in runs.values()), 90)
+    k8s_host.until(lambda: all(k8s_host.folder.attempts(run) and "begun" in k8s_host.log(run) for run in runs.values()), 300)
     pods = {pod["metadata"]["labels"]["mad.engine/run"]: pod for pod in k8s.pods("Running")}
     for name, (act, dummy) in faults.items():
         act(pods[runs[name]])
-    records = k8s_host.wait(120)
+    records = k8s_host.wait(300)
     for name, (dummy2, expected) in faults.items():
         record = records[runs[name]]
         assert record["failure_class"] == expected, (name, record["reason"])
@@ -124,7 +124,7 @@ def test_a_container_is_started_again_in_its_pod(tmp_path: Path, k8s: Cluster) -
         assert "k8s.restart_in_place: this cluster has no restartPolicyRules" in refused.value.message and not host.folder.exists()
         k8s.api.restarts_in_place = True
         host.go()
-        records = host.wait(120)
+        records = host.wait(300)
     finally:
         host.close()
     record = records[run]
@@ -170,7 +170,7 @@ def test_a_queue_takes_a_job_back(tmp_path: Path, k8s: Cluster) -> None:
 
     try:
         host.go()
-        host.until(lambda: any("queue gpus (k8s.queue_name)" in str(entry.get("waits")) for entry in host.poll()["running"]), 60)
+        host.until(lambda: any("queue gpus (k8s.queue_name)" in str(entry.get("waits")) for entry in host.poll()["running"]), 300)
         assert not k8s.pods() and k8s.store.list("configmaps")
         suspend(False)
         host.says("begun")
@@ -200,7 +200,7 @@ def test_the_api_server_has_a_bad_day(k8s_host: ClusterHost, k8s: Cluster) -> No
     k8s.api.go_away()
     time.sleep(5)
     k8s.api.come_back()
-    records = k8s_host.wait(120)
+    records = k8s_host.wait(300)
     assert [records[run]["status"] for run in runs] == ["SUCCESS"] * 4, records
     created = [change for change in k8s.store.history if change.plural == "jobs" and change.kind == "ADDED"]
     assert not created or len(created) <= 4
@@ -229,7 +229,7 @@ def test_a_killed_runner_is_followed_by_another(k8s_host: ClusterHost, k8s: Clus
         time.sleep(pause)
         k8s_host.kill_runner()
         k8s_host.poll()
-    records = k8s_host.wait(120)
+    records = k8s_host.wait(300)
     assert [records[run]["status"] for run in runs] == ["SUCCESS"] * len(runs), [record["reason"] for record in records.values()]
     created = {}
     for change in k8s.store.history:
@@ -258,12 +258,12 @@ def test_stop_lets_nothing_more_begin(k8s_host: ClusterHost, k8s: Cluster) -> No
     waiting = k8s_host.run(PRINT, image={**IMAGE, "name": "absent:1"})
     k8s.kubelet.absent_images.append("absent:1")
     k8s_host.go()
-    k8s_host.until(lambda: all(k8s_host.folder.attempts(run) and "begun" in k8s_host.log(run) for run in (crash, going)), 60)
+    k8s_host.until(lambda: all(k8s_host.folder.attempts(run) and "begun" in k8s_host.log(run) for run in (crash, going)), 300)
     k8s.kubelet.absent_images.append(IMAGE["name"])  # the retry finds no image
-    k8s_host.until(lambda: len(k8s_host.jobs_made()) == 4 and len(k8s.pods("Pending")) == 2, 60)
+    k8s_host.until(lambda: len(k8s_host.jobs_made()) == 4 and len(k8s.pods("Pending")) == 2, 300)
     stop = "stopped: 1 runs failed, mad_max_failures accepts 0"
     k8s_host.poll(stop=stop)
-    records = k8s_host.wait(120)
+    records = k8s_host.wait(300)
     assert (records[crash]["status"], records[crash]["attempt"], records[crash]["exit_code"]) == ("FAILURE", 1, 3), records[crash]
     assert records[crash]["notes"][-1] == "it was not tried again: " + stop
     assert (records[waiting]["status"], records[waiting]["reason"], records[waiting]["launched"]) == ("SKIPPED", stop, False)
@@ -274,7 +274,7 @@ def test_stop_lets_nothing_more_begin(k8s_host: ClusterHost, k8s: Cluster) -> No
     for run_id in (crash, waiting):
         k8s_host.planned[run_id].update(attempt=2, retries=0)
     k8s_host.go()
-    again = k8s_host.wait(120)
+    again = k8s_host.wait(300)
     assert [(again[run]["status"], again[run]["attempt"]) for run in (crash, waiting, going)] == [("FAILURE", 2), ("SUCCESS", 2), ("SUCCESS", 1)]
     k8s.wait(lambda: not k8s_host.left(), "everything in the cluster is gone")
 

@@ -151,7 +151,7 @@ def test_interrupted(tmp_path: Path, env: dict[str, str]) -> None:
         assert len(lines) == 3
 
 
-def on_terminal(argv: list[str], env: dict[str, str], seconds: float = 120.0) -> str:
+def on_terminal(argv: list[str], env: dict[str, str], seconds: float = 300.0) -> str:
     """Run on a terminal of 100 x 30 and return everything that it was sent."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))

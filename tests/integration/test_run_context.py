@@ -27,7 +27,7 @@ __all__ = ["mad_repo"]  # a fixture
 pytestmark = pytest.mark.real
 
 
-def until(ready: Callable[[], Any], seconds: float = 60) -> Any:
+def until(ready: Callable[[], Any], seconds: float = 300) -> Any:
     """What `ready` gives as soon as it gives something."""
     end = time.monotonic() + seconds
     while not ready():

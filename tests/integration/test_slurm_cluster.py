@@ -79,6 +79,7 @@ def test_faults_and_an_end_that_leaves_nothing() -> None:
         cluster.kill_slurmd("n1")
         assert mentions("sleep 600"), "a job goes on without its slurmd"
         cluster.restart_slurmd("n1")
+        cluster.save(job)
         cluster.kill_controller()
         with pytest.raises(RuntimeError):
             cluster.call("squeue")
@@ -95,7 +96,7 @@ def test_the_script_starts_and_stops_it(tmp_path: Path) -> None:
     words = [str(SCRIPT)]
 
     def run(*more: str) -> str:
-        done = subprocess.run([*words, *more, "--folder", str(folder)], capture_output=True, text=True, timeout=90, check=False)
+        done = subprocess.run([*words, *more, "--folder", str(folder)], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -104,7 +105,7 @@ def test_the_script_starts_and_stops_it(tmp_path: Path) -> None:
         line = run("env").strip()
         assert line == "export SLURM_CONF=%s/slurm.conf" % folder
         shell = ["bash", "-c", line + "; sinfo -h -o '%D %T'"]
-        assert subprocess.run(shell, capture_output=True, text=True, timeout=30, check=True).stdout.split() == ["2", "idle"]
+        assert subprocess.run(shell, capture_output=True, text=True, timeout=120, check=True).stdout.split() == ["2", "idle"]
     finally:
         run("stop")
     assert mentions(str(folder)) == []

@@ -224,7 +224,7 @@ def test_preempted_drained_and_requeued(tmp_path: Path, monkeypatch: pytest.Monk
         for name in ("wait-1", "wait-2"):
             campaign.wait(lambda: len(campaign.folder.attempts("%016x" % 1)) == 2 or not cluster.queue("RUNNING"))
             (tmp_path / name).unlink()
-        campaign.wait(lambda: len(campaign.results) == 2, 240)
+        campaign.wait(lambda: len(campaign.results) == 2, 300)
         # Slurm lets a requeued job wait for two minutes (cred_expire), whatever one tells it.
         campaign._keep(slurm_steps.cancelled(campaign.job(reason="enough")))
         assert campaign.classes() == {"m1": ("SUCCESS", ""), "m2": ("SUCCESS", ""), "m3": ("FAILURE", "cancelled")}
@@ -249,19 +249,40 @@ def test_a_scheduler_that_is_away_is_asked_again(own: Cluster, tmp_path: Path, m
     monkeypatch.setattr(slurm_client, "ANSWER_SECONDS", 5.0)
     monkeypatch.setattr(slurm_watch, "LONGEST", 2.0)
     campaign = SlurmCampaign(own, tmp_path)
-    campaign.add(1, "echo begun; sleep 4\n" + GOOD)
-    campaign.add(2, SLEEPS)
+    campaign.add(1, "echo begun; sleep 20\n" + GOOD)
+    campaign.add(2, SLEEPS, timeout=900)  # another shape: a job of its own
     campaign.stage()
     campaign.start()
     campaign.wait(lambda: campaign.begun(1) and campaign.begun(2))
+    for job in own.queue():
+        own.save(job)
     own.kill_controller()
+    killed = time.monotonic()
     campaign.wait(lambda: "m1" in campaign.classes())  # its own marker tells its end while nobody can be asked
-    campaign.wait(lambda: bool(campaign.warnings))
+    campaign.wait(lambda: bool(campaign.warnings) and time.monotonic() - killed > 60)
     assert campaign.classes() == {"m1": ("SUCCESS", "")}
     own.start_controller()
     campaign._keep(slurm_steps.cancelled(campaign.job(reason="done")))
     assert campaign.classes()["m2"] == ("FAILURE", "cancelled")
     own.wait_for_none()
+
+
+def test_a_job_that_a_dying_scheduler_had_not_saved(own: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """slurmctld comes back without the jobs of its last seconds, and its nodes end them: a cancel does not wait for them for ever."""
+    monkeypatch.setattr(slurm_watch, "FORGOTTEN", 10.0)
+    campaign = SlurmCampaign(own, tmp_path)
+    campaign.add(1, SLEEPS)
+    campaign.stage()
+    own.save(own.submit("#!/bin/bash\nsleep 1000\n"))
+    before = (own.folder / "state" / "job_state").read_bytes()
+    campaign.start()
+    campaign.wait(lambda: campaign.begun(1))
+    own.kill_controller()
+    (own.folder / "state" / "job_state").write_bytes(before)
+    own.start_controller()
+    campaign._keep(slurm_steps.cancelled(campaign.job(reason="done")))
+    assert campaign.classes() == {"m1": ("FAILURE", "infra")}
+    assert "neither squeue nor sacct nor scontrol knows the job" in campaign.results["%016x" % 1]["reason"]
 
 
 def test_a_limit_on_the_number_of_jobs_makes_smaller_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +297,7 @@ def test_a_limit_on_the_number_of_jobs_makes_smaller_arrays(tmp_path: Path, monk
             campaign.add(number)
         campaign.stage()
         campaign.start()
-        campaign.finish(240)
+        campaign.finish(300)
         assert set(campaign.classes().values()) == {("SUCCESS", "")}
         assert any("AssocMaxSubmitJobLimit" in warning and "arrays of 2 tasks" in warning for warning in campaign.warnings)
         assert len(campaign.warnings) > 1 and len(os.listdir(campaign.folder.file("submissions"))) == 5, "four arrays and the lock"

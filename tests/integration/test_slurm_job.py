@@ -77,21 +77,21 @@ def test_check_mode_and_diff_touch_nothing(site: Site) -> None:
 
 
 def test_an_array_is_one_job_and_is_cancelled_by_its_name_alone(site: Site) -> None:
-    other = site.cluster.submit(HEAD + "sleep 60\n", "--job-name=somebody-elses")
-    array = {"name": "array", "script": HEAD + "sleep 60\n", "array": "0-4"}
+    other = site.cluster.submit(HEAD + "sleep 600\n", "--job-name=somebody-elses")
+    array = {"name": "array", "script": HEAD + "sleep 600\n", "array": "0-4"}
     gone = {"name": "array", "state": "absent", "wait": True}
     _played, (first, again, cancelled, nothing) = site.play([array, array, gone, gone])
     assert first["changed"] and not again["changed"] and again["job"] == first["job"]
     assert len(cancelled["jobs"]) == 5 and cancelled["changed"] and not nothing["changed"]
-    assert site.cluster.queue() == [other]
+    site.cluster.wait_for(lambda: site.cluster.queue() == [other], "queue with somebody else's job alone")
 
 
 def test_what_does_not_end_well_fails_the_task(site: Site) -> None:
     bad = {"name": "bad", "script": HEAD + "exit 3\n", "wait": True, "again": True}
-    slow = {"name": "slow", "script": HEAD + "sleep 60\n", "wait": True, "wait_timeout": 2}
+    slow = {"name": "slow", "script": HEAD + "sleep 600\n", "wait": True, "wait_timeout": 2}
     _played, (failed, late) = site.play([bad, slow])
     assert failed["failed"] and "did not end well" in failed["msg"] and "not 0" in failed["msg"]
-    assert late["failed"] and "not done after 2 s" in late["msg"] and len(site.cluster.queue()) == 1
+    assert late["failed"] and "not done after 2 s" in late["msg"] and site.cluster.queue("RUNNING", "PENDING")
 
 
 def test_what_slurm_refuses_is_said_in_its_words(site: Site) -> None:
@@ -133,7 +133,7 @@ def test_one_command_for_all_jobs_of_a_poll(slurm: Cluster, tmp_path: Path) -> N
 def test_a_short_job_is_found_although_accounting_knows_another_name(slurm_accounting: Cluster) -> None:
     client = slurm_client.Slurm(slurm_accounting.environment())
     number = client.submit("quick", HEAD, ["--job-name=quick", "--output=/dev/null"])
-    (job,) = slurm_client.wait(client, ["quick"], 60)
+    (job,) = slurm_client.wait(client, ["quick"], 300)
     assert job.job == number and job.state.phase == slurm_states.ENDED
 
 

@@ -187,7 +187,7 @@ def test_an_engine_that_may_not_use_the_shared_folder_works_in_one_of_the_node(b
     script = "echo begun; echo a,b >my_output.csv; until [ -e ../go ]; do sleep 0.2; done; echo performance: 3 x; exit 4\n"
     bench.add(1, script, runtime="docker", image={"name": tiny_image, "digest": digest, "given": True}, gpus=0)
     bench.submit()
-    bench.cluster.wait_for(lambda: bench.log(1) == "begun\n", "what the model says, while it runs", 60)
+    bench.cluster.wait_for(lambda: bench.log(1) == "begun\n", "what the model says, while it runs", 300)
     (place,) = (tmp_path / "node").iterdir()
     (place / "work" / "go").touch()
     bench.wait(1)

@@ -101,7 +101,7 @@ def test_a_submitter_that_is_killed_while_sbatch_answers_leaves_one_job(bench: B
     submitter.wait()
     assert bench.submissions.entries()[0].job == 0, "the id was not noted"
     began = time.monotonic()
-    done = subprocess.run(argv, env=base, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(argv, env=base, capture_output=True, text=True, timeout=240, check=True)
     assert time.monotonic() - began > 1, "the dead submitter's sbatch holds the lock until it has ended"
     (number,) = jobs_of(bench, made)
     assert done.stdout.strip() == "{'%s': %d}" % (made.name, number)
@@ -112,7 +112,7 @@ def test_of_two_submitters_one_submits(bench: Bench) -> None:
     base = {**bench.cluster.environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, "-c", SUBMITTER, bench.folder.path]
     both = [subprocess.Popen(argv, env=base, stdout=subprocess.PIPE, text=True) for dummy in range(2)]
-    answers = {process.communicate(timeout=60)[0] for process in both}
+    answers = {process.communicate(timeout=240)[0] for process in both}
     assert len(answers) == 1 and len(jobs_of(bench, made)) == 1
 
 

@@ -181,7 +181,7 @@ class BenchHost:
         standing = self.folder.standing(self.folder.run(run_id))
         return standing.record if standing.state == "done" else None
 
-    def wait(self, seconds: float = 60, poll: bool = True) -> Dict[str, Dict[str, Any]]:
+    def wait(self, seconds: float = 3000, poll: bool = True) -> Dict[str, Dict[str, Any]]:
         """Wait until every run has its record; {id: record}, each of them valid by the schema."""
         self.until(lambda: all(self.result(run_id) for run_id in self.planned), seconds, self.poll if poll else None)
         found = {run_id: self.result(run_id) or {} for run_id in self.planned}
@@ -189,7 +189,7 @@ class BenchHost:
             jsonschema.validate(record, records.schema())
         return found
 
-    def until(self, condition: Callable[[], Any], seconds: float = 30, between: Optional[Callable[[], Any]] = None) -> None:
+    def until(self, condition: Callable[[], Any], seconds: float = 300, between: Optional[Callable[[], Any]] = None) -> None:
         """Wait for a condition."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -203,7 +203,7 @@ class BenchHost:
         """Whether a run is in this phase now."""
         return any(entry["run"] == run_id and entry["phase"] == phase for entry in host_steps.polled(self.job(check=True))["running"])
 
-    def until_running(self, run_id: str, seconds: float = 30) -> None:
+    def until_running(self, run_id: str, seconds: float = 300) -> None:
         """Wait until the model itself runs."""
         self.until(lambda: self.running(run_id), seconds)
 

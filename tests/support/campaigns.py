@@ -45,7 +45,7 @@ class Playing:
         """What it has printed so far."""
         return self.log.read_text("utf-8", "replace")
 
-    def wait(self, seconds: float = 300) -> Played:
+    def wait(self, seconds: float = 600) -> Played:
         """How it ended; one that does not end is killed and is an error."""
         try:
             self.process.wait(seconds)
@@ -151,7 +151,7 @@ class Campaigns:
 
     # -- what happens to it --------------------------------------------------------------------------------------------------------
 
-    def until(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = 300) -> None:
         """Wait for a condition."""
         deadline = time.monotonic() + seconds
         while not condition():

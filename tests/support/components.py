@@ -30,7 +30,7 @@ def may_install() -> bool:
     return asked and os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
-def answers(argv: list[str], seconds: float = 30) -> str:
+def answers(argv: list[str], seconds: float = 120) -> str:
     """Return "" if a command succeeds, else what it said last."""
     try:
         done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)

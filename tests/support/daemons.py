@@ -65,7 +65,7 @@ class Daemon:
         """Return the process id."""
         return self.process.pid
 
-    def wait_until(self, ready: Callable[[], bool], seconds: float = 30) -> Daemon:
+    def wait_until(self, ready: Callable[[], bool], seconds: float = 240) -> Daemon:
         """Wait for it to serve; its death or the end of the patience is an error that carries its last lines."""
         deadline = time.monotonic() + seconds
         while not ready():

@@ -78,7 +78,7 @@ class Cluster:
 
     # -- what happens to pods --------------------------------------------------------------------------------------------------------
 
-    def wait(self, test: Callable[[], Any], what: str = "it", seconds: float = 120) -> Any:
+    def wait(self, test: Callable[[], Any], what: str = "it", seconds: float = 300) -> Any:
         """Until a test says something; its answer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -117,7 +117,7 @@ class ClusterHost(BenchHost):
         pod: Dict[str, Any] = self.cluster.wait(found, "a pod in phase %s" % phase)
         return pod
 
-    def says(self, text: str, seconds: float = 60) -> None:
+    def says(self, text: str, seconds: float = 300) -> None:
         """Wait until a model has printed this."""
         self.until(lambda: any(text in self.log(run_id) for run_id in self.planned if self.folder.attempts(run_id)), seconds)
 

@@ -77,7 +77,7 @@ class LocalPod:
             argv = ["bash", str(self.folder / ".mad-files" / "pod.sh")]
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, env={**known, **(env or {})}, start_new_session=True)
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Wait for the end; the exit status."""
         assert self.process
         try:

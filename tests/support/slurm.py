@@ -79,7 +79,7 @@ class Cluster:
             self.start_controller()
             for node in self.nodes:
                 self.start_node(node)
-            self.wait_for(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), "all nodes idle", 60)
+            self.wait_for(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), "all nodes idle")
         except BaseException:
             self.stop()
             raise
@@ -113,15 +113,15 @@ class Cluster:
         user = "--user=root" if os.geteuid() == 0 else "--loose-user="
         common = ["--no-defaults", "--datadir=%s" % data, user]
         install = components.which("mariadb-install-db") or "mariadb-install-db"
-        self._run([install, *common, "--skip-test-db", "--auth-root-authentication-method=normal"], 120)
+        self._run([install, *common, "--skip-test-db", "--auth-root-authentication-method=normal"], 240)
         program = components.which("mariadbd") or "mariadbd"
         sql = _SQL.format(database=slurm_config.DATABASE, password=self._password)
-        self._run([program, *common, "--bootstrap"], 60, "FLUSH PRIVILEGES;\n" + sql)
+        self._run([program, *common, "--bootstrap"], 240, "FLUSH PRIVILEGES;\n" + sql)
         words = ["--socket=%s/mysql.sock" % self.folder, "--bind-address=127.0.0.1", "--port=%d" % self.ports.database]
         self._daemon("mariadbd", ["mariadbd", *common, *words, "--pid-file=%s/mariadbd.pid" % self.folder]).wait_until(
-            lambda: listens("127.0.0.1", self.ports.database), 60
+            lambda: listens("127.0.0.1", self.ports.database)
         )
-        self._daemon("slurmdbd", ["slurmdbd", "-D"]).wait_until(lambda: listens("127.0.0.1", self.ports.accounting), 60)
+        self._daemon("slurmdbd", ["slurmdbd", "-D"]).wait_until(lambda: listens("127.0.0.1", self.ports.accounting))
         self.call("sacctmgr", "-i", "add", "cluster", "madtest")
 
     def start_controller(self) -> None:
@@ -138,8 +138,15 @@ class Cluster:
 
     # -- faults --------------------------------------------------------------------------------------------------------------------
 
+    def save(self, job: str) -> None:
+        """Wait until slurmctld has saved what it knows of a job: it does so every few seconds, and what is younger dies with it."""
+        word = "saved-%s" % secrets.token_hex(8)
+        self.call("scontrol", "update", "JobId=" + job, "Comment=" + word)
+        state = self.folder / "state" / "job_state"
+        self.wait_for(lambda: state.exists() and word.encode() in state.read_bytes(), "saved job %s" % job)
+
     def kill_controller(self) -> None:
-        """Lose slurmctld at once; its state stays on disk."""
+        """Lose slurmctld at once; what it saved stays on disk (see `save`)."""
         self._daemons.pop("slurmctld").kill()
 
     def kill_node(self, node: str) -> None:
@@ -173,7 +180,7 @@ class Cluster:
             raise RuntimeError("%s: exit status %d: %s" % (argv[0], done.returncode, (done.stderr or done.stdout).strip()[-1000:]))
         return done
 
-    def call(self, *argv: str, stdin: str | None = None, seconds: float = 60) -> str:
+    def call(self, *argv: str, stdin: str | None = None, seconds: float = 240) -> str:
         """Run a command of Slurm (or any other) as a user of the cluster; returns what it printed, RuntimeError when it fails."""
         return self._run(list(argv), seconds, stdin).stdout.strip()
 
@@ -185,7 +192,7 @@ class Cluster:
     def states(self) -> dict[str, str]:
         """Return {node: state} as sinfo says it; {} while it does not answer."""
         try:
-            lines = self.call("sinfo", "-h", "-N", "-o", "%N %T", seconds=20).splitlines()
+            lines = self.call("sinfo", "-h", "-N", "-o", "%N %T", seconds=60).splitlines()
         except (RuntimeError, subprocess.TimeoutExpired):
             return {}
         return dict(line.split(None, 1) for line in lines)
@@ -194,7 +201,7 @@ class Cluster:
         """Return the ids of all jobs that wait, run or are completing (or those in some states), one per array task."""
         return self.call("squeue", "-h", "-r", *(["-t", ",".join(states)] if states else []), "-o", "%i").split()
 
-    def wait_for(self, ready: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    def wait_for(self, ready: Callable[[], bool], what: str, seconds: float = 240) -> None:
         """Wait until a condition holds."""
         deadline = time.monotonic() + seconds
         while not ready():
@@ -206,7 +213,7 @@ class Cluster:
         """Wait until no job waits or runs; what is completing belongs to Slurm alone, and a busy machine may take it minutes."""
         self.wait_for(lambda: not self.queue("PENDING", "RUNNING"), "job that waits or runs any more", seconds)
 
-    def wait_for_jobs(self, seconds: float = 60) -> None:
+    def wait_for_jobs(self, seconds: float = 240) -> None:
         """Wait until no job waits or runs."""
         self.wait_for(lambda: not self.queue(), "empty queue", seconds)
 
@@ -216,7 +223,7 @@ class Cluster:
         Slurm 22.05 may take a minute to notice that a step of several nodes has ended. Nobody waits here for jobs that are completing.
         """
         self.call("scancel", "--me")
-        self.wait_for(lambda: not self.queue("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED"), "queue without active jobs", 60)
+        self.wait_for(lambda: not self.queue("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED"), "queue without active jobs")
 
     def _last_words(self) -> str:
         """The last line of each daemon's log."""

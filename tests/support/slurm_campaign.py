@@ -49,7 +49,7 @@ class SlurmCampaign:
 
     def add(self, number: int, script: str = GOOD, **more: Any) -> str:
         """Plan a run whose model is this shell text; returns its id."""
-        run = make_run(number, **{"gpus": 0, "launcher": "", "vendor": "NONE", **_MORE, **more})
+        run = make_run(number, **{"gpus": 0, "launcher": "", "vendor": "NONE", "timeout": 600, **_MORE, **more})
         folder = self.repo / run["command"]["directory"]
         folder.mkdir(parents=True)
         (folder / "run.sh").write_text(script, "utf-8")
@@ -101,12 +101,12 @@ class SlurmCampaign:
             self.live += entry["text"]
         return answer
 
-    def finish(self, seconds: float = 90) -> dict[str, dict[str, Any]]:
+    def finish(self, seconds: float = 300) -> dict[str, dict[str, Any]]:
         """Poll until every run has its record; {run id: record}."""
         self.wait(lambda: len(self.results) == len(self.runs), seconds)
         return self.results
 
-    def wait(self, ready: Callable[[], bool], seconds: float = 90) -> None:
+    def wait(self, ready: Callable[[], bool], seconds: float = 300) -> None:
         """Poll until a condition holds."""
         deadline = time.monotonic() + seconds
         while not ready():

@@ -78,7 +78,7 @@ class Bench:
 
     def add(self, number: int, script: str, **more: Any) -> dict[str, Any]:
         """Stage a run whose model is this shell text."""
-        run = make_run(number, **more)
+        run = make_run(number, **{"timeout": 600, **more})
         source = Path(self.folder.file("tree", TREE, run["command"]["directory"]))
         source.mkdir(parents=True)
         (source / "run.sh").write_text(script, "utf-8")
@@ -111,7 +111,7 @@ class Bench:
         pairs = (line.partition("=") for line in path.read_text("utf-8").splitlines()) if path.exists() else ()
         return {key: value for key, dummy, value in pairs}
 
-    def wait(self, *numbers: int, seconds: float = 150) -> None:
+    def wait(self, *numbers: int, seconds: float = 300) -> None:
         """Wait for the last words of runs: those of several nodes may be completing for a minute longer."""
         self.cluster.wait_for(lambda: all(self.marker(number) for number in numbers), "end of runs %s" % (numbers,), seconds)
 

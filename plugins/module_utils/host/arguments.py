@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
+# Seconds that a cancelled run is waited for: longer than a job that Slurm has forgotten is believed to be somewhere (slurm_watch.FORGOTTEN).
+CANCEL_SECONDS = 180
 # Of every target.
 COMMON: Dict[str, Any] = {
     "campaign_dir": {"type": "path"},
@@ -14,7 +16,7 @@ COMMON: Dict[str, Any] = {
     "work_dir": {"type": "str", "default": ""},
     "stop": {"type": "str", "default": ""},
     "live": {"type": "bool", "default": False},
-    "wait": {"type": "int", "default": 120},
+    "wait": {"type": "int", "default": CANCEL_SECONDS},
     "keep_days": {"type": "float"},
     "credential_file": {"type": "str", "default": ""},
     "stage_parallel": {"type": "int", "default": 0},

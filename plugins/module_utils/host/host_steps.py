@@ -27,6 +27,7 @@ from ..base.secret_names import mask
 from ..containers import archives
 from ..results import record
 from . import driver, host_images, host_state, predecessors, processes
+from .arguments import CANCEL_SECONDS
 from .ending import is_regular, noted_at
 from .host_state import HostFolder
 
@@ -464,7 +465,7 @@ def cancelled(job: Job) -> Answer:
     if job.get("check") or not alive:
         return dict(answer, changed=alive)
     folder.say("cancel", str(job.get("reason") or "cancelled by a person"))
-    deadline = time.monotonic() + float(120 if job.get("wait") is None else job["wait"])
+    deadline = time.monotonic() + float(CANCEL_SECONDS if job.get("wait") is None else job["wait"])
     version = folder.save_settings({})
     _wake(folder.state())
     while time.monotonic() < deadline:

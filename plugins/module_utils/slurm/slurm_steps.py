@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Set, Tuple
 
 from ..base.errors import MadError
 from ..host import host_clean, host_collect, host_steps
+from ..host.arguments import CANCEL_SECONDS
 from ..host.host_state import Standing
 from ..host.host_steps import Answer, Job
 from ..results import record
@@ -26,7 +27,7 @@ from .slurm_follow import Follower, is_running
 from .slurm_record import NodeEnding
 from .slurm_submit import Submissions
 
-_CANCEL_PAUSE = 0.5
+_CANCEL_PAUSES = (0.5, 5.0)  # seconds between two looks, growing from the one to the other
 
 
 def staged(job: Job) -> Answer:
@@ -270,9 +271,9 @@ def cancelled(job: Job) -> Answer:
     if job.get("check") or not alive:
         return dict(answer, changed=alive)
     folder.say("cancel", str(job.get("reason") or "cancelled by a person"))
-    deadline = time.monotonic() + float(120 if job.get("wait") is None else job["wait"])
+    deadline = time.monotonic() + float(CANCEL_SECONDS if job.get("wait") is None else job["wait"])
     follower = _follower(folder, job)
-    words = ""
+    words, pause = "", _CANCEL_PAUSES[0]
     while True:
         try:
             follower.cancel()
@@ -285,7 +286,8 @@ def cancelled(job: Job) -> Answer:
             return dict(answer, changed=True)
         if time.monotonic() >= deadline:
             break
-        time.sleep(_CANCEL_PAUSE)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _CANCEL_PAUSES[1])
     raise MadError(
         "%d runs of campaign %s have not ended after being cancelled%s; see %s"
         % (len(answer["running"]) + answer["queued"], job["campaign"], ": " + words if words else "", folder.path)

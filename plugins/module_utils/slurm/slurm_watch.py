@@ -14,7 +14,8 @@ from .slurm_output import Job
 
 SHORTEST, LONGEST = 1.0, 60.0
 _GROWTH = 1.5
-# Seconds after which a job that no command knows and that left no marker counts as gone: sacct may be that late.
+# Seconds after which a job that no command knows and that left no marker counts as gone: sacct may be that late. A slurmctld that dies has
+# lost the jobs of its last seconds, which it had not saved; it ends them when their nodes report again.
 FORGOTTEN = 120.0
 # Seconds after which an end that nobody explains is believed: a shared file system may show the marker a minute late.
 LATE = 70.0

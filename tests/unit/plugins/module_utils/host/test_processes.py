@@ -21,7 +21,7 @@ from ansible_collections.mad.engine.plugins.module_utils.host import processes
 
 def until(true: Callable[[], bool]) -> None:
     """Wait for something that takes a moment; TimeoutError after 20 s."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not true():
         if time.monotonic() > deadline:
             raise TimeoutError

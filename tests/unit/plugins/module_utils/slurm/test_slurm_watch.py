@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import FAILURE_CLASSES
+from ansible_collections.mad.engine.plugins.module_utils.host import arguments
 from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_output, slurm_states, slurm_watch
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_jobs import Submission, Task
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_options import Shape
@@ -224,6 +225,10 @@ def test_an_end_without_a_word_is_never_a_success() -> None:
         assert verdict.phase == ENDED and verdict.outcome["error"]["class"] == "launch" and "status 3" in verdict.outcome["error"]["reason"]
     verdict = judge(seen(None, silent=slurm_watch.FORGOTTEN))
     assert verdict.phase == ENDED and verdict.outcome["error"]["class"] == "infra"
+
+
+def test_a_cancel_waits_longer_than_a_forgotten_job_is_believed_to_be_somewhere() -> None:
+    assert arguments.CANCEL_SECONDS >= slurm_watch.FORGOTTEN + slurm_watch.LONGEST
 
 
 @pytest.mark.parametrize("failure_class", ["", *FAILURE_CLASSES])
