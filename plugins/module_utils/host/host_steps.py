@@ -341,7 +341,8 @@ def _standing(folder: HostFolder, run_id: str, attempt: int) -> Tuple[str, Optio
 
 def _answer(folder: HostFolder, job: Job) -> Answer:
     """Where the wanted runs stand."""
-    answer = dict(nothing(), patient=True)
+    watched = isinstance(job.get("live"), dict)
+    answer = dict(nothing(), patient=not watched)  # somebody who watches wants to see the output soon
     room = RESULTS_LIMIT
     hidden = folder.secret_values()
     for run_id, attempt in sorted(job["runs"].items()):
@@ -354,7 +355,7 @@ def _answer(folder: HostFolder, job: Job) -> Answer:
             answer["running"].append(_running(folder, run_id, standing.attempt))
         else:
             answer["queued"] += 1
-    if isinstance(job.get("live"), dict):
+    if watched:
         answer["live"] = list(live_output(folder, job["live"], answer, hidden))
     if answer["queued"] and not answer["running"]:
         answer["waits_for"] = _lock_waited_for(folder)

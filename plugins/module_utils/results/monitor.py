@@ -17,7 +17,7 @@ from ..base.errors import InvalidInput
 State = Dict[str, Any]
 
 SCHEDULE = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before the first polls: short campaigns answer fast
-SHORTEST_PATIENCE = 4.0  # seconds that hosts are asked to wait at least: they answer as soon as their runs have ended
+SHORTEST_PATIENCE = 8.0  # seconds that hosts are asked to wait at least: they answer as soon as their runs have ended, a poll costs about one
 LONGEST_PATIENCE = SCHEDULE[-1]  # seconds that hosts wait in our stead; a longer pause is slept here, where it holds no fork and no connection
 SLOWEST = 30.0  # seconds between the polls of a long campaign, below 150 hosts
 HOSTS_PER_SECOND = 5.0  # polls a second that a controller is asked for at most

@@ -163,7 +163,7 @@ def begun(polls, forks, now=1.0):
 
 def test_hosts_wait_for_their_runs_where_each_has_a_fork():
     state = begun({"a": patient(0, 1), "b": patient(0, 1)}, forks=2)
-    assert (state["delay"], state["patience"]) == (0.0, 4.0)
+    assert (state["delay"], state["patience"]) == (0.0, 8.0)
     assert monitor.ask(state, 1.0)["asked"] == ["a", "b"]
 
 
@@ -187,7 +187,7 @@ def test_a_long_pause_holds_no_fork():
     for _round in range(7):
         state = monitor.advance(monitor.ask(state, state["due"]), {"a": patient(0, 1)}, state["due"], 600, None, 5)
         waits.append((state["delay"], state["patience"]))
-    assert waits == [(0.0, 4.0), (0.0, 4.0), (0.0, 8.0), (0.0, 16.0), (30.0, 0.0), (30.0, 0.0), (30.0, 0.0)]
+    assert waits == [(0.0, 8.0), (0.0, 8.0), (0.0, 8.0), (0.0, 16.0), (30.0, 0.0), (30.0, 0.0), (30.0, 0.0)]
 
 
 def test_hosts_that_have_more_results_are_not_told_to_wait():
