@@ -18,6 +18,7 @@ from . import stage
 
 PIECE = 512 << 10  # bytes of one piece of the archive
 CONFIG_MAP = 900 << 10  # bytes of one ConfigMap; the API server takes 1 MiB
+_BUFFER = 1 << 18  # tarfile writes small pieces, each of which is a call of the packer
 MOST = 32 << 20  # of a run's archive: what etcd would have to hold
 
 
@@ -25,9 +26,10 @@ def pack(repo: str, paths: t.Iterable[str]) -> bytes:
     """A tar.gz of these paths of a repository, as they lie there, over our own scripts/common; equal trees give equal bytes."""
     raw = io.BytesIO()
     tree = stage.tree_of(repo, paths)
-    with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=9, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
-        for name in sorted(tree):
-            _add(archive, tree[name], name)
+    with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=9, mtime=0) as packed, io.BufferedWriter(packed, _BUFFER) as buffered:
+        with tarfile.open(fileobj=buffered, mode="w") as archive:
+            for name in sorted(tree):
+                _add(archive, tree[name], name)
     data = raw.getvalue()
     if len(data) > MOST:
         raise InvalidInput(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tarfile
@@ -29,9 +30,10 @@ def common_files() -> str:
 def tree_of(repo: str, paths: t.Iterable[str]) -> dict[str, str]:
     """{name in the tree: path on the controller} of everything that is staged. A path that is absent is InvalidInput, except scripts/common."""
     found: dict[str, str] = {}
+    real = os.path.realpath(repo)
     for path in sorted({driver.relative(path, "stage") for path in paths} | {COMMON}):
         source = os.path.join(repo, path)
-        if os.path.commonpath([os.path.realpath(source), os.path.realpath(repo)]) != os.path.realpath(repo):
+        if os.path.commonpath([os.path.realpath(source), real]) != real:
             raise InvalidInput("%s in the model repository %s is a link that leads out of it; nothing of the controller goes to hosts" % (path, repo))
         if os.path.isdir(source):
             found.update({path + "/" + name: os.path.join(source, name) for name in canonical.walk_files(source)})
@@ -39,10 +41,16 @@ def tree_of(repo: str, paths: t.Iterable[str]) -> dict[str, str]:
             found[path] = source
         elif path != COMMON:
             raise InvalidInput("%s does not exist in the model repository %s" % (path, repo))
-    own = common_files()
-    for name in canonical.walk_files(own):
-        found.setdefault(COMMON + "/" + name, os.path.join(own, name))
+    for name, source in _own().items():
+        found.setdefault(name, source)
     return found
+
+
+@functools.lru_cache(maxsize=1)
+def _own() -> dict[str, str]:
+    """{name in the tree: path} of our own files, which do not change while we run."""
+    own = common_files()
+    return {COMMON + "/" + name: os.path.join(own, name) for name in canonical.walk_files(own)}
 
 
 def tree_hash(tree: t.Mapping[str, str]) -> str:

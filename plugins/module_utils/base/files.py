@@ -75,9 +75,12 @@ class Batch:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._files.append((temporary, path))
         try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
-                os.fchmod(stream.fileno(), mode)
+            with open(descriptor, "wb", buffering=0) as stream:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[stream.write(rest) :]
+                if mode != 0o600:
+                    os.fchmod(descriptor, mode)
         except OSError as error:  # of a full disk: the system does not say which file it was
             error.filename = error.filename or path
             raise
@@ -157,8 +160,8 @@ def read_text(path: str, what: str) -> str:
 def read_json(path: str, what: str) -> Any:
     """Read a JSON document; `what` says in the error what the file is ('the build manifest')."""
     try:
-        with open(path, encoding="utf-8-sig") as stream:  # some editors write a mark in front
-            return json.load(stream)
+        with open(path, "rb", buffering=0) as stream:  # half the system calls of a text file; campaigns read thousands
+            return json.loads(stream.read().decode("utf-8-sig"))  # some editors write a mark in front
     except OSError as error:
         raise InvalidInput("%s %s cannot be read: %s" % (what, path, error.strerror)) from error
     except (ValueError, RecursionError) as error:

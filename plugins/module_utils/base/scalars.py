@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from .errors import InvalidInput
 from .secret_names import is_secret_name
@@ -118,24 +118,39 @@ def text_dict(value: Any, key: str) -> Dict[str, str]:
 
 def plain(value: Any, key: str) -> Any:
     """The same value in JSON's own types: tuples become lists, subclasses of text plain text; what JSON cannot say is refused."""
-    if value is None or isinstance(value, bool):
+    return _plain(value, (key,))
+
+
+def _plain(value: Any, where: Tuple[Any, ...]) -> Any:
+    """`where`: the key, or the place of what holds this, how it is written there, and its name; it becomes text for an error only."""
+    kind = type(value)
+    if kind is str:
+        if _UNSAVED.search(value):
+            _check_text(value, _place(where))
         return value
+    if value is None or kind is bool or kind is int:
+        return value
+    if kind is dict or isinstance(value, Mapping):
+        return {_plain_key(name, where): _plain(item, (where, "%s.%s", name)) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, (where, "%s[%d]", index)) for index, item in enumerate(value)]
     if isinstance(value, str):
-        _check_text(value, key)
+        _check_text(value, _place(where))
         return str.__str__(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
-    if isinstance(value, Mapping):
-        return {_plain_key(name, key): plain(item, "%s.%s" % (key, name)) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item, "%s[%d]" % (key, index)) for index, item in enumerate(value)]
-    raise wrong(key, "text, a number, true or false, a list or a dict", value)
+    raise wrong(_place(where), "text, a number, true or false, a list or a dict", value)
 
 
-def _plain_key(name: Any, key: str) -> str:
+def _plain_key(name: Any, where: Tuple[Any, ...]) -> str:
     if not isinstance(name, str):
-        raise wrong("a key of %s" % key, "text", name)
-    _check_text(name, "a key of %s" % key)
+        raise wrong("a key of %s" % _place(where), "text", name)
+    if _UNSAVED.search(name):
+        _check_text(name, "a key of %s" % _place(where))
     return str.__str__(name)
+
+
+def _place(where: Tuple[Any, ...]) -> str:
+    return str(where[0]) if len(where) == 1 else where[1] % (_place(where[0]), where[2])

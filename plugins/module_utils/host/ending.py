@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import json
 import os
 import re
 import shutil
@@ -67,11 +69,18 @@ class Ending:
         self.progress = driver.read_phases(attempt.file("io", "phases"))
         self.secrets = [value for value in folder.secret_values() if len(value) >= _SHORTEST_SECRET]
 
+    @functools.cached_property
+    def launch(self) -> Dict[str, Any]:
+        """launch.json; an attempt that ends changes it no more."""
+        return self.attempt.launch()
+
     def write(self, batch: Optional[files.Batch] = None) -> Dict[str, Any]:
         """Write result.json, now or with others, on a full disk by giving up what is least needed; what stands there now."""
         self._times()
         self.move_out()
-        document: Dict[str, Any] = self._masked(self._record())
+        document: Dict[str, Any] = self._record()
+        if self._may_hold_secrets(document):
+            document = self._masked(document)
         for give_up in (self._give_up_reserve, self._give_up_work, None):
             try:
                 self.attempt.save_result(document, batch)
@@ -135,7 +144,9 @@ class Ending:
         target = self.attempt.file(name)
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.attempt.file("io", name), target)
-        if os.path.lexists(target) and not is_regular(target):
+        if not os.path.lexists(target):
+            return
+        if not is_regular(target):
             os.unlink(target)
             self.outcome["notes"].append("%s was replaced by something that is not a file; its content is lost" % name)
         if self._mask(target, name):
@@ -162,7 +173,7 @@ class Ending:
     # -- the record --------------------------------------------------------------------------------------------------------------
 
     def _record(self) -> Dict[str, Any]:
-        launch, log = self.attempt.launch(), self.attempt.file("model.log")
+        launch, log = self.launch, self.attempt.file("model.log")
         self.outcome["target"] = {
             "container": launch.get("container", ""),
             "container_id": self._container_id(),
@@ -213,10 +224,15 @@ class Ending:
             return sorted(set(stream.read().split()))
         return []
 
+    def _may_hold_secrets(self, document: Mapping[str, Any]) -> bool:
+        """Whether any secret stands in the record's text. JSON escapes letter by letter, so one that is in a text is in what JSON makes of it."""
+        if not self.secrets:
+            return False
+        whole = json.dumps(document, ensure_ascii=False)
+        return any(json.dumps(secret, ensure_ascii=False)[1:-1] in whole for secret in self.secrets)
+
     def _masked(self, value: Any) -> Any:
         """The same value with every secret in every text masked."""
-        if not self.secrets:
-            return value
         if isinstance(value, str):
             return secret_names.mask(value, self.secrets) if any(secret in value for secret in self.secrets) else value
         if isinstance(value, list):

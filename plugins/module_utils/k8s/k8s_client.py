@@ -122,6 +122,7 @@ class Api:
         direct = pools.proxy is None
         self._pool: Any = pools.connection_from_url(host) if direct else pools
         self._retries = Retry.from_int(False, redirect=False)
+        self._timeouts: Dict[Tuple[float, float], Any] = {}
         self._prefix: str = (parse_url(host).path or "") if direct else host
         self._credentials: Dict[str, str] = {}
         self._asked = 0.0
@@ -147,20 +148,26 @@ class Api:
         return headers
 
     def _send(self, method: str, path: str, query: Mapping[str, Any], body: Any, kind: str, timeout: Tuple[float, float]) -> Any:
-        from urllib3 import Timeout
-
         url = self._prefix.rstrip("/") + path + ("?" + urlencode(query) if query else "")
         data = None if body is None else json.dumps(body).encode("utf-8")
-        return self._pool.request(
+        return self._pool.urlopen(
             method,
             url,
             body=data,
             headers=self._headers(kind if data else ""),
-            timeout=Timeout(connect=timeout[0], read=timeout[1]),
+            timeout=self._timeout(timeout),
             retries=self._retries,
             preload_content=False,
             redirect=False,
         )
+
+    def _timeout(self, seconds: Tuple[float, float]) -> Any:
+        """The same few over and over; urllib3 takes a copy of each for its request."""
+        from urllib3 import Timeout
+
+        if seconds not in self._timeouts:
+            self._timeouts[seconds] = Timeout(connect=seconds[0], read=seconds[1])
+        return self._timeouts[seconds]
 
     def open(
         self, method: str, path: str, query: Mapping[str, Any], body: Any = None, kind: str = "application/json", read: float = _TIMEOUT
@@ -184,9 +191,15 @@ class Api:
             raise problem
 
     def call(
-        self, method: str, path: str, query: Optional[Mapping[str, Any]] = None, body: Any = None, kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        query: Optional[Mapping[str, Any]] = None,
+        body: Any = None,
+        kind: str = "application/json",
+        wanted: bool = True,
     ) -> Dict[str, Any]:
-        """A request and its JSON; asked again while the server is away or busy."""
+        """A request and its JSON, {} where it is not `wanted` (to parse thousands of objects costs); asked again while the server is away or busy."""
         from urllib3.exceptions import HTTPError
 
         deadline, pause = time.monotonic() + self.patience, 0.5
@@ -194,9 +207,10 @@ class Api:
             try:
                 response = self.open(method, path, query or {}, body, kind)
                 try:
-                    found = json.loads(response.data)
+                    data = response.data
                 finally:
                     response.release_conn()
+                found = json.loads(data) if wanted else {}
                 return found if isinstance(found, dict) else {}
             except (HTTPError, ValueError, OSError) as error:
                 problem = ApiError("the API server's answer broke off: %s" % _short(error), 0)
@@ -243,18 +257,18 @@ class Api:
         query = {"fieldManager": MANAGER, "dryRun": "All"} if dry_run else {"fieldManager": MANAGER}
         return self.call("POST", self.path(KINDS[document["kind"]], namespace=namespace), query, document)
 
-    def apply(self, document: Mapping[str, Any], force: bool = True, dry_run: bool = False) -> Dict[str, Any]:
+    def apply(self, document: Mapping[str, Any], force: bool = True, dry_run: bool = False) -> None:
         """Server-side apply: made, or changed to this."""
         metadata = document["metadata"]
         path = self.path(KINDS[document["kind"]], metadata["name"], namespace=str(metadata.get("namespace") or ""))
         query = {"fieldManager": MANAGER, "force": "true" if force else "false"}
         if dry_run:
             query["dryRun"] = "All"
-        return self.call("PATCH", path, query, document, APPLY)
+        self.call("PATCH", path, query, document, APPLY, wanted=False)
 
-    def patch(self, resource: str, name: str, change: Mapping[str, Any]) -> Dict[str, Any]:
-        """A merge patch."""
-        return self.call("PATCH", self.path(resource, name), {"fieldManager": MANAGER}, change, MERGE)
+    def patch(self, resource: str, name: str, change: Mapping[str, Any], wanted: bool = False) -> Dict[str, Any]:
+        """A merge patch; what came of it where it is `wanted`."""
+        return self.call("PATCH", self.path(resource, name), {"fieldManager": MANAGER}, change, MERGE, wanted)
 
     def delete(self, resource: str, name: str, uid: str = "", policy: str = "Background") -> bool:
         """Remove an object, and by `policy` what it owns; with `uid` exactly that one. False when it was gone."""
@@ -262,7 +276,7 @@ class Api:
         if uid:
             options["preconditions"] = {"uid": uid}
         try:
-            self.call("DELETE", self.path(resource, name), {}, options)
+            self.call("DELETE", self.path(resource, name), {}, options, wanted=False)
         except ApiError as error:
             if error.status == 404 or (uid and error.status == 409):
                 return False
@@ -281,16 +295,21 @@ class Api:
         return bool((answer.get("status") or {}).get("allowed"))
 
 
-def lines(response: Any) -> Iterator[bytes]:
-    """Whole lines of a stream as they come, the last one with or without its end. What breaks it is urllib3's error."""
-    rest = b""
+def lines(response: Any) -> Iterator[List[bytes]]:
+    """Whole lines of a stream as they come, in lists of those that came together; the last one with or without its end.
+
+    What breaks the stream is urllib3's error.
+    """
+    rest: List[bytes] = []  # of a line whose end has not come; progress bars make lines of megabytes
     for chunk in response.stream(None, decode_content=True):
-        parts = (rest + chunk).split(b"\n")
-        rest = parts.pop()
-        for part in parts:
-            yield part + b"\n"
+        whole, end, half = chunk.rpartition(b"\n")
+        if end:
+            yield [line + b"\n" for line in b"".join([*rest, whole]).split(b"\n")]
+            rest = []
+        if half:
+            rest.append(half)
     if rest:
-        yield rest
+        yield [b"".join(rest)]
 
 
 def _short(error: BaseException) -> str:

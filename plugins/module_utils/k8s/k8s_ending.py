@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import time
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -20,7 +19,7 @@ from ..results import aggregate, perf
 from . import k8s_frames, k8s_judge, k8s_logs
 from .k8s_judge import Fault, Verdict
 from .k8s_pod import CONTAINER
-from .k8s_trial import Trial
+from .k8s_trial import RAW, Trial
 
 Object = Mapping[str, Any]
 _MOMENT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?\Z")
@@ -197,7 +196,7 @@ class PodEnding(Ending):
         """As on a host, with the Job's creation as the end of staging, and the API's word where the pod said nothing."""
         super()._times()
         times = self.outcome["times"]
-        times["staged"] = float(self.attempt.launch().get("created") or times["staged"])
+        times["staged"] = float(self.launch.get("created") or times["staged"])
         how = (k8s_judge.terminated(self.nodes[0].pod, CONTAINER) or {}) if self.nodes else {}
         for name, key in (("started", "startedAt"), ("finished", "finishedAt")):
             told = k8s_judge.moment(how.get(key))
@@ -212,7 +211,9 @@ class PodEnding(Ending):
         for node in self.nodes:
             if node.rank:
                 self._gather(node)
-        shutil.rmtree(self.attempt.file("io", "pods"), ignore_errors=True)
+        for name in os.listdir(self.attempt.file("io")):
+            if name.endswith(RAW):
+                os.unlink(self.attempt.file("io", name))
         super().move_out()
 
     def _gather(self, node: Node) -> None:
@@ -254,7 +255,7 @@ class PodEnding(Ending):
 
     def _record(self) -> Dict[str, Any]:
         document = super()._record()
-        launch = self.attempt.launch()
+        launch = self.launch
         document["target"] = {
             "kind": "k8s",
             "runtime": "kubernetes",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -92,7 +93,7 @@ class Feed(threading.Thread):
         began = time.monotonic()
         response = self.api.open("GET", self.api.path(self.resource), query, read=_QUIET)
         try:
-            for line in lines(response):
+            for line in itertools.chain.from_iterable(lines(response)):
                 if self._end.is_set():
                     return
                 self._take(json.loads(line))

@@ -17,7 +17,7 @@ import os
 import re
 import threading
 import time
-from typing import BinaryIO, Callable, Iterator, Optional, Tuple
+from typing import BinaryIO, Callable, Iterable, Iterator, List, Optional, Tuple
 
 from .k8s_client import Api, ApiError, lines
 from .k8s_frames import TAG
@@ -84,19 +84,22 @@ class Tee:
         self.ended = False
         self._model: Optional[BinaryIO] = None
 
-    def feed(self, line: bytes) -> None:
-        """The next line, without its time."""
-        if not self.mark:
-            if line.startswith(TAG):
-                self.mark = b" ".join(line.split(b" ", 2)[:2]) + b" "
-        elif line.startswith(self.mark):
-            self._ours(line[len(self.mark) :])
-        elif self._model:
-            self._model.write(line)
+    def feed(self, found: Iterable[bytes]) -> None:
+        """The next lines, without their times; whoever looks at the file sees them at once."""
+        for line in found:
+            if not self.mark:
+                if line.startswith(TAG):
+                    self.mark = b" ".join(line.split(b" ", 2)[:2]) + b" "
+            elif line.startswith(self.mark):
+                self._ours(line[len(self.mark) :])
+            elif self._model:
+                self._model.write(line)
+        if self._model:
+            self._model.flush()
 
     def _ours(self, said: bytes) -> None:
         if said.startswith(b"begin model"):
-            self._model = open(self.path, "wb", buffering=0)
+            self._model = open(self.path, "wb")
         elif said.startswith(b"end model"):
             self.close()
         elif said.startswith(b"bye "):
@@ -105,7 +108,8 @@ class Tee:
     def close(self) -> None:
         """No more lines."""
         if self._model:
-            self._model.close()
+            with contextlib.suppress(OSError):  # of a full disk: the file is only for those who look on, the end makes it anew from the log
+                self._model.close()
             self._model = None
 
 
@@ -139,8 +143,7 @@ class LogReader:
         """What an earlier process has brought already."""
         resume_point(self.path)
         with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as stream:
-            for line in stream:
-                self.tee.feed(text(line))
+            self.tee.feed(map(text, stream))
 
     def _until_the_end(self) -> None:
         fruitless, since = 0, 0.0
@@ -180,10 +183,10 @@ class LogReader:
         came = False
         try:
             with open(self.path, "ab", buffering=0) as stream:
-                for line in _new(lines(response), when, count):
-                    stream.write(line)
+                for found in _new(lines(response), when, count):
+                    stream.write(b"".join(found))
                     came = True
-                    self.tee.feed(text(line))
+                    self.tee.feed(map(text, found))
                     if (self.tee.ended and not was_ended) or self.stopped.is_set():
                         break
         finally:
@@ -191,16 +194,23 @@ class LogReader:
         return came
 
 
-def _new(found: Iterator[bytes], when: bytes, count: int) -> Iterator[bytes]:
+def _new(found: Iterator[List[bytes]], when: bytes, count: int) -> Iterator[List[bytes]]:
     """Lines after the point; those of the same moment are counted off."""
-    behind = not when
-    for line in found:
-        if not behind:
+    behind, begun = not when, False
+    for lines_of_chunk in found:
+        if behind:
+            yield lines_of_chunk
+            continue
+        new = []
+        for line in lines_of_chunk:
             mine = stamp(line)
-            if mine and mine < when:
+            begun = begun or bool(mine)
+            if not begun or (mine and mine < when):  # the first may be the rest of a long line that began before the second that we asked for
                 continue
             if mine == when and count > 0:
                 count -= 1
                 continue
-            behind = mine > when
-        yield line
+            behind = behind or mine > when
+            new.append(line)
+        if new:
+            yield new

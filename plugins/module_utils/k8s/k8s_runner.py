@@ -11,6 +11,7 @@ read, a few workers that talk to the API server; everything is decided in the ma
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import signal
@@ -36,6 +37,7 @@ from .k8s_trial import Settings, Trial, objects_path
 
 HEARTBEAT = 10.0
 _TICK = 1.0  # seconds between looks at what only time changes
+_GATHER = 0.05  # seconds from one look to the next: in between news gather, for each look takes the interpreter from the threads that do the work
 _WORKERS = 4  # more of them cost more time at the interpreter's lock than they win
 _STREAMS = 256  # logs that are read at the same time; the others wait for their turn
 _CRASHES = 3  # tries of a worker before its error ends the attempt
@@ -64,6 +66,7 @@ class Runner:
         self.told_to_stop = False
         self.writing = threading.Lock()  # records are computed one at a time: several threads would only wait for the interpreter in turns
         self.last_beat = self.last_round = 0.0
+        self.over: Dict[str, int] = {}  # run id -> the attempt that was its last one
         self.dirty: Set[str] = set()  # runs that something happened to; the others are looked at once a tick
         self.feeds: List[Feed] = []
         self.fatal: Optional[ApiError] = None
@@ -80,9 +83,12 @@ class Runner:
         self._look()
         self.api = Api(self.connection)
         self._watch()
+        gc.freeze()  # what is here stays
+        gc.set_threshold(20000, 20, 50)  # thousands of the cluster's objects are kept while their Jobs run, and none of them is in a cycle
         self.workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="worker")
         self.readers = ThreadPoolExecutor(_STREAMS, thread_name_prefix="log")
         while self._step():
+            time.sleep(_GATHER)
             self._hear(_TICK)
         self._leave()
         return True
@@ -411,6 +417,8 @@ class Runner:
         standing = self.folder.standing(trial.run)
         if standing.state == "pending":
             self.pending.append((trial.run, standing.attempt))
+        elif standing.state == "done":
+            self.over[trial.run["id"]] = standing.attempt
 
     # -- the rest ----------------------------------------------------------------------------------------------------------------
 
@@ -437,13 +445,17 @@ class Runner:
         with contextlib.suppress(OSError):
             write_quickly(self.folder.file("state.json"), state)
 
+    def _is_over(self, run: Mapping[str, Any]) -> bool:
+        """Whether nothing of a run is left to do: we saw its last attempt end and nobody has asked for a later one since, or its folder says so."""
+        return int(run.get("attempt") or 1) <= self.over.get(run["id"], 0) or self.folder.standing(run).state == "done"
+
     def _leave(self) -> None:
         """Secrets go when nothing is left to run; under the lock of staging, so that those of new runs stay."""
         for feed in self.feeds:
             feed.stop()
         with files.locked(self.folder.file("stage.lock"), blocking=False) as mine:
             runs = self.folder.runs() if mine else []
-            if mine and all(self.folder.standing(run).state == "done" for run in runs):
+            if mine and all(self._is_over(run) for run in runs):
                 self.folder.forget_secrets()
                 for run in runs:
                     for number in range(1, 1 + len(self.folder.attempts(run["id"])) + int(run.get("retries") or 0)):

@@ -92,7 +92,7 @@ def _make(api: Api, definition: Object, owned: Any) -> Object:
         mine["metadata"] = dict(mine["metadata"], namespace=api.namespace, ownerReferences=[owner])
         api.apply(mine)
     release = {"metadata": {"annotations": {_HALF: None}}, "spec": {"suspend": suspended}}
-    return api.patch("jobs", job["metadata"]["name"], release)
+    return api.patch("jobs", job["metadata"]["name"], release, wanted=True)
 
 
 def _follow(api: Api, name: str, wait: int, test: Callable[[Object], bool]) -> Optional[Object]:

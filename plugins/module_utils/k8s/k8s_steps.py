@@ -66,11 +66,12 @@ def staged(job: Job) -> Answer:
     if job.get("check"):
         return answer
     folder = host_steps.folder_of(job)
-    for run_id, attempts in (document.get("objects") or {}).items():
-        for number, objects in attempts.items():
-            path = objects_path(folder, run_id, int(number))
-            if folder.run(run_id) and not os.path.exists(path):
-                files.write_json(path, objects, 0o600)
+    with files.Batch() as batch:
+        for run_id, attempts in (document.get("objects") or {}).items():
+            for number, objects in attempts.items():
+                path = objects_path(folder, run_id, int(number))
+                if not os.path.exists(path) and folder.run(run_id):
+                    batch.write(path, files.json_bytes(objects, None), 0o600)
     return answer
 
 

@@ -27,6 +27,7 @@ from .k8s_pod import CONTAINER
 
 _EVENTS_PAUSES = (10.0, 30.0, 60.0, 120.0, 300.0)  # seconds of waiting after which the events are asked again
 
+RAW = ".pod"  # what a pod said, as it came, lies in a file of its name with this behind it until its attempt has ended
 _QUOTA_PAUSE = 5.0
 _OUT_OF_STEP = 30.0  # seconds that one watch may be behind the other
 
@@ -70,9 +71,9 @@ class Follower:
         self.name = name + (".%d" % start.number if start.number else "")
         self.rank = k8s_judge.rank(pod)
         self.folder = folder if self.rank == 0 else os.path.join(folder, "node-%d" % self.rank)
-        os.makedirs(self.folder, exist_ok=True)
-        os.makedirs(os.path.join(folder, "pods"), exist_ok=True)
-        self.path = os.path.join(folder, "pods", self.name + ".log")
+        if self.folder != folder:  # that one is there
+            os.makedirs(self.folder, exist_ok=True)
+        self.path = os.path.join(folder, self.name + RAW)
         self.reader = LogReader(api, name, CONTAINER, self.path, patience, Tee(os.path.join(self.folder, "model.log")))
 
 
@@ -132,8 +133,7 @@ class Trial:
         released = self.attempt.file("released")
         if not os.path.exists(released) and self.error is None:  # also of a Job that a queue has released already: it waits for what it owns
             self._complete(objects, found)
-            with open(released, "wb"):
-                pass
+            os.close(os.open(released, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self.waiting_since = self.launched_at = time.monotonic()
         self.launched = True
 

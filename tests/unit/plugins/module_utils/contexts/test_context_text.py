@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -124,3 +125,9 @@ def test_subclasses_become_plain() -> None:
 
     result = scalars.plain({Tagged("a"): [Tagged("b")]}, "x")
     assert next(iter(result)).__class__ is str and result["a"][0].__class__ is str
+
+
+@pytest.mark.parametrize(("value", "where"), [({"a": [1, {"b": {1}}]}, "x.a[1].b"), ({"a": {"b": "nul\0"}}, "x.a.b"), ([{2: 3}], "a key of x[0]")])
+def test_what_is_not_plain_is_named_by_its_place(value: object, where: str) -> None:
+    with pytest.raises(InvalidInput, match="^" + re.escape(where) + ": expected"):
+        scalars.plain(value, "x")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import calendar
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ def test_lines_are_whole_however_the_chunks_fall(body: bytes, cuts: list[int]) -
     edges = [0, *sorted(cuts), len(body)]
     chunks = [body[first:last] for first, last in zip(edges, edges[1:])] + [body[edges[-2] :] if cuts and edges[-2] > len(body) else b""]
     whole = b"".join(chunks)
-    found = list(k8s_client.lines(Response(chunks)))
+    found = list(itertools.chain.from_iterable(k8s_client.lines(Response(chunks))))
     assert b"".join(found) == whole and all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in found[:-1])
 
 
@@ -125,6 +126,18 @@ def test_a_log_goes_on_whatever_time_zone_its_node_is_in(tmp_path: Path, zone: s
     reader.run()
     assert [k8s_logs.text(line) for line in (tmp_path / "log").read_bytes().splitlines(keepends=True)] == [line for dummy, line in whole]
     assert edge.asked[1]["sinceTime"] == "2026-06-01T12:01:00Z"
+
+
+def test_the_rest_of_a_long_line_does_not_come_twice(tmp_path: Path) -> None:
+    """The runtime cuts a long line; of one that began before `sinceTime` the kubelet sends the later pieces, which have no time in front."""
+    first, second = b"2026-01-01T00:00:01.9Z " + b"x" * 20000 + b"\n", b"2026-01-01T00:00:02.5Z next\n"
+    last = b"2026-01-01T00:00:02.6Z last\n"
+    again = Response([b"x" * 3616 + b"\n" + second + last])
+    edge = Edge(lambda query: Response([first + second], OSError("reset")), lambda query: again)
+    reader = LogReader(edge, "pod", "model", str(tmp_path / "log"), lambda: 60.0, Tee(str(tmp_path / "model")))  # type: ignore[arg-type]
+    reader.stopped.wait = lambda seconds=None: False  # type: ignore[method-assign, assignment]
+    reader.run()
+    assert (tmp_path / "log").read_bytes() == first + second + last
 
 
 def test_what_another_process_brought_is_not_brought_again(tmp_path: Path) -> None:
