@@ -27,7 +27,7 @@ options:
   kubeconfig:
     description:
       - File that says how the cluster is reached.
-      - Empty takes the first of C(KUBECONFIG), else C(~/.kube/config), else the service account of this pod.
+      - Empty takes those of C(KUBECONFIG), merged, else C(~/.kube/config), else the service account of this pod.
     type: str
     default: ""
   context:

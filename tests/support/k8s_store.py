@@ -183,6 +183,7 @@ class Store:
         self.oldest = 100  # watches from before this are Gone
         self.objects: Dict[str, Dict[Tuple[str, str], Object]] = {plural: {} for plural in KINDS}
         self.history: List[Change] = []
+        self.quotas: Dict[str, int] = {}  # plural -> how many a namespace may have, as a ResourceQuota says it
         self.applied: Dict[Tuple[str, str, str], Dict[str, Object]] = {}  # object -> manager -> what it applied last
         self.put("namespaces", {"metadata": {"name": "default"}})
 
@@ -257,7 +258,17 @@ class Store:
                 raise Problem(422, "Invalid", '%s "%s" is invalid: metadata.name' % (plural, metadata["name"]))
             if (metadata.get("namespace", ""), metadata["name"]) in self.objects[plural]:
                 raise Problem(409, "AlreadyExists", '%s "%s" already exists' % (plural, metadata["name"]))
+            self._check_quota(plural, metadata)
             return self.put(plural, value)
+
+    def _check_quota(self, plural: str, metadata: Object) -> None:
+        used = sum(1 for place, dummy in self.objects[plural] if place == metadata.get("namespace"))
+        if plural not in self.quotas or used < self.quotas[plural]:
+            return
+        resource = plural + ("." + KINDS[plural][0].rpartition("/")[0] if "/" in KINDS[plural][0] else "")
+        text = '%s "%s" is forbidden: exceeded quota: team, requested: count/%s=1, used: count/%s=%d, limited: count/%s=%d'
+        limit = self.quotas[plural]
+        raise Problem(403, "Forbidden", text % (resource, metadata["name"], resource, resource, used, resource, limit), {"kind": plural})
 
     def update(self, plural: str, namespace: str, name: str, change: Callable[[Object], Optional[Object]], status: bool = False) -> Object:
         """Change one object by a function of it (which returns it, or None when it changed its argument)."""

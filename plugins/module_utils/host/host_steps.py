@@ -352,7 +352,7 @@ def _answer(folder: HostFolder, job: Job) -> Answer:
         elif state == "done" and standing and standing.record:
             room = add_result(folder, answer, standing.record, room)
         elif state == "open" and standing and folder.attempt(run_id, standing.attempt).launch():
-            answer["running"].append(_running(folder, run_id, standing.attempt))
+            answer["running"].append(running(folder, run_id, standing.attempt))
         else:
             answer["queued"] += 1
     if watched:
@@ -390,7 +390,8 @@ def add_result(folder: HostFolder, answer: Answer, document: Mapping[str, Any], 
     return room - size
 
 
-def _running(folder: HostFolder, run_id: str, number: int) -> Answer:
+def running(folder: HostFolder, run_id: str, number: int) -> Answer:
+    """What an answer says of an attempt that is under way."""
     attempt = folder.attempt(run_id, number)
     progress = driver.read_phases(attempt.file("io", "phases"))
     began = noted_at(attempt, progress.began) if progress.began else float(attempt.launch().get("created") or time.time())

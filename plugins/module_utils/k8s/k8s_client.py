@@ -33,6 +33,7 @@ GROUPS = {
     "persistentvolumeclaims": "/api/v1",
     "deployments": "/apis/apps/v1",
     "nodes": "/api/v1",
+    "workloads": "/apis/kueue.x-k8s.io/v1beta1",  # where there is Kueue
 }
 KINDS = {
     "Job": "jobs",
@@ -79,27 +80,45 @@ def _configuration(connection: Connection) -> Any:
         raise MadError("the Python package kubernetes is not installed on this host (%s): %s" % (error, _HINT)) from error
     load: Any = config
     configuration = client.Configuration()
-    inside = connection.in_cluster or not (connection.kubeconfig or os.path.exists(_kubeconfig("")))
+    paths = kubeconfigs(connection.kubeconfig)
+    inside = connection.in_cluster or not (connection.kubeconfig or any(map(os.path.exists, paths)))
     try:
         if inside:
             load.load_incluster_config(client_configuration=configuration)
         else:
-            path = _kubeconfig(connection.kubeconfig)
-            load.load_kube_config(config_file=path, context=connection.context or None, client_configuration=configuration)
+            good, current = _merged(paths)
+            context = connection.context or current or None
+            load.load_kube_config(config_file=os.pathsep.join(good), context=context, client_configuration=configuration)
     except Exception as error:  # noqa: BLE001 the client raises its own and YAML's, JSON's and the file system's errors
-        wanted = "the service account of this pod" if inside else _kubeconfig(connection.kubeconfig)
+        wanted = "the service account of this pod" if inside else os.pathsep.join(paths)
         raise MadError("the cluster cannot be reached through %s: %s; give k8s.kubeconfig and k8s.context" % (wanted, error)) from error
     configuration.connection_pool_maxsize = 64
     configuration.retries = False  # we ask again ourselves, and count it
     return configuration
 
 
-def _kubeconfig(path: str) -> str:
-    """The file that is meant: the given one, else the first of KUBECONFIG that exists, else kubectl's own."""
-    if path:
-        return os.path.expanduser(path)
-    named = [name for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
-    return next((name for name in named if os.path.exists(name)), "") or os.path.expanduser("~/.kube/config")
+def kubeconfigs(given: str) -> List[str]:
+    """The files that are meant: the given ones, else those of KUBECONFIG, else kubectl's own."""
+    names = [os.path.expanduser(name) for name in (given or os.environ.get("KUBECONFIG", "")).split(os.pathsep) if name]
+    if names and (given or any(map(os.path.exists, names))):
+        return names
+    return [os.path.expanduser("~/.kube/config")]
+
+
+def _merged(paths: List[str]) -> Tuple[List[str], str]:
+    """(files that the client is to merge, the context that they mean), as kubectl sees it: of several, those that are absent or empty do not count,
+    and the first that names a context wins. The client itself stumbles over an empty one, and would take the last one's context.
+    """
+    import yaml  # of the client
+
+    if len(paths) == 1:
+        return paths, ""
+    documents = []
+    for path in filter(os.path.exists, paths):
+        with open(path, encoding="utf-8") as stream:
+            documents.append((path, yaml.safe_load(stream)))
+    current = [str(found["current-context"]) for dummy, found in documents if isinstance(found, dict) and found.get("current-context")]
+    return [path for path, found in documents if found] or paths, next(iter(current), "")
 
 
 class Api:

@@ -169,6 +169,9 @@ def waiting(pod: Object) -> Optional[Fault]:
             return Fault("launch", _said("container %s: %s" % (entry.get("name"), reason), words))
     unscheduled = condition(pod, "PodScheduled", "False")
     if unscheduled:
+        gates = [str(gate.get("name")) for gate in (pod.get("spec") or {}).get("schedulingGates") or []]
+        if gates:  # who set one takes it away when the pod may go: Kueue, a queue of the site's own
+            return Fault("placement", "pod %s is held back by the scheduling gates %s" % (pod["metadata"].get("name"), ", ".join(gates)))
         return Fault(
             "placement", _said("no node takes the pod", " ".join(str(unscheduled.get("message") or unscheduled.get("reason")).split()))
         )
@@ -191,6 +194,22 @@ def explain(events: Iterable[Object]) -> Optional[Fault]:
     elif "violates PodSecurity" in words or reason in ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedBinding", "ProvisioningFailed"):
         kind = "launch"
     return Fault(kind, _said(reason, words))
+
+
+def workload_of(events: Iterable[Object]) -> str:
+    """The name of the Workload by which Kueue holds a Job, from the Job's own events; "" where it is not Kueue's."""
+    made = [str(event.get("message") or "") for event in sorted(events, key=_when) if event.get("reason") == "CreatedWorkload"]
+    return made[-1].rpartition("/")[2].strip() if made and "/" in made[-1] else ""
+
+
+def not_admitted(workload: Object, events: Iterable[Object]) -> str:
+    """Why Kueue has not admitted a Workload, from its conditions where somebody may read it, else from its newest event."""
+    for kind in ("QuotaReserved", "Admitted"):
+        found = condition(workload, kind, "False")
+        if found:
+            return _said(str(found.get("reason")), " ".join(str(found.get("message") or "").split()))
+    told = sorted((event for event in events if event.get("reason")), key=_when)
+    return _said(str(told[-1]["reason"]), " ".join(str(told[-1].get("message") or "").split())) if told else ""
 
 
 def _when(event: Object) -> str:

@@ -15,7 +15,7 @@ from ..host import host_clean, host_collect, host_images, host_steps
 from ..host.host_state import HostFolder
 from ..host.host_steps import Answer, Job
 from . import k8s_judge, k8s_names
-from .k8s_client import Api, ApiError, Connection
+from .k8s_client import Api, ApiError, Connection, kubeconfigs
 from .k8s_trial import objects_path
 
 # What the runner does, and what the people who own a namespace have to allow; docs/kubernetes.md shows the Role.
@@ -113,8 +113,9 @@ def _restart_rules(job: Mapping[str, Any]) -> bool:
 def started(job: Job) -> Answer:
     """See that a runner has the list."""
     given = dict(job.get("settings") or {})
-    if given.get("kubeconfig"):
-        given["kubeconfig"] = os.path.abspath(os.path.expanduser(str(given["kubeconfig"])))
+    paths = kubeconfigs(str(given.get("kubeconfig") or ""))
+    if given.get("kubeconfig") or (not given.get("in_cluster") and any(map(os.path.exists, paths))):  # the runner works elsewhere, and for long
+        given["kubeconfig"] = os.pathsep.join(map(os.path.abspath, paths))
     return _with_waits(job, host_steps.started(dict(job, settings=given), machine=False))
 
 
@@ -124,11 +125,18 @@ def polled(job: Job) -> Answer:
 
 
 def _with_waits(job: Job, answer: Answer) -> Answer:
-    state = host_steps.folder_of(job).state()
-    waits = state.get("waits") or {}
-    for entry in answer.get("running") or []:
-        if entry["run"] in waits:
-            entry.update(phase="pending", waits=waits[entry["run"]])
+    """Why what waits waits; also of an attempt whose Job the cluster does not take yet, such as a quota's."""
+    folder = host_steps.folder_of(job)
+    waits = folder.state().get("waits") or {}
+    told = {entry["run"]: entry for entry in answer.get("running") or []}
+    over = {entry.get("run_id") or entry.get("run") for name in ("results", "large") for entry in answer.get(name) or []}
+    for run_id in sorted(set(waits) & set(job.get("runs") or {}) - over):
+        if run_id not in told and folder.attempts(run_id) and answer["queued"]:
+            told[run_id] = host_steps.running(folder, run_id, folder.attempts(run_id)[-1])
+            answer["running"].append(told[run_id])
+            answer["queued"] -= 1
+        if run_id in told:
+            told[run_id].update(phase="pending", waits=waits[run_id])
     return answer
 
 

@@ -25,8 +25,7 @@ from .k8s_judge import Fault, Verdict
 from .k8s_logs import LogReader, Tee
 from .k8s_pod import CONTAINER
 
-_EVENTS_PAUSES = (10.0, 30.0, 60.0, 120.0, 300.0)  # seconds of waiting after which the events are asked again
-
+_EVENTS_PAUSES = (10.0, 20.0, 30.0, 60.0, 180.0, 300.0)  # seconds from one look at the events to the next
 RAW = ".pod"  # what a pod said, as it came, lies in a file of its name with this behind it until its attempt has ended
 _QUOTA_PAUSE = 5.0
 _OUT_OF_STEP = 30.0  # seconds that one watch may be behind the other
@@ -103,7 +102,8 @@ class Trial:
         self.over_since: Optional[float] = None
         self.wait: Optional[Fault] = None
         self.events: Optional[Fault] = None
-        self.asked = 0
+        self.asked, self.asked_at = 0, 0.0  # how often the events were looked at, and when last
+        self.queue_says = ""  # why Kueue has not admitted it
         self.notes: List[str] = []
         self.deleted = False
         self.quiet_by = 0.0  # until when a Job that was removed may have pods
@@ -301,17 +301,18 @@ class Trial:
             self.wait = verdict.wait if verdict.running else None  # of several pods one may wait
             return
         waited = time.monotonic() - self.waiting_since
-        self.wait = verdict.wait or self.events or self._queued()
+        self.wait = verdict.wait or (self._queued() if self.queue_says else None) or self.events or self._queued()
         limit = self.settings.pending_timeout
         if waited > limit:
             why = self.wait or Fault("placement", "nothing says why")
             self.error = Fault(why.failure_class, "it did not begin within %d s (k8s.pending_timeout): %s" % (limit, why.reason))
 
     def _queued(self) -> Optional[Fault]:
-        """Kueue says nothing in the Job's own events while it waits."""
-        if not self.settings.queue_name or not ((self.job or {}).get("spec") or {}).get("suspend"):
+        """Kueue says nothing in the Job's own conditions while it waits."""
+        if not (self.settings.queue_name or self.queue_says) or not ((self.job or {}).get("spec") or {}).get("suspend"):
             return None
-        return Fault("placement", "queue %s (k8s.queue_name) has not admitted it yet" % self.settings.queue_name)
+        which = "queue %s (k8s.queue_name)" % self.settings.queue_name if self.settings.queue_name else "the cluster's Kueue"
+        return Fault("placement", "%s has not admitted it yet%s" % (which, ": " + self.queue_says if self.queue_says else ""))
 
     def wait_for_quota(self, problem: ApiError) -> bool:
         """Note that the namespace may have no more objects for now; whether it makes sense to ask once more."""
@@ -325,22 +326,39 @@ class Trial:
         if verdict.running or verdict.over or verdict.wait or not self.launched:
             return False
         pause = _EVENTS_PAUSES[min(self.asked, len(_EVENTS_PAUSES) - 1)]
-        return time.monotonic() - self.waiting_since > min(pause, self.settings.pending_timeout / 2)
+        return time.monotonic() - max(self.waiting_since, self.asked_at) > min(pause, self.settings.pending_timeout / 2)
 
     def ask_events(self) -> None:
         """The warnings about the Job and its pods. Without the right to read events nobody knows more, and nothing else fails."""
-        self.asked += 1
+        self.asked, self.asked_at = self.asked + 1, time.monotonic()
         names = [self.name, *(str(pod["metadata"]["name"]) for pod in self.current()[:1])]
         found: List[Object] = []
         try:
             for name in names:
-                found += self.api.list("events", fields="involvedObject.name=%s" % name, limit=50)[0]
+                found += self._events_of(name)
+            self._ask_queue(found)
         except ApiError as error:
             if error.status != 403:
                 raise
             self.notes.append(error.message)
-            self.asked = 10**6
+            self.asked_at = float("inf")
         self.events = k8s_judge.explain(found) or self.events
+
+    def _events_of(self, name: str) -> List[Object]:
+        return self.api.list("events", fields="involvedObject.name=%s" % name, limit=50)[0]
+
+    def _ask_queue(self, events: List[Object]) -> None:
+        """What Kueue says of the Workload that it made of the Job. Its conditions are a right that few have; its events are as good."""
+        name = k8s_judge.workload_of(events)
+        if not name:
+            return
+        workload: Object = {}
+        try:
+            workload = self.api.find("workloads", name) or {}
+        except ApiError as error:
+            if error.status != 403:
+                raise
+        self.queue_says = k8s_judge.not_admitted(workload, self._events_of(name)) or self.queue_says
 
     # -- its end ---------------------------------------------------------------------------------------------------------------------
 

@@ -61,6 +61,6 @@ def rights() -> set[tuple[str, str]]:
 
 
 def test_the_role_is_what_the_module_asks_for() -> None:
-    """Every right that it checks, and reading nodes and events, without which it does as well."""
+    """Every right that it checks, and reading nodes, events and Kueue's Workloads, without which it does as well."""
     asked = {*k8s_steps.RIGHTS, *(right for kind in k8s_steps.BY_KIND.values() for right in kind)}
-    assert rights() - asked == {("get", "nodes"), ("list", "nodes"), ("list", "events")} and asked <= rights()
+    assert rights() - asked == {("get", "nodes"), ("list", "nodes"), ("list", "events"), ("get", "workloads")} and asked <= rights()

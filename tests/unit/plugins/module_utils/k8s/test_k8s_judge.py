@@ -117,6 +117,30 @@ def test_the_newest_warning_explains(reason: str, message: str, failure: str) ->
     assert k8s_judge.explain(events[2:]) is None
 
 
+def test_what_kueue_says() -> None:
+    made = [
+        {"reason": "CreatedWorkload", "message": "Created Workload: bench/job-a-1", "lastTimestamp": "2026-01-01T00:00:00Z"},
+        {"reason": "CreatedWorkload", "message": "Created Workload: bench/job-a-2", "lastTimestamp": "2026-01-01T00:00:09Z"},
+        {"reason": "Suspended", "message": "Job suspended", "lastTimestamp": "2026-01-01T00:00:10Z"},
+    ]
+    assert k8s_judge.workload_of(made) == k8s_judge.workload_of(made[::-1]) == "job-a-2" and k8s_judge.workload_of(made[2:]) == ""
+    told = [{"type": "Normal", "reason": "Pending", "message": "no quota\nfor gpus", "lastTimestamp": "2026-01-01T00:00:11Z"}]
+    assert k8s_judge.not_admitted({}, told) == "Pending (no quota for gpus)" and k8s_judge.not_admitted({}, []) == ""
+    reserved = {"type": "QuotaReserved", "status": "False", "reason": "Inadmissible", "message": "LocalQueue x doesn't exist"}
+    assert k8s_judge.not_admitted({"status": {"conditions": [reserved]}}, told) == "Inadmissible (LocalQueue x doesn't exist)"
+
+
+def test_closed_gates_are_named() -> None:
+    gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "Scheduling is blocked"}
+    held = {
+        "metadata": {"name": "p"},
+        "spec": {"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]},
+        "status": {"phase": "Pending", "conditions": [gated]},
+    }
+    found = k8s_judge.waiting(held)
+    assert found and (found.failure_class, found.reason) == ("placement", "pod p is held back by the scheduling gates kueue.x-k8s.io/admission")
+
+
 def test_a_container_that_never_ran_has_no_log() -> None:
     assert not k8s_judge.has_begun(pod("Failed", ended(128, "StartError")), "model") and k8s_judge.has_begun(pod("Failed", ended(1)), "model")
 
