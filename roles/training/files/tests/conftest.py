@@ -1,10 +1,11 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fixtures: one thread for exactness, and small configurations."""
+"""Fixtures: one thread for exactness, small configurations, and the hashes of runs that nothing happened to."""
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -15,25 +16,39 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before the measurement of coverage begins, under which this takes twice as long. Every optimizer imports it at its first step.
+    import torch._dynamo  # noqa: F401
+
 import pytest
-import torch
+from support.small import build
 
-from training_engine.config import TrainingConfig, TrainingConfigBuilder
+from training_engine.config import TrainingConfig
 
-torch.set_num_threads(1)
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """What is compared bit for bit is computed by one thread."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Callable[..., TrainingConfig]:
-    """A builder of configurations that train in tenths of a second: text with ragged rows, dropout, accumulation, evaluation."""
+    """A builder of configurations that train in tenths of a second, by default into the test's own folder."""
+    return lambda **values: build(**{"run_dir": tmp_path / "run", **values})
 
-    def build(**values: Any) -> TrainingConfig:
-        chosen = {"run_dir": str(tmp_path / "run"), "dataset": "synthetic_text", "data_size": 40, "sequence_length": 8, "batch_size": 3,
-                  "gradient_accumulation_steps": 2, "max_steps": 12, "checkpoint_every": 4, "eval_every": 3, "threads": 1,
-                  "schedule": "cosine", "warmup_steps": 2, "no_progress_limit": 1000, "keep_last_n": 2, "keep_best_k": 1, **values}
-        builder = TrainingConfigBuilder()
-        for name, value in chosen.items():
-            getattr(builder, f"with_{name}")(value)
-        return builder.build()
 
-    return build
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """The hash of a run with these values that nobody kills or stops; each is trained once."""
+    from support.forked import run_hash, train_in_child
+
+    @functools.cache
+    def train(**values: Any) -> str:
+        config = build(tmp_path_factory.mktemp("undisturbed") / "run", **values)
+        assert train_in_child(config) == 0
+        return run_hash(config.run.run_dir)
+
+    return train

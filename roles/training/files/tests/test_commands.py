@@ -50,7 +50,7 @@ def test_launch_refuses_numbers_that_start_nothing(tmp_path, capsys, options):
 
 @pytest.mark.parametrize("options, words", [
     (["--model=mlp"], "model 'mlp' needs 'channels', and the data set 'synthetic_text' (text) tells only"),
-    (["--dataset=digits", "--model=vit"], "labels have the shape (4,); language modelling needs (B, T)"),
+    (["--dataset=synthetic_images", "--model=vit"], "labels have the shape (4,); language modelling needs (B, T)"),
     (["--mirror=nosuch://bucket/x"], "the mirror nosuch://bucket/x cannot be used: Protocol not known"),
     (["--dataset=synthetic_images"], "model 'char_lm' needs 'vocab_size'"),
 ])
@@ -229,6 +229,7 @@ def test_launch_forwards_what_was_given():
     assert cli._forwarded(arguments) == ["--preset", "smoke", "--max-steps=4"]
 
 
+@pytest.mark.slow
 def test_launch_runs_a_rank(tmp_path):
     """Through the real entry point: handlers, launcher, one rank, its exit code."""
     run = tmp_path / "run"
@@ -247,6 +248,7 @@ def test_the_mad_card_names_what_exists():
         cli.load_config(arguments, {})
 
 
+@pytest.mark.slow
 def test_the_script_of_the_card(tmp_path):
     """scripts/training/run.sh as the collection starts it: the performance line, and the table in MAD_OUTPUT_CSV's place."""
     import os

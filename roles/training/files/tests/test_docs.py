@@ -34,7 +34,7 @@ def _pages() -> list[Path]:
 def _run(language: str, text: str, folder: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     argv = [sys.executable, "-c", text] if language == "python" else ["sh", "-euc", text]
-    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
 
 

@@ -22,7 +22,7 @@ import sys, nbformat
 from nbclient import NotebookClient
 book = nbformat.read(sys.argv[1], as_version=4)
 nbformat.validate(book)
-NotebookClient(book, timeout=300, kernel_name="python3").execute()
+NotebookClient(book, timeout=600, kernel_name="python3").execute()
 print("".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", [])))
 """
 
@@ -43,7 +43,7 @@ def _start(name: str, run: Path, steps: int) -> subprocess.Popen[str]:
 
 def _finish(name: str, run: Path, steps: int) -> str:
     process = _start(name, run, steps)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out
 
@@ -56,14 +56,14 @@ def test_a_notebook_is_killed_restarted_and_resumed(tmp_path, name, steps):
     assert f"DONE {steps} " in _finish(name, tmp_path / "whole", steps)
     run = tmp_path / "killed"
     process = _start(name, run, steps)
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 600
     while not list(run.glob("ckpt/step-*")):
         assert time.monotonic() < limit
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
     kernel = int((run / "events.jsonl").read_text().split('"pid": ')[1].split(",")[0])
     os.kill(kernel, signal.SIGKILL)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     assert process.returncode != 0
     assert f"DONE {steps} " in _finish(name, run, steps)
     assert (run / "events.jsonl").read_text().count('"event": "resume"') == 1

@@ -14,19 +14,13 @@ import pytest
 from support.forked import count_operations, run_hash, train_in_child, train_ranks
 
 
-def _reference(small, tmp_path: Path, **values) -> str:
-    config = small(run_dir=str(tmp_path / "whole"), **values)
-    assert train_in_child(config) == 0
-    return run_hash(config.run.run_dir)
-
-
 @pytest.mark.parametrize("windows", [(1, 4, 6, 7, 12), pytest.param(range(1, 13), marks=pytest.mark.slow)])
-def test_killed_at_every_window(small, tmp_path, windows):
+def test_killed_at_every_window(small, undisturbed, tmp_path, windows):
     """SIGKILL after a window of a short run: with dropout, accumulation, a partial last window, evaluation, two epochs.
 
     The short one takes the edges (first, checkpoint, end of an epoch, after it, last), the long one every window.
     """
-    expected = _reference(small, tmp_path)
+    expected = undisturbed()
     for window in windows:
         config = small(run_dir=str(tmp_path / f"killed-{window}"))
         assert train_in_child(config, kill_window=window) == -signal.SIGKILL
@@ -35,10 +29,10 @@ def test_killed_at_every_window(small, tmp_path, windows):
 
 
 @pytest.mark.parametrize("async_save", [True, False])
-def test_killed_inside_the_save(small, tmp_path, async_save):
+def test_killed_inside_the_save(small, undisturbed, tmp_path, async_save):
     """SIGKILL just before a write, fsync or rename; every nineteenth in this test, all of them in the slow one."""
     values = {"max_steps": 6, "checkpoint_every": 3, "async_save": async_save}
-    expected = _reference(small, tmp_path, **values)
+    expected = undisturbed(**values)
     operations = count_operations(small(run_dir=str(tmp_path / "count"), **values))
     assert operations > 40
     for number in range(1 if async_save else 4, operations + 1, 19):
@@ -47,10 +41,10 @@ def test_killed_inside_the_save(small, tmp_path, async_save):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("async_save", [True, False])
-def test_killed_inside_the_save_everywhere(small, tmp_path, async_save):
+def test_killed_inside_the_save_everywhere(small, undisturbed, tmp_path, async_save):
     """SIGKILL before each single write, fsync and rename of a whole run."""
     values = {"max_steps": 3, "checkpoint_every": 2, "eval_every": 0, "async_save": async_save}
-    expected = _reference(small, tmp_path, **values)
+    expected = undisturbed(**values)
     for number in range(1, count_operations(small(run_dir=str(tmp_path / "count"), **values)) + 1):
         _kill_at_operation(small, tmp_path, values, number, expected)
 
@@ -62,9 +56,9 @@ def _kill_at_operation(small, tmp_path: Path, values: dict, number: int, expecte
     assert run_hash(config.run.run_dir) == expected, f"killed before operation {number}"
 
 
-def test_killed_again_and_again(small, tmp_path):
+def test_killed_again_and_again(small, undisturbed, tmp_path):
     """Many kills in one run, some of them inside the resume and the save."""
-    expected = _reference(small, tmp_path)
+    expected = undisturbed()
     config = small(run_dir=str(tmp_path / "killed"))
     draw = random.Random(5)
     for dummy in range(8):
@@ -74,20 +68,20 @@ def test_killed_again_and_again(small, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_worker_processes_change_nothing(small, tmp_path, workers):
+def test_worker_processes_change_nothing(small, undisturbed, tmp_path, workers):
     """With 1 and 2 workers, killed on the way: the same bytes as with none."""
-    expected = _reference(small, tmp_path)
+    expected = undisturbed()
     config = small(run_dir=str(tmp_path / "workers"), num_workers=workers)
     assert train_in_child(config, kill_window=6) == -signal.SIGKILL
     assert train_in_child(config) == 0
     assert run_hash(config.run.run_dir) == expected
 
 
-def test_images_and_sgd(small, tmp_path):
+def test_images_and_sgd(small, undisturbed, tmp_path):
     """The classification path, with momentum and early stopping state."""
     values = {"task": "vision_classification", "model": "vit", "dataset": "synthetic_images", "optimizer": "sgd",
               "early_stopping_patience": 5, "precision": "bf16"}
-    expected = _reference(small, tmp_path, **values)
+    expected = undisturbed(**values)
     config = small(run_dir=str(tmp_path / "killed"), **values)
     assert train_in_child(config, kill_window=7) == -signal.SIGKILL
     assert train_in_child(config) == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.forked import in_child, run_hash, start_child, train_ranks, wait_child
+from support.small import build
 
 from training_engine import durable
 from training_engine.checkpoint import layout, shards
@@ -29,15 +30,7 @@ FSDP = {"parallel": "fsdp", "batch_size": 2, "max_steps": 6, "checkpoint_every":
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run of two ranks with FSDP2, and its configuration."""
-    from training_engine.config import TrainingConfigBuilder
-
-    builder = TrainingConfigBuilder()
-    values = {**FSDP, "run_dir": str(tmp_path_factory.mktemp("sharded") / "run"), "dataset": "synthetic_text", "data_size": 40,
-              "threads": 1, "sequence_length": 8, "gradient_accumulation_steps": 2, "eval_every": 3,
-              "no_progress_limit": 1000, "keep_last_n": 2}
-    for name, value in values.items():
-        getattr(builder, f"with_{name}")(value)
-    config = builder.build()
+    config = build(tmp_path_factory.mktemp("sharded") / "run", **FSDP, keep_best_k=3, schedule="constant", warmup_steps=0)
     assert train_ranks(config, 2) == [0, 0]
     return config
 
