@@ -26,6 +26,9 @@ _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d
 _WHOLE = "%Y-%m-%dT%H:%M:%S"
 _QUIET = 900.0  # seconds without a byte after which a followed log is opened again: a model may be silent
 _ENDED_QUIET = 60.0  # the same once nothing can be silent any more
+# Seconds before a log is asked for again that has ended, but not with the pod's last line: when the API server's own connection to the node breaks,
+# it ends its answer as if all were well.
+_SHORT = (1.0, 3.0)
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -146,12 +149,18 @@ class LogReader:
             self.tee.feed(map(text, stream))
 
     def _until_the_end(self) -> None:
-        fruitless, since = 0, 0.0
+        fruitless, since, short = 0, 0.0, 0
         while not self.stopped.is_set():
             patience = self.patience()  # before the request: only then is the end of the stream the end of the log
             came, again = self._try(patience is not None)
-            if self.tee.ended or not again or (patience is not None and not self.problem):
+            if self.tee.ended or not again:
                 return
+            if patience is not None and not self.problem:
+                if short == len(_SHORT):
+                    return
+                self.stopped.wait(_SHORT[short])
+                short += 1
+                continue
             fruitless = 0 if came else fruitless + 1
             since = since if fruitless > 1 else time.monotonic()
             if patience is not None and fruitless and time.monotonic() - since >= patience:

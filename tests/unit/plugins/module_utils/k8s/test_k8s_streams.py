@@ -53,6 +53,8 @@ class Edge:
 
     def open(self, method: str, path: str, query: dict[str, Any], **dummy: Any) -> Response:
         self.asked.append(dict(query))
+        if not self.answers and "follow" in query:
+            return Response([])  # a log that has ended
         answer = self.answers.pop(0)
         if callable(answer):
             answer = answer(query)
@@ -129,6 +131,18 @@ def test_a_log_goes_on_whatever_time_zone_its_node_is_in(tmp_path: Path, zone: s
     assert edge.asked[1]["sinceTime"] == "2026-06-01T12:01:00Z"
 
 
+def test_the_end_of_a_log_that_an_answer_leaves_out_is_asked_for(tmp_path: Path) -> None:
+    """The API server ends its answer as if all were well when its connection to the node breaks, also when the container has ended."""
+    said = [b"mad.engine/1 x hello ", b"mad.engine/1 x begin model", b"one", b"two", b"mad.engine/1 x end model", b"mad.engine/1 x bye exit=0"]
+    whole = [b"2026-01-01T00:00:%02d.5Z %s\n" % (number, line) for number, line in enumerate(said)]
+    edge = Edge(Response(whole[:3]), lambda query: Response([line for line in whole if line[:19] >= query["sinceTime"][:19].encode()]))
+    reader = LogReader(edge, "pod", "model", str(tmp_path / "log"), lambda: 60.0, Tee(str(tmp_path / "model")))  # type: ignore[arg-type]
+    reader.stopped.wait = lambda seconds=None: False  # type: ignore[method-assign, assignment]
+    reader.run()
+    assert (tmp_path / "log").read_bytes() == b"".join(whole) and reader.problem == "" and len(edge.asked) == 2
+    assert (tmp_path / "model").read_bytes() == b"one\ntwo\n"
+
+
 def test_the_rest_of_a_long_line_does_not_come_twice(tmp_path: Path) -> None:
     """The runtime cuts a long line; of one that began before `sinceTime` the kubelet sends the later pieces, which have no time in front."""
     first, second = b"2026-01-01T00:00:01.9Z " + b"x" * 20000 + b"\n", b"2026-01-01T00:00:02.5Z next\n"
@@ -146,6 +160,7 @@ def test_what_another_process_brought_is_not_brought_again(tmp_path: Path) -> No
     path.write_bytes(log_of([1, 2, 2]) + b"2026-01-01T00:00:00.0000000")  # it died in the middle of a line
     edge = Edge(lambda query: Response([log_of([1, 2, 2, 2, 9])]))
     reader = LogReader(edge, "pod", "model", str(path), lambda: 1.0, Tee(str(tmp_path / "model")))  # type: ignore[arg-type]
+    reader.stopped.wait = lambda seconds=None: False  # type: ignore[method-assign, assignment]
     reader.run()
     assert path.read_bytes() == log_of([1, 2, 2, 2, 9])
 
