@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-WORKERS = 3  # one more than the cores of a small machine: somebody always waits for a server
+WORKERS = 4  # more than the cores of a small machine: integration tests wait half of their time
 SHOWN_LINES = 60
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,9 @@ FLOOR = (3, 8)
 # The last that run on Python 3.8.
 FLOOR_TOOLS = ["pytest<8.4", "hypothesis<6.114", "jsonschema<4.24"]
 NEXT_CORE = (3, 12)
-# Files of tests/integration that mostly wait for a scheduler: a step of their own, beside the others.
+# Files of tests/integration that are steps of their own, beside the others: what mostly waits for a scheduler, and what works through pages.
 CLUSTERS = ("test_slurm_*.py", "test_k8s_*.py")
+PAGES = ("test_docs.py", "test_report*.py", "test_judge*.py")
 IMPORT_ALL = """
 import compileall, importlib, pathlib, sys
 tree = pathlib.Path(sys.argv[1]); core = tree / "ansible_collections/mad/engine/plugins/module_utils"
@@ -42,7 +44,8 @@ def early(context: Context) -> list[Step]:
     return [
         Step("unit", "pytest tests/unit", lambda job: unit(context, job)),
         Step("integration", "pytest tests/integration, on real parts", lambda job: integration(context, job), False, ("engine", "parts")),
-        Step("clusters", "pytest tests/integration: real Slurm, stand-in for Kubernetes", lambda job: clusters(context, job), False, ("engine", "parts")),
+        files("clusters", "real Slurm, stand-in for Kubernetes", context, CLUSTERS),
+        files("pages", "documentation, judgement, reports", context, PAGES),
     ]
 
 
@@ -74,15 +77,19 @@ def unit(context: Context, job: Job) -> str:
 
 
 def integration(context: Context, job: Job) -> str:
-    """Tests on real parts, but for those of `clusters` and of the training engine."""
-    left_out = ["--ignore=%s" % training_steps.PLAY, *("--ignore-glob=*/%s" % pattern for pattern in CLUSTERS)]
+    """Tests on real parts, but for those of `clusters`, `pages` and of the training engine."""
+    left_out = ["--ignore=%s" % training_steps.PLAY, *("--ignore-glob=*/%s" % pattern for pattern in (*CLUSTERS, *PAGES))]
     return pytest(job, "tests/integration", "--durations=15", *left_out, env={"MAD_DEV_HOME": str(context.home)})
 
 
-def clusters(context: Context, job: Job) -> str:
-    """Tests that mostly wait for a scheduler."""
-    files = [str(path) for pattern in CLUSTERS for path in sorted((context.root / "tests" / "integration").glob(pattern))]
-    return pytest(job, "--durations=15", *files, env={"MAD_DEV_HOME": str(context.home)})
+def files(name: str, about: str, context: Context, patterns: Sequence[str]) -> Step:
+    """A step for some files of tests/integration."""
+
+    def action(job: Job) -> str:
+        found = [str(path) for pattern in patterns for path in sorted((context.root / "tests" / "integration").glob(pattern))]
+        return pytest(job, "--durations=15", *found, env={"MAD_DEV_HOME": str(context.home)})
+
+    return Step(name, "pytest tests/integration: " + about, action, False, ("engine", "parts"))
 
 
 def floor(context: Context, job: Job) -> str:

@@ -111,7 +111,7 @@ def test_all_of_ours_killed_while_it_runs(make_host: MakeHost, tmp_path: Path, r
     time.sleep(0.3)
     record = host.wait()[run_id]
     assert record["status"] == "SUCCESS" and any("keeper died" in note for note in record["notes"]), record
-    assert 1.4 < record["timings"]["model"] < 2.5, record["timings"]
+    assert 1.4 < record["timings"]["model"] < 60, record["timings"]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -119,16 +119,15 @@ def test_time_limit_holds_after_a_takeover(make_host: MakeHost, runtime: str) ->
     """The time limit counts from the model's own start, not from the takeover."""
     host = make_host(runtime)
     tag = "84%03d" % (os.getpid() % 1000)
-    run_id = host.run("setsid sleep %s &\nsleep %s\n" % (tag, tag), runtime, timeout=4)
+    run_id = host.run("setsid sleep %s &\nsleep %s\n" % (tag, tag), runtime, timeout=8)
     host.go()
     host.until_running(run_id)
-    begun = time.monotonic()
-    time.sleep(2.0)
+    time.sleep(5.0)
     for pid in (host.supervisor(), host.keeper(run_id)):
         kill(pid)
     record = host.wait()[run_id]
     assert record["failure_class"] == "timeout", record
-    assert time.monotonic() - begun < 12
+    assert 7.9 < record["timings"]["run"] < 12.9, record["timings"]
     host.until(lambda: pgrep("sleep " + tag) == [])
 
 
@@ -209,7 +208,7 @@ def test_two_controllers_at_once(make_host: MakeHost, tmp_path: Path) -> None:
 def test_sigterm_ends_the_supervisor_and_nothing_else(make_host: MakeHost, tmp_path: Path) -> None:
     """SIGTERM to the supervisor: it goes at once, the run goes on; the next poll continues the list."""
     host = make_host()
-    first, second = host.run(marked(tmp_path, 2)), host.run(marked(tmp_path, 0.1))
+    first, second = host.run(marked(tmp_path, 6)), host.run(marked(tmp_path, 0.1))
     host.go()
     host.until_running(first)
     os.kill(host.supervisor(), signal.SIGTERM)
@@ -251,13 +250,14 @@ def test_machine_lock_outlives_the_supervisor(make_host: MakeHost, tmp_path: Pat
     """The keeper holds the lock: a killed supervisor does not let another campaign in beside its run."""
     lock = str(tmp_path / "lock")
     one, two = make_host(lock=lock), make_host(lock=lock)
-    first, second = one.run(marked(tmp_path, 2)), two.run(PRINT)
+    first, second = one.run("until [ -e %s/enough ]; do sleep 0.1; done\n" % tmp_path + PRINT), two.run(PRINT)
     one.go()
     one.until_running(first)
     kill(one.supervisor())
     two.go()
     time.sleep(0.8)
     assert two.result(second) is None
+    (tmp_path / "enough").touch()
     started = two.wait()[second]["timings"]["started"]
     assert started >= one.wait()[first]["timings"]["finished"]
 
@@ -316,7 +316,7 @@ def test_a_container_of_somebody_else_is_left_alone(make_host: MakeHost) -> None
         "mad.campaign=" + host.campaign,
         host.image,
         "sleep",
-        "60",
+        "600",
     ]
     subprocess.run(words, check=True, capture_output=True)
     host.go()
