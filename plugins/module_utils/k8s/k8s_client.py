@@ -169,7 +169,7 @@ class Api:
     def _send(self, method: str, path: str, query: Mapping[str, Any], body: Any, kind: str, timeout: Tuple[float, float]) -> Any:
         url = self._prefix.rstrip("/") + path + ("?" + urlencode(query) if query else "")
         data = None if body is None else json.dumps(body).encode("utf-8")
-        return self._pool.urlopen(
+        return self._pool.request(
             method,
             url,
             body=data,
