@@ -168,9 +168,12 @@ def check_home() -> None:
 
 
 def set_environment(environment: Environment, tree: Path) -> None:
-    """Put the environment and the tree in force for everything that follows; the user's own Ansible settings stay out."""
+    """Put the environment and the tree in force for everything that follows; the user's own Ansible settings stay out.
+
+    Compiled files are kept: tests start thousands of processes, each of which would compile the same sources anew.
+    """
     for name in list(os.environ):
-        if name in ("PYTHONHOME", "PYTHONPATH") or (name.startswith("ANSIBLE_") and name not in KEPT):
+        if name in ("PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE") or (name.startswith("ANSIBLE_") and name not in KEPT):
             del os.environ[name]
     os.environ.update(
         PATH="%s%s%s" % (environment.path / "bin", os.pathsep, os.environ.get("PATH", os.defpath)),

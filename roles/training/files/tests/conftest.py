@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before the measurement of coverage begins, under which this takes twice as long. Every optimizer imports it at its first step.
-    import torch._dynamo  # noqa: F401
+    importlib.import_module("torch._dynamo")
 
 import pytest
 from support.small import build
