@@ -150,7 +150,8 @@ def advance(
 
     polls: host name to the registered result of its last poll. limit: failed runs that are accepted (None: any number); beyond it
     `stop` holds the reason, which the next polls hand to the hosts. forks: hosts that are asked at the same time; where all fit,
-    they do the waiting: `patience` says for how long, and a host whose runs have ended answers at once.
+    they do the waiting: `patience` says for how long, and a host whose runs have ended answers at once. Not with a limit: a failure that
+    is one too many is to be seen soon.
     """
     state = _settle(previous, polls, now, contact_timeout)
     state["rounds_before"] += 1
@@ -163,7 +164,7 @@ def advance(
         pause = _delay(state, now)
         state.update(due=now + pause, pause=pause, round=state["round"] + 1)
     rest = 0.0 if state["finished"] or _with_more(state) else state["due"] - now
-    waits_there = rest > 0 and state.get("patient_until") != state["due"] and _are_patient(state, now, forks)
+    waits_there = rest > 0 and limit is None and state.get("patient_until") != state["due"] and _are_patient(state, now, forks)
     state.update(patience=0.0, delay=rest)
     if waits_there:  # once in a pause: should the hosts answer early all the same, the rest of it is slept here
         rest = max(rest, SHORTEST_PATIENCE)

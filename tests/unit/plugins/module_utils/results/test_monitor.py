@@ -181,6 +181,12 @@ def test_otherwise_the_play_sleeps_once_for_all(polls, forks):
     assert (state["delay"], state["patience"]) == (1.0, 0.0)
 
 
+def test_a_failure_that_is_one_too_many_is_seen_soon():
+    polls = {"a": patient(0, 1)}
+    state = monitor.advance(monitor.begin(["a"], polls, 0.0), polls, 1.0, 600, 0, 5)
+    assert (state["delay"], state["patience"]) == (1.0, 0.0)
+
+
 def test_a_long_pause_holds_no_fork():
     state = begun({"a": patient(0, 1)}, forks=5)
     waits = []
