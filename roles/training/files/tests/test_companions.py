@@ -206,12 +206,8 @@ def test_the_adapter_of_mlflow(small, monkeypatch):
     class Client:
         def __init__(self, tracking_uri):
             self.kept = runs.setdefault(tracking_uri, {})
-
-        def log_param(self, run, name, value):
-            self.kept["params"][run, name] = value
-
-        def log_batch(self, run, metrics):
-            self.kept["steps"].extend((run, *metric) for metric in metrics if metric[0] == "loss")
+            self.log_param = lambda run, name, value: self.kept["params"].update({(run, name): value})
+            self.log_batch = lambda run, metrics: self.kept["steps"].extend((run, *metric) for metric in metrics if metric[0] == "loss")
 
         def set_terminated(self, run):
             self.kept["ends"].append(run)
