@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-WORKERS = 4  # more than the cores of a small machine: integration tests wait half of their time
+WORKERS = 4  # the four long chains start at once; two cores are then busy all the time
 SHOWN_LINES = 60
 
 

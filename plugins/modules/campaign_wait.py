@@ -14,7 +14,7 @@ author:
 description:
   - Runs wholly on the controller and sleeps once for the whole play, so that no host holds a fork while its models run.
   - While a pause is at most 16 seconds long and there is a fork for every host, the hosts wait instead (RV(monitor) says for how long, as
-    C(patience), at least 8 seconds), and answer as soon as their runs have ended.
+    C(patience), at least 8 seconds), and answer as soon as their runs have ended. Not with O(max_failures), and not where live output is shown.
   - Waits 1, 2, 4, 8, 16 seconds, then every 30 seconds, or the number of hosts divided by 5 where that is more; less when a host is about to finish.
   - A host that does not answer is asked after a growing pause and given up after O(contact_timeout) seconds. Its runs go on.
   - Building block of the playbook C(mad.engine.run); of little use elsewhere.

@@ -103,15 +103,17 @@ def test_all_of_ours_killed_while_it_runs(make_host: MakeHost, tmp_path: Path, r
     """Supervisor and keeper die; the run ends while nobody looks; the next poll reads its end."""
     host = make_host(runtime)
     run_id = host.run(marked(tmp_path, 1.5), runtime, mounts=mounted(tmp_path, runtime))
+    begun = time.monotonic()
     host.go()
     host.until_running(run_id)
     for pid in (host.supervisor(), host.keeper(run_id)):
         kill(pid)
     host.until(lambda: lines(tmp_path, "m1") == ["start", "end"])
     time.sleep(0.3)
+    looked = time.monotonic()
     record = host.wait()[run_id]
     assert record["status"] == "SUCCESS" and any("keeper died" in note for note in record["notes"]), record
-    assert 1.4 < record["timings"]["model"] < 60, record["timings"]
+    assert 1.4 < record["timings"]["model"] < looked - begun, "the model's own end counts, not the look that found it"
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -91,7 +91,7 @@ def test_what_does_not_end_well_fails_the_task(site: Site) -> None:
     slow = {"name": "slow", "script": HEAD + "sleep 600\n", "wait": True, "wait_timeout": 2}
     _played, (failed, late) = site.play([bad, slow])
     assert failed["failed"] and "did not end well" in failed["msg"] and "not 0" in failed["msg"]
-    assert late["failed"] and "not done after 2 s" in late["msg"] and site.cluster.queue("RUNNING", "PENDING")
+    assert late["failed"] and "not done after 2 s" in late["msg"] and len(site.cluster.queue("RUNNING", "PENDING")) == 1
 
 
 def test_what_slurm_refuses_is_said_in_its_words(site: Site) -> None:
