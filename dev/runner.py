@@ -45,11 +45,12 @@ class Step:
 
 @dataclasses.dataclass
 class Result:
-    """How a step ended: `ok`, `FAILED` or `absent`."""
+    """How a step ended: `ok`, `FAILED` or `absent`. `cpu` counts what its commands started and waited for: servers and detached runs are not in it."""
 
     step: Step
     verdict: str
     seconds: float
+    cpu: float = 0.0
     note: str = ""
 
 
@@ -60,6 +61,7 @@ class Job:
         self.run, self.step = run, step
         self.log_path = run.logs / (step.name + ".log")
         self.log = open(self.log_path, "wb")  # noqa: SIM115  (closed by Run)
+        self.cpu = 0.0
 
     def say(self, text: str) -> None:
         """Write a line to the step's log."""
@@ -80,7 +82,10 @@ class Job:
             start_new_session=True,
         )
         with self.run.tracking(process):
-            return process.wait()
+            _pid, status, used = os.wait4(process.pid, 0)
+        self.cpu += used.ru_utime + used.ru_stime
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode
 
     def must(self, argv: Sequence[str | Path], *, cwd: Path | None = None, env: dict[str, str] | None = None, what: str = "") -> None:
         """Run a command that has to succeed."""
@@ -168,7 +173,7 @@ class Run:
         if verdict == "FAILED":
             self._show(job, note)
         job.log.close()
-        return Result(step, verdict, time.monotonic() - started, note)
+        return Result(step, verdict, time.monotonic() - started, job.cpu, note)
 
     def _show(self, job: Job, note: str) -> None:
         lines = ["----- %s failed: %s; the end of %s:" % (job.step.name, note, job.log_path)]
@@ -188,10 +193,10 @@ class Run:
 
     def summary(self) -> int:
         """Print the table; return the exit status."""
-        print("\n%-18s %-7s %8s  %s" % ("step", "result", "seconds", "note"))
+        print("\n%-20s %-7s %8s %8s  %s" % ("step", "result", "seconds", "of CPU", "note"))
         for result in self.results:
-            print("%-18s %-7s %8.1f  %s" % (result.step.name, result.verdict, result.seconds, result.note))
-        print("%-18s %-7s %8.1f" % ("all", "", time.monotonic() - self.started))
+            print("%-20s %-7s %8.1f %8.1f  %s" % (result.step.name, result.verdict, result.seconds, result.cpu, result.note))
+        print("%-20s %-7s %8.1f %8.1f" % ("all", "", time.monotonic() - self.started, sum(result.cpu for result in self.results)))
         for result in self.results:
             if result.verdict == "absent":
                 print("!! NOT CHECKED HERE: %s: %s" % (result.step.name, result.note))
@@ -210,9 +215,17 @@ def end_group(process: subprocess.Popen[bytes], patience: float = 20) -> None:
             return
         deadline = time.monotonic() + (patience if number != signal.SIGKILL else 5)
         while time.monotonic() < deadline:
-            if process.poll() is not None:
+            if has_ended(process):
                 return
             time.sleep(0.1)
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a command has ended, and leave its status to the thread that waits for it."""
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def interrupt_on_sigterm() -> None:
