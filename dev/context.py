@@ -13,6 +13,9 @@ import bootstrap
 import checkout
 import pythons
 
+# From here on the package index gives ansible-core 2.21.
+NEXT_CORE = (3, 12)
+
 
 class Stoppable(Protocol):
     """Something that was started for the tests."""
@@ -31,6 +34,11 @@ class Context:
         self.pythons = pythons.find()
         self.copy = checkout.Checkout(self.root, self.home)
         self.own_engine: Stoppable | None = None
+
+    @property
+    def next_python(self) -> tuple[int, int] | None:
+        """Return the newest Python here that gets the next ansible-core, if there is one."""
+        return max((version for version in self.pythons if version >= NEXT_CORE), default=None)
 
     @functools.cached_property
     def training_copy(self) -> checkout.Checkout:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Names under which ansible-test of core 2.18 to 2.21 looks for its get-pip.py.
 GET_PIP = ("20_3_4", "21_3_1", "24_2", "24_3_1", "25_0", "25_2", "25_3")
 
+# Sanity tests that only read, find nearly the same on every ansible-core and take more than half of the time: the step next-core runs them.
+ONCE = ("pylint", "pep8")
+
 
 def steps(context: Context) -> list[Step]:
     """Return them, the longest first."""
@@ -59,17 +62,19 @@ def prepare_ansible_test(context: Context) -> dict[str, str]:
 
 
 def sanity(context: Context, job: Job) -> str:
-    """Everything on this Python; what runs on hosts also on the oldest Python that is here."""
+    """Everything on this Python (but what the next ansible-core runs, where it is here); what runs on hosts also on the oldest Python that is here."""
     ignores = sorted(path.name for path in (context.root / "tests" / "sanity").glob("ignore-*.txt") if path.read_text().strip())
     if ignores:
         job.say("ignore files: " + " ".join(ignores))
     env, here = prepare_ansible_test(context), "%d.%d" % current()
-    job.must(["ansible-test", "sanity", "--python", here, "--color", "no"], cwd=context.copy.path, env=env)
+    elsewhere = [word for name in ONCE if context.next_python for word in ("--skip-test", name)]
+    job.must(["ansible-test", "sanity", *elsewhere, "--python", here, "--color", "no"], cwd=context.copy.path, env=env)
+    note = "Python %s%s" % (here, "; %s: next-core" % ", ".join(ONCE) if elsewhere else "")
     if (3, 8) in context.pythons:
         argv = ["ansible-test", "sanity", "--test", "import", "--test", "compile", "--python", "3.8", "--color", "no"]
         job.must(argv, cwd=context.copy.path, env=env)
-        return "Python %s, and import and compile on 3.8" % here
-    return "Python %s (no 3.8 here)" % here
+        return note + "; import and compile on 3.8"
+    return note + "; no 3.8 here"
 
 
 def current() -> tuple[int, int]:

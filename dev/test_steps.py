@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 FLOOR = (3, 8)
 # The last that run on Python 3.8.
 FLOOR_TOOLS = ["pytest<8.4", "hypothesis<6.114", "jsonschema<4.24"]
-NEXT_CORE = (3, 12)
 # Files of tests/integration that are steps of their own, beside the others: what mostly waits for a scheduler, and what works through pages.
 CLUSTERS = ("test_slurm_*.py", "test_k8s_*.py")
 PAGES = ("test_docs.py", "test_report*.py", "test_judge*.py")
@@ -167,11 +166,11 @@ def molecule(context: Context, job: Job) -> str:
 
 def next_core(context: Context, job: Job) -> str:
     """Sanity, unit tests and one real play on the ansible-core that newer Pythons get."""
-    newer = [version for version in context.pythons if version >= NEXT_CORE]
-    if not newer:
+    version = context.next_python
+    if not version:
         raise Absent("no Python 3.12 or newer here, so nothing ran on ansible-core 2.21", excusable=True)
-    tools = Environment("test", context.pythons[newer[-1]], requirements("test")).ensure()
-    programs, number = tools.path / "bin", "%d.%d" % newer[-1]
+    tools = Environment("test", context.pythons[version], requirements("test")).ensure()
+    programs, number = tools.path / "bin", "%d.%d" % version
     env = prepare_ansible_test(context)
     env["PATH"] = "%s:%s" % (programs, env["PATH"])
     job.must([programs / "ansible-test", "sanity", "--python", number, "--color", "no"], cwd=context.copy.path, env=env)
