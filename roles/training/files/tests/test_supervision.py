@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -257,6 +258,34 @@ def test_launcher_passes_signals_on_and_leaves_no_orphans(tmp_path):
         _until(lambda ranks=ranks: not any(_alive(pid) for pid in ranks))
 
 
+def test_a_signal_while_ranks_are_started_reaches_all_of_them():
+    class Command(list):
+        """Is read once for each rank, just before it starts; a signal comes before the second."""
+
+        reads = 0
+
+        def __iter__(self):
+            self.reads += 1
+            if self.reads == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__iter__()
+
+    ended = "import os, signal, sys; sys.exit(93 if signal.sigtimedwait([signal.SIGTERM], 60) is None else 75)"
+    blocked = f"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); {ended}"
+    launch = Launch(Command([*PLAIN, blocked]), 2, grace=120.0)
+    assert launch.run() in (75, 128 + signal.SIGTERM)  # the second where a rank got it before its first line
+    assert launch.command.reads == 2
+
+
+def test_a_launcher_that_is_stopped_before_it_has_ranks_starts_none(tmp_path):
+    from training_engine.cli import main
+
+    flag = StopFlag()
+    flag.request("SIGTERM")
+    assert main(["launch", "--run-dir", str(tmp_path / "run")], flag) == 128 + signal.SIGTERM
+    assert not (tmp_path / "run").exists()
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -280,6 +309,14 @@ def _until(condition, seconds: float = 240.0) -> None:
 def test_nothing_heavy_is_imported_before_the_handlers():
     code = "import sys, training_engine.stopping, training_engine.cli, training_engine.launch; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_a_launcher_imports_what_is_quick_to_import():
+    """Goal 13 is missed by any of these: each takes several thousandths of a second, with what it brings."""
+    slow = {"dataclasses", "typing", "inspect", "pathlib", "tempfile", "shutil", "random", "hashlib", "json", "logging", "asyncio"}
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import training_engine.launch; print(sorted(sys.modules))"
+    loaded = subprocess.run([*PLAIN, code], capture_output=True, text=True, check=True).stdout
+    assert slow.isdisjoint(ast.literal_eval(loaded)), loaded
 
 
 def test_usage_errors_are_64(tmp_path):

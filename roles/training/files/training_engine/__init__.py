@@ -9,8 +9,7 @@ Nothing heavy is imported here: the public names are loaded at first use, becaus
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # the import of `typing` takes longer than all that is imported for a launcher
 
 __version__ = "0.1.0"
 
@@ -74,6 +73,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .checkpoint import Checkpoint, CheckpointManager, CheckpointMetadata
     from .config import TrainingConfig, TrainingConfigBuilder
     from .data import DataSet, MapDataModule, StreamDataModule, TensorSource
@@ -96,6 +97,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
 
 

@@ -9,8 +9,8 @@ import argparse
 import errno
 import json
 import os
+import signal
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,10 @@ def _unexpected(error: BaseException) -> int:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         print(f"the disk is full: {error}; make room and start the same line again: what was saved is untouched", file=sys.stderr)
         return int(ExitCode.BUG)
+    import traceback
+
     traceback.print_exception(error)
-    return 128 + 2 if isinstance(error, KeyboardInterrupt) else int(ExitCode.BUG)
+    return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else int(ExitCode.BUG)
 
 
 def load_config(arguments: argparse.Namespace, env: Mapping[str, str]) -> TrainingConfig:
@@ -119,7 +121,7 @@ def _train(arguments: argparse.Namespace, flag: StopFlag) -> int:
     return train(config, flag, deadline_from(os.environ))
 
 
-def _launch(arguments: argparse.Namespace, _flag: StopFlag) -> int:
+def _launch(arguments: argparse.Namespace, flag: StopFlag) -> int:
     load_config(arguments, os.environ)  # a faulty configuration is told once, and not by every rank
     from .launch import Launch
 
@@ -127,6 +129,8 @@ def _launch(arguments: argparse.Namespace, _flag: StopFlag) -> int:
         raise UsageError(f"--ranks {arguments.ranks} must be at least 1, --grace {arguments.grace} and --hang-timeout "
                          f"{arguments.hang_timeout} at least 0")
     command = [sys.executable, "-m", "training_engine", "train", *_forwarded(arguments)]
+    if flag.stop_requested:  # by a signal that came before there was a rank to pass it on to
+        return 128 + signal.SIGTERM
     return Launch(command, arguments.ranks, arguments.grace, arguments.hang_timeout).run()
 
 
@@ -188,13 +192,12 @@ def _codes(_arguments: argparse.Namespace, _flag: StopFlag) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="training_engine", description="Trains models; a killed run goes on bit for bit where it was.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, prog=parser.prog)
+    shared = _config_options()
 
     def add(name: str, run: Any, text: str, *, with_config: bool = True) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
+        made = commands.add_parser(name, help=text, description=text, parents=[shared] if with_config else [])
         made.set_defaults(run=run)
-        if with_config:
-            _add_config(made)
         return made
 
     add("train", _train, "train, or go on with the run of the run folder")
@@ -225,9 +228,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
+def _config_options() -> _Parser:
+    parser = _Parser(add_help=False)
     parser.add_argument("--config", help="a JSON or YAML file with values")
     parser.add_argument("--preset", help="a preset: " + ", ".join(configuration.PRESETS))
     for leaf in LEAVES.values():
         parser.add_argument("--" + leaf.name.replace("_", "-"), dest=leaf.name, metavar=leaf.base.__name__.upper(),
                             help=f"{leaf.help} (default: {leaf.default})".replace("%", "%%"))
+    return parser

@@ -10,7 +10,6 @@ whatever the order in which they are given.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -173,6 +172,8 @@ class TrainingConfig:
 
     def fingerprint(self) -> str:
         """sha256 over `trajectory()`."""
+        import hashlib  # most commands, and the launcher, do without
+
         return hashlib.sha256(json.dumps(self.trajectory(), sort_keys=True).encode()).hexdigest()
 
 
@@ -202,6 +203,11 @@ class Leaf:
     trajectory: bool
 
 
+def _leaves(section: str, kind: type) -> dict[str, Leaf]:
+    hints = get_type_hints(kind)
+    return {item.name: _leaf(section, item, hints[item.name]) for item in dataclasses.fields(kind)}
+
+
 def _leaf(section: str, item: dataclasses.Field[Any], hint: Any) -> Leaf:
     arguments = [part for part in get_args(hint) if part is not NoneType]
     base = arguments[0] if arguments else hint
@@ -212,8 +218,7 @@ def _leaf(section: str, item: dataclasses.Field[Any], hint: Any) -> Leaf:
 
 SECTIONS: dict[str, type] = {"run": RunSection, "data": DataSection, "optim": OptimSection, "checkpoint": CheckpointSection,
                              "evaluation": EvalSection, "health": HealthSection}
-LEAVES: dict[str, Leaf] = {item.name: _leaf(name, item, get_type_hints(kind)[item.name])
-                           for name, kind in SECTIONS.items() for item in dataclasses.fields(kind)}
+LEAVES: dict[str, Leaf] = {name: leaf for section, kind in SECTIONS.items() for name, leaf in _leaves(section, kind).items()}
 
 PRESETS: dict[str, dict[str, Value]] = {
     "baseline": {"precision": "fp32", "gradient_accumulation_steps": 1, "schedule": "constant", "checkpoint_every": 50},

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The launcher for one node: one process per rank, exit codes kept, signals passed on, no orphans, hung ranks ended.
 
-It imports neither torch nor numpy, so it starts in hundredths of a second. For several nodes use srun or torchrun; the exit code is then
-in status.json.
+Starting has to cost next to nothing: neither torch nor numpy is imported here, and of the standard library what is quick to import.
+For several nodes use srun or torchrun; the exit code is then in status.json.
 """
 
 from __future__ import annotations
@@ -16,11 +16,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from .exitcodes import ExitCode, combine
 
@@ -29,40 +26,51 @@ PR_SET_PDEATHSIG = 1
 POLL = 0.05  # seconds
 
 
-@dataclass
 class Launch:
     """command: what each rank runs. ranks: how many. grace: seconds that the others have once one rank has ended badly.
 
     hang_timeout: seconds without a heartbeat after which a rank counts as hung (0: never); it counts from a rank's first heartbeat.
     """
 
-    command: Sequence[str]
-    ranks: int = 1
-    grace: float = 30.0
-    hang_timeout: float = 0.0
-    _children: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    _killed: set[int] = field(default_factory=set)
+    def __init__(self, command: Sequence[str], ranks: int = 1, grace: float = 30.0, hang_timeout: float = 0.0) -> None:
+        self.command, self.ranks, self.grace, self.hang_timeout = command, ranks, grace, hang_timeout
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._killed: set[int] = set()
 
     def run(self) -> int:
         """Run all ranks to their end; the code of the group (see exitcodes.combine)."""
-        with tempfile.TemporaryDirectory(prefix="training-launch-") as folder:
-            beats = [Path(folder) / f"rank{rank}" for rank in range(self.ranks)]
-            before = {number: signal.signal(number, self._pass_on) for number in PASSED_ON}
-            try:
-                self._start(beats)
-                return self._wait(beats)
-            finally:
-                self._end(signal.SIGKILL)
-                for number, handler in before.items():
-                    signal.signal(number, handler)
+        if not self.hang_timeout:
+            return self._supervise([])
+        import tempfile  # takes a third of what the launcher takes without it
 
-    def _start(self, beats: Sequence[Path]) -> None:
+        with tempfile.TemporaryDirectory(prefix="training-launch-") as folder:
+            return self._supervise([os.path.join(folder, f"rank{rank}") for rank in range(self.ranks)])
+
+    def _supervise(self, beats: Sequence[str]) -> int:
+        before = {number: signal.signal(number, self._pass_on) for number in PASSED_ON}
+        try:
+            self._start(beats)
+            return self._wait(beats)
+        finally:
+            self._end(signal.SIGKILL)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _start(self, beats: Sequence[str]) -> None:
+        """Start all ranks. A signal that comes meanwhile waits, and reaches each of them and not only those that are there already."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+        try:
+            self._start_ranks(beats)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+
+    def _start_ranks(self, beats: Sequence[str]) -> None:
         prepare = _die_with(os.getpid())
-        port = _free_port()
-        for rank, beat in enumerate(beats):
-            env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(self.ranks), "TRAINING_HEARTBEAT": str(beat),
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TRAINING_LAUNCHER": str(os.getpid())}
-            self._children.append(subprocess.Popen(list(self.command), env=env, preexec_fn=prepare))
+        shared = {"WORLD_SIZE": str(self.ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
+                  "TRAINING_LAUNCHER": str(os.getpid())}
+        for rank in range(self.ranks):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank), **({"TRAINING_HEARTBEAT": beats[rank]} if beats else {})}
+            self._children.append(subprocess.Popen(list(self.command), env={**os.environ, **shared, **own}, preexec_fn=prepare))
 
     def _pass_on(self, number: int, _frame: object) -> None:
         for child in self._children:
@@ -70,7 +78,7 @@ class Launch:
                 with contextlib.suppress(ProcessLookupError):
                     child.send_signal(number)
 
-    def _wait(self, beats: Sequence[Path]) -> int:
+    def _wait(self, beats: Sequence[str]) -> int:
         limit: float | None = None
         hung = False
         while [child for child in self._children if child.poll() is None]:  # a list: every child has to be polled
@@ -90,12 +98,10 @@ class Launch:
         codes = [child.returncode for child in self._children if child.pid not in self._killed]
         return combine([code for code in codes if code not in (0, ExitCode.PEER)] or codes)
 
-    def _hung(self, beats: Sequence[Path]) -> bool:
-        if not self.hang_timeout:
-            return False
-        for child, beat in zip(self._children, beats, strict=True):
+    def _hung(self, beats: Sequence[str]) -> bool:
+        for child, beat in zip(self._children, beats, strict=False):  # no heartbeats, nobody hung
             with contextlib.suppress(OSError):
-                if child.poll() is None and time.time() - beat.stat().st_mtime > self.hang_timeout:
+                if child.poll() is None and time.time() - os.path.getmtime(beat) > self.hang_timeout:
                     print(f"launch: process {child.pid} gave no sign of life for {self.hang_timeout:g} s; ending all", file=sys.stderr)
                     return True
         return False
@@ -110,7 +116,7 @@ class Launch:
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes the rank: ask the kernel for SIGTERM when the launcher dies.
+    """What a child does before it becomes the rank: ask the kernel for SIGTERM when the launcher dies, and listen to signals again.
 
     SIGTERM and not SIGKILL, so that the rank saves; the guard in stopping.py ends one that cannot.
     """
@@ -118,6 +124,7 @@ def _die_with(parent: int) -> Callable[[], None]:
 
     def prepare() -> None:
         library.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         if os.getppid() != parent:
             os._exit(ExitCode.PEER)
 
