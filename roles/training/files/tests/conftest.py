@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
@@ -22,9 +22,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     importlib.import_module("torch._dynamo")
 
 import pytest
-from support.small import build
 
-from training_engine.config import TrainingConfig
+if TYPE_CHECKING:  # what is imported here is not measured
+    from training_engine.config import TrainingConfig
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """The workers begin to measure when pytest-cov does, and not with the first line of the interpreter, as other subprocesses do."""
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +44,8 @@ def one_thread() -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Callable[..., TrainingConfig]:
     """A builder of configurations that train in tenths of a second, by default into the test's own folder."""
+    from support.small import build
+
     return lambda **values: build(**{"run_dir": tmp_path / "run", **values})
 
 
@@ -45,6 +53,7 @@ def small(tmp_path: Path) -> Callable[..., TrainingConfig]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """The hash of a run with these values that nobody kills or stops; each is trained once."""
     from support.forked import run_hash, train_in_child
+    from support.small import build
 
     @functools.cache
     def train(**values: Any) -> str:

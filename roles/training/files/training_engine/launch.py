@@ -36,6 +36,7 @@ class Launch:
         self.command, self.ranks, self.grace, self.hang_timeout = command, ranks, grace, hang_timeout
         self._children: list[subprocess.Popen[bytes]] = []
         self._killed: set[int] = set()
+        self._asked: list[int] = []
 
     def run(self) -> int:
         """Run all ranks to their end; the code of the group (see exitcodes.combine)."""
@@ -47,7 +48,7 @@ class Launch:
             return self._supervise([os.path.join(folder, f"rank{rank}") for rank in range(self.ranks)])
 
     def _supervise(self, beats: Sequence[str]) -> int:
-        before = {number: signal.signal(number, self._pass_on) for number in PASSED_ON}
+        before = {number: signal.signal(number, self._handle) for number in PASSED_ON}
         try:
             self._start(beats)
             return self._wait(beats)
@@ -57,14 +58,6 @@ class Launch:
                 signal.signal(number, handler)
 
     def _start(self, beats: Sequence[str]) -> None:
-        """Start all ranks. A signal that comes meanwhile waits, and reaches each of them and not only those that are there already."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-        try:
-            self._start_ranks(beats)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-
-    def _start_ranks(self, beats: Sequence[str]) -> None:
         prepare = _die_with(os.getpid())
         shared = {"WORLD_SIZE": str(self.ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()),
                   "TRAINING_LAUNCHER": str(os.getpid())}
@@ -72,16 +65,23 @@ class Launch:
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank), **({"TRAINING_HEARTBEAT": beats[rank]} if beats else {})}
             self._children.append(subprocess.Popen(list(self.command), env={**os.environ, **shared, **own}, preexec_fn=prepare))
 
-    def _pass_on(self, number: int, _frame: object) -> None:
-        for child in self._children:
-            if child.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    child.send_signal(number)
+    def _handle(self, number: int, _frame: object) -> None:
+        """Only remember the signal: it is passed on once all ranks are started, so that none of them misses it."""
+        self._asked.append(number)
+
+    def _pass_on(self) -> None:
+        while self._asked:
+            number = self._asked.pop(0)
+            for child in self._children:
+                if child.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        child.send_signal(number)
 
     def _wait(self, beats: Sequence[str]) -> int:
         limit: float | None = None
         hung = False
         while [child for child in self._children if child.poll() is None]:  # a list: every child has to be polled
+            self._pass_on()
             bad = any(child.returncode not in (None, 0) for child in self._children)
             if limit is None and bad:
                 limit = time.monotonic() + self.grace
@@ -116,7 +116,7 @@ class Launch:
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes the rank: ask the kernel for SIGTERM when the launcher dies, and listen to signals again.
+    """What a child does before it becomes the rank: ask the kernel for SIGTERM when the launcher dies.
 
     SIGTERM and not SIGKILL, so that the rank saves; the guard in stopping.py ends one that cannot.
     """
@@ -124,7 +124,6 @@ def _die_with(parent: int) -> Callable[[], None]:
 
     def prepare() -> None:
         library.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         if os.getppid() != parent:
             os._exit(ExitCode.PEER)
 

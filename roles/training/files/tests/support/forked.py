@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posix
 import signal
 import socket
 import sys
@@ -33,13 +34,18 @@ def in_child(work: Callable[[], int | None]) -> int:
     return wait_child(pid)
 
 
-def start_child(work: Callable[[], int | None]) -> int:
-    """Start `work` in a fork; its process id."""
+def start_child(work: Callable[[], int | None], *, measured: bool = True) -> int:
+    """Start `work` in a fork; its process id. Where `measured` is false its coverage does not count, for it takes time and adds nothing."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
         return pid
+    leave = os._exit  # coverage has put itself in its place
+    if not measured:
+        sys.settrace(None)
+        threading.settrace(None)
+        leave = posix._exit
     code = 1
     try:
         code = int(work() or 0)
@@ -47,7 +53,7 @@ def start_child(work: Callable[[], int | None]) -> int:
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        os._exit(code)
+        leave(code)
 
 
 def wait_child(pid: int) -> int:
@@ -91,10 +97,6 @@ def start_training(config: TrainingConfig, *, kill_window: int | None = None, ki
     """Start training in a fork; its process id."""
 
     def work() -> int:
-        if kill_window is not None or kill_operation is not None:
-            # What SIGKILL ends can save no coverage, so it is not slowed down by measuring it.
-            sys.settrace(None)
-            threading.settrace(None)
         if port:
             os.environ["MASTER_PORT"] = str(port)
         if kill_operation is not None:
@@ -102,7 +104,8 @@ def start_training(config: TrainingConfig, *, kill_window: int | None = None, ki
         hooks = [KillAtWindow(kill_window)] if kill_window is not None else []
         return int(make_trainer(config, hooks=hooks, place=place).train().exit_code)
 
-    return start_child(work)
+    # One process of several ranks does what no other does; what a single one does is measured where it runs in the test's own process.
+    return start_child(work, measured=place is not None and place.rank == 0 and kill_window is None and kill_operation is None)
 
 
 def free_port() -> int:
