@@ -234,10 +234,11 @@ class ContainerBody(Body):
             return useful[-1][:1000] if useful else ""
         return ""
 
-    def begin_clean_up(self) -> None:
-        """Let the engine remove the container while the record is written: all that is to be known of it is on disk."""
+    def begin_clean_up(self) -> bool:
+        """Let the engine remove the container while the record is written: all that is to be known of it is on disk. Whether that has begun."""
         if self._id():
             self._remover = self._popen([self.engine.program, "rm", "--force", "--volumes", self._id()], "/", None)
+        return self._remover is not None
 
     def clean_up(self, keep_alive: bool) -> List[str]:
         """Remove the container unless it is to stay."""
@@ -336,8 +337,9 @@ class ProcessBody(Body):
         """Of its cgroup."""
         return self.cgroup.oom_kills()
 
-    def begin_clean_up(self) -> None:
+    def begin_clean_up(self) -> bool:
         """What is left is ended before the record is written, or after: it makes no difference here."""
+        return False
 
     def clean_up(self, dummy_keep_alive: bool) -> List[str]:
         """End what the model left in the background."""

@@ -76,10 +76,12 @@ class Keeper:
             traceback.print_exc()
             self._fail(MadError("internal error of the keeper: %r" % error))
         self._clock_offset(self.body.progress())
-        if not self.was_ended and not self.keep_alive and not self.outcome["error"] and ended_well(self.body.progress()):
-            self.body.begin_clean_up()
+        over = not self.was_ended and not self.keep_alive and not self.outcome["error"] and ended_well(self.body.progress())
+        being_removed = over and self.body.begin_clean_up()
         self.body.open_up()
         ending.Ending(self.folder, self.run, self.attempt, self.outcome).write()
+        if being_removed:
+            self._remove_folders()
         self._clean_up()
 
     def _on_term(self, dummy_number: int, dummy_frame: Any) -> None:
@@ -212,6 +214,10 @@ class Keeper:
         for note in self.body.clean_up(self.keep_alive):
             sys.stdout.write("%s attempt %d: %s\n" % (self.run["id"], self.attempt.number, note))  # supervisor.log
             sys.stdout.flush()
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
+        """What driver and model wrote into; done before the body is gone where nothing in it runs any more."""
         if not self.keep_work:
             ending.remove_folder(self.attempt.file("work"), self.body.empty)
         if not self.keep_alive:
