@@ -34,6 +34,13 @@ options:
     elements: str
     choices: [host, gpu, engines]
     default: [host, gpu, engines]
+  engine:
+    description:
+      - Which container engines to ask.
+      - V(auto) takes the first that answers, docker before podman, and does not ask the other one, whose facts are then absent.
+    type: str
+    choices: [all, auto, docker, podman]
+    default: all
   gpu_vendor:
     description:
       - Look for GPUs of one vendor only, on a host that has several; V(none) looks for none.
@@ -156,7 +163,7 @@ facts:
       returned: with gpu
     engines:
       description:
-        - Per engine (C(docker), C(podman)) C(available), C(version), C(problem), C(command), C(rootless), C(storage), C(cgroup),
+        - Per engine that was asked (C(docker), C(podman)) C(available), C(version), C(problem), C(command), C(rootless), C(storage), C(cgroup),
           C(root), C(free_bytes), C(runtimes), C(host), C(notes).
       type: dict
       returned: with engines
@@ -177,6 +184,7 @@ facts:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.mad.engine.plugins.module_utils.containers import engines
 from ansible_collections.mad.engine.plugins.module_utils.facts import host_facts
 
 
@@ -185,13 +193,14 @@ def main():
         argument_spec={
             "work_dir": {"type": "path", "default": "/var/tmp"},
             "what": {"type": "list", "elements": "str", "choices": list(host_facts.PARTS), "default": list(host_facts.PARTS)},
+            "engine": {"type": "str", "choices": [engines.ALL, engines.AUTO, *engines.READERS], "default": engines.ALL},
             "gpu_vendor": {"type": "str", "choices": ["", "amd", "nvidia", "intel", "none"], "default": ""},
             "rocm_path": {"type": "path", "default": ""},
         },
         supports_check_mode=True,
     )
     options = module.params
-    facts = host_facts.collect(options["work_dir"], options["what"], None, options["gpu_vendor"], options["rocm_path"])
+    facts = host_facts.collect(options["work_dir"], options["what"], None, options["gpu_vendor"], options["rocm_path"], options["engine"])
     module.exit_json(changed=False, facts=facts)
 
 

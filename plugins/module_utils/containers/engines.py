@@ -11,13 +11,27 @@ from typing import Any, Callable, Dict, List, Optional
 from .probe import Answer, System, first_words, parse_json, together
 
 ENGINE_TIMEOUT = 10.0  # seconds; an idle server answers in 0.1
+ALL, AUTO = "all", "auto"
 _NVIDIA_HOOKS = ("nvidia-ctk", "nvidia-container-cli", "nvidia-container-runtime-hook")
 
 
-def probe_engines(system: Optional[System] = None, timeout: float = ENGINE_TIMEOUT) -> Dict[str, Dict[str, Any]]:
-    """{"docker": engine, "podman": engine}, asked side by side; shape of an engine: docs/contracts.md. Never raises."""
+def probe_engines(system: Optional[System] = None, timeout: float = ENGINE_TIMEOUT, which: str = ALL) -> Dict[str, Dict[str, Any]]:
+    """{"docker": engine, "podman": engine}, asked side by side; shape of an engine: docs/contracts.md. Never raises.
+
+    `which`: one of them alone, or AUTO, the first that answers: podman, which takes its time, is asked only where docker does not answer.
+    """
     system = system or System()
-    answers = together({name: _asker(system, name, timeout) for name in READERS})
+    if which != AUTO:
+        return _ask(system, timeout, list(READERS) if which == ALL else [which])
+    found: Dict[str, Dict[str, Any]] = {}
+    for name in READERS:
+        if not any(engine["available"] for engine in found.values()):
+            found.update(_ask(system, timeout, [name]))
+    return found
+
+
+def _ask(system: System, timeout: float, names: List[str]) -> Dict[str, Dict[str, Any]]:
+    answers = together({name: _asker(system, name, timeout) for name in names})
     broken = {name: _engine(problem=first_words(repr(found))) for name, found in answers.items() if isinstance(found, BaseException)}
     return {**answers, **broken}
 
@@ -78,7 +92,7 @@ def _read_podman(answer: Answer, info: Dict[str, Any]) -> Dict[str, Any]:
     )  # fmt: skip
 
 
-READERS = {"docker": _read_docker, "podman": _read_podman}
+READERS = {"docker": _read_docker, "podman": _read_podman}  # in the order in which `auto` takes them
 
 
 def _explain(name: str, answer: Answer, said: str) -> str:

@@ -22,7 +22,12 @@ PARTS = ("host", "gpu", "engines")
 
 
 def collect(
-    work_dir: str = "", what: Iterable[str] = PARTS, system: Optional[System] = None, gpu_vendor: str = "", rocm_path: str = ""
+    work_dir: str = "",
+    what: Iterable[str] = PARTS,
+    system: Optional[System] = None,
+    gpu_vendor: str = "",
+    rocm_path: str = "",
+    engine: str = engines.ALL,
 ) -> Dict[str, Any]:
     """The facts dict of docs/contracts.md. No machine makes it fail: what cannot be read is "" or 0, and `problems` says why.
 
@@ -35,7 +40,7 @@ def collect(
     jobs: Dict[str, Callable[[], Any]] = {
         "host": functools.partial(_host, system, work_dir),
         "gpu": functools.partial(gpu.detect, system, gpu_vendor, rocm_path),
-        "engines": functools.partial(engines.probe_engines, system),
+        "engines": functools.partial(engines.probe_engines, system, which=engine),
     }
     found = together({name: job for name, job in jobs.items() if name in wanted})
     facts: Dict[str, Any] = {"problems": []}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 
@@ -92,6 +92,25 @@ def test_both_are_asked_side_by_side(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     found = engines.probe_engines(System(str(tmp_path), {"PATH": str(tmp_path)}), 30.0)
     assert set(found) == {"docker", "podman"} and not any("hangs" in one["problem"] for one in found.values())
+
+
+@pytest.mark.parametrize(
+    ("which", "docker", "asked"),
+    [
+        ("all", say(DOCKER), ["docker", "podman"]),
+        ("docker", say(DOCKER), ["docker"]),
+        ("podman", say(DOCKER), ["podman"]),
+        ("auto", say(DOCKER), ["docker"]),
+        ("auto", say(EMPTY, "Cannot connect to the Docker daemon at unix:///x", 1), ["docker", "podman"]),
+    ],
+)
+def test_which_are_asked(tmp_path: Path, which: str, docker: str, asked: List[str]) -> None:
+    for name, script in (("docker", docker), ("podman", say(PODMAN))):
+        (tmp_path / name).write_text('#!/bin/sh\n: >"$0.asked"\n' + script)
+        (tmp_path / name).chmod(0o755)
+    found = engines.probe_engines(System(str(tmp_path), {"PATH": str(tmp_path)}), which=which)
+    assert sorted(found) == asked == sorted(path.stem for path in tmp_path.glob("*.asked"))
+    assert any(one["available"] for one in found.values())
 
 
 def test_no_engine(tmp_path: Path) -> None:

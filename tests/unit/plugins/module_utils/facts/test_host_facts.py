@@ -121,6 +121,6 @@ def test_slow_probes_run_side_by_side(tmp_path: Path, monkeypatch: pytest.Monkey
         return {"vendor": "NONE"}
 
     monkeypatch.setattr(gpu, "detect", slow)
-    monkeypatch.setattr(engines, "probe_engines", lambda _system: slow() and {})
+    monkeypatch.setattr(engines, "probe_engines", lambda _system, which: slow() and {})
     host_facts.collect(system=machines.machine(tmp_path))
     assert not both.broken
