@@ -54,7 +54,7 @@ class LightningAdapter:
         except ImportError as error:
             raise UsageError("the callback needs lightning: pip install 'training-engine[interop]'") from error
 
-        class Watch(Callback):
+        class Watch(Callback):  # type: ignore[misc]  # its types are not read
             """Calls the monitor."""
 
             def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
