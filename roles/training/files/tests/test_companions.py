@@ -418,7 +418,7 @@ def _stream_trainer(config, loader, hooks=()) -> Trainer:
     data = make_data(config)
     module = StreamDataModule(loader, name="rows", epoch_batches=6, batch_size=3,
                               val=list(MapDataModule(data, config.data).val_dataloader()))
-    return Trainer(make_model(config, data), config, data=module, loss=LanguageModelingLoss(), hooks=hooks, stateful={"data": module})
+    return Trainer(make_model(config, data), config, data=module, loss=LanguageModelingLoss(), hooks=hooks)
 
 
 def _torchdata(rows: torch.Tensor):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import time
 from pathlib import Path
@@ -93,10 +94,28 @@ def test_the_server_of_the_bundle(bundle):
         answer = client.post("/predict", json={"inputs": {"pixel_values": EXAMPLE["pixel_values"][:3].tolist()}}).json()
         expected = _model().eval()(EXAMPLE["pixel_values"][:3])
         assert torch.allclose(torch.tensor(answer["logits"]), expected, atol=1e-5)
-        for inputs in ({}, {"pixel_values": [[1]]}, {"pixel_values": "x"}, {"pixel_values": []}):
+        for inputs in ({}, None, [1], "pixel_values", {"pixel_values": [[1]]}, {"pixel_values": "x"}, {"pixel_values": []}):
             assert client.post("/predict", json={"inputs": inputs}).status_code == 422
+        for odd in ("NaN", "1e39", "-Infinity"):
+            text = json.dumps({"inputs": {"pixel_values": torch.zeros(1, 1, 8, 8).tolist()}}).replace("0.0", odd, 1)
+            refused = client.post("/predict", content=text, headers={"content-type": "application/json"})
+            assert (refused.status_code, "not finite" in refused.text) == (422, True), refused.text
         assert client.get("/version").json()["name"] == "mlp"
         assert "model_requests_total 1\n" in client.get("/metrics").text
+
+
+def test_the_server_refuses_tokens_that_the_model_does_not_know(tmp_path):
+    """What a model cannot take is the client's mistake, told as one; numbers with a point are not cut to whole ones."""
+    pytest.importorskip("fastapi")
+    from training_engine.export import server
+    from training_engine.models import CharLM
+
+    made = export_bundle(CharLM(8, 4).eval(), {"input_ids": torch.zeros(2, 4, dtype=torch.int64)}, tmp_path / "lm", name="lm")
+    service = server.Bundle(made)
+    assert service.predict({"input_ids": [[1, 2, 3, 7]]}).shape == (1, 4, 8)
+    for row, why in (([1, 2, 3, 8], "cannot take"), ([1, -1, 2, 3], "cannot take"), ([1, 2, 3, 2.5], "with a point")):
+        with pytest.raises(ValueError, match=why):
+            service.predict({"input_ids": [row]})
 
 
 def test_not_ready_when_the_bundle_is_damaged(bundle, tmp_path):

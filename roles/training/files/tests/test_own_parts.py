@@ -19,6 +19,7 @@ from training_engine.checkpoint import CheckpointManager
 from training_engine.config import TrainingConfig
 from training_engine.data.loader import MapDataModule, _taken, worker_died
 from training_engine.data.sources import DataSet, TensorSource, sequence_set
+from training_engine.data.stream import StreamDataModule
 from training_engine.errors import CheckpointError, DataError, EngineError, NoRetryError, UsageError
 from training_engine.factory import make_trainer
 from training_engine.health import GradientMonitor
@@ -470,3 +471,23 @@ def test_a_check_of_attention_that_has_no_memory_is_left_out(config, error, kind
     else:
         with pytest.raises(kind, match=error):
             _train(config(attention_check=True), model=Hungry())
+
+
+class Stream(list):
+    """A loader that says where it stands."""
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        pass
+
+
+def test_the_name_of_the_stream_in_the_state_is_taken(small):
+    """Given by hand under any name it is not saved twice; another object cannot have its name."""
+    module = StreamDataModule(Stream(), name="rows", epoch_batches=6, batch_size=3)
+    parts = {"data": module, "loss": ClassificationLoss()}
+    assert Trainer(Net(), small(), **parts)._stateful == {"data": module}
+    assert Trainer(Net(), small(), **parts, stateful={"stream": module})._stateful == {"stream": module}
+    with pytest.raises(UsageError, match="under the name 'data'"):
+        Trainer(Net(), small(), **parts, stateful={"data": Stream()})

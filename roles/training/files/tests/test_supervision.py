@@ -344,6 +344,47 @@ def test_signal_during_import_and_start(tmp_path):
         assert json.loads((run / "status.json").read_text())["checkpoint"].startswith("step-")
 
 
+SCRIPT = """
+import os, signal, sys
+from training_engine import run_script
+
+def main(stop, deadline):
+    {body}
+
+run_script(main)
+"""
+
+
+@pytest.mark.parametrize("body,code", [
+    ("return None", 0),
+    ("return 71", 71),
+    ("import training_engine; raise training_engine.DataError('no rows')", 65),
+    ("raise ValueError('odd')", 70),
+    ("sys.exit('a sentence')", 70),
+    ("os.kill(os.getpid(), signal.SIGTERM); return 75 if stop.reason == 'SIGTERM' and deadline == 12.5 else 1", 75),
+])
+def test_a_script_ends_with_a_code_of_the_table(body, code):
+    text = f"import sys; sys.path.insert(0, {str(ROOT)!r})" + SCRIPT.format(body=body)
+    env = {**os.environ, "TRAINING_DEADLINE": "12.5"}
+    done = subprocess.run([*PLAIN, text], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    for sentence in ("no rows", "odd", "a sentence"):
+        assert sentence in done.stderr or sentence not in body
+
+
+def test_an_error_in_a_script_stands_in_the_status(small):
+    """Not only where the command line has started it: supervisors read the file."""
+    class Broken(Hook):
+        def on_batch_end(self, trainer, state, outcome) -> None:
+            raise ValueError("odd")
+
+    config = small()
+    with pytest.raises(ValueError, match="odd"):
+        make_trainer(config, hooks=[Broken()]).train()
+    status = StatusFile(Path(config.run.run_dir)).value
+    assert (status.exit_code, status.phase, status.reason) == (ExitCode.BUG, "ended", "ValueError: odd")
+
+
 def test_stop_flag():
     flag = StopFlag()
     flag.handle(signal.SIGUSR2, None)

@@ -23,11 +23,13 @@ _HOMES = {
     "factory": ("make_trainer",),
     "health": ("GradientHealth", "GradientMonitor"),
     "hooks": ("Hook",),
+    "launch": ("Launch",),
     "loop": ("EpochResult", "TrainingLoop"),
     "loss": ("LossResult", "LossStrategy", "losses"),
     "metrics": ("MetricsEngine",),
     "output": ("ModelOutput",),
     "registry": ("Registry",),
+    "script": ("run_script",),
     "shims": ("test_benchmark_comparison", "test_fine_tuning", "test_hyperparameter_search"),
     "tasks": ("TaskSpec",),
     "trainer": ("Trainer", "TrainResult"),
@@ -47,6 +49,7 @@ __all__ = [
     "GradientHealth",
     "GradientMonitor",
     "Hook",
+    "Launch",
     "LossResult",
     "LossStrategy",
     "MapDataModule",
@@ -66,6 +69,7 @@ __all__ = [
     "export_bundle",
     "losses",
     "make_trainer",
+    "run_script",
     "test_benchmark_comparison",
     "test_fine_tuning",
     "test_hyperparameter_search",
@@ -84,11 +88,13 @@ if TYPE_CHECKING:
     from .factory import make_trainer
     from .health import GradientHealth, GradientMonitor
     from .hooks import Hook
+    from .launch import Launch
     from .loop import EpochResult, TrainingLoop
     from .loss import LossResult, LossStrategy, losses
     from .metrics import MetricsEngine
     from .output import ModelOutput
     from .registry import Registry
+    from .script import run_script
     from .shims import test_benchmark_comparison, test_fine_tuning, test_hyperparameter_search
     from .tasks import TaskSpec
     from .trainer import Trainer, TrainResult

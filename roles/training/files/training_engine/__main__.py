@@ -5,24 +5,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from . import stopping
 
 
 def run() -> None:
-    """Run the command line and leave with its exit code, without the seconds that tearing down the interpreter takes."""
-    flag = stopping.install()
-    launcher = os.environ.get("TRAINING_LAUNCHER", "")
-    if launcher.isdigit() and os.getppid() == int(launcher):
-        stopping.guard_against_orphaning(int(launcher))
+    """Run the command line and leave with its exit code."""
+    flag = stopping.begin()
     from .cli import main
 
-    code = main(sys.argv[1:], flag)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    stopping.leave(main(sys.argv[1:], flag))
 
 
 if __name__ == "__main__":

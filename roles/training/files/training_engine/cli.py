@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,26 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str], flag: StopFlag | None = None) -> int:
-    """Run a command; the exit code. Errors of the engine are one message, unexpected ones come with their traceback."""
-    try:
+    """Run a command; the exit code."""
+
+    def command() -> int:
         arguments = _parser().parse_args(list(argv))
         return int(arguments.run(arguments, flag or StopFlag()))
+
+    return exit_code_of(command, argv)
+
+
+def exit_code_of(work: Callable[[], int], argv: Sequence[str] = ()) -> int:
+    """The code that `work` returns or that its error means. Errors of the engine are one message, others come with their traceback."""
+    try:
+        return work()
     except EngineError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return _verdict(argv, error, int(error.exit_code))
-    except SystemExit as leaving:  # argparse after --help
-        return int(leaving.code or 0)
+    except SystemExit as leaving:  # argparse after --help, or sys.exit in a script
+        if isinstance(leaving.code, str):
+            print(leaving.code, file=sys.stderr)
+        return int(ExitCode.BUG) if isinstance(leaving.code, str) else int(leaving.code or 0)
     except BaseException as error:  # the last frame of the process: whatever it is must become an exit code
         return _verdict(argv, error, _unexpected(error))
 

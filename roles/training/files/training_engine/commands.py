@@ -17,7 +17,7 @@ from .checkpoint.store import Checkpoint, CheckpointStore
 from .config import TrainingConfig
 from .data.loader import MapDataModule
 from .durable import sha256_file
-from .errors import CheckpointError, EngineError, UsageError
+from .errors import CheckpointError, UsageError
 from .evaluation import evaluate
 from .exitcodes import ExitCode
 from .export import export_bundle
@@ -25,12 +25,12 @@ from .export.docker import Needs
 from .factory import make_data, make_model, make_trainer
 from .hooks import Hook
 from .loss import losses
-from .peers import is_peer_failure, place_from
+from .peers import place_from
 from .run_folder import try_lock
 from .setup import pick_device
 from .state import TrainState
 from .status import StatusFile
-from .step import Outcome, input_names, is_out_of_memory
+from .step import Outcome, code_of, input_names
 from .stopping import StopFlag
 from .tasks import tasks
 from .torchmetrics_bridge import make_extra
@@ -73,15 +73,6 @@ def report(result: TrainResult) -> None:
     print(f"{result.exit_code.name.lower()}: {result.reason} at step {result.step}  {values}".rstrip())
     if result.checkpoint:
         print(f"checkpoint: {result.checkpoint}")
-
-
-def code_of(error: BaseException) -> ExitCode:
-    """The exit code an error means."""
-    if isinstance(error, EngineError):
-        return error.exit_code
-    if is_out_of_memory(error):
-        return ExitCode.OOM
-    return ExitCode.PEER if is_peer_failure(error) else ExitCode.BUG
 
 
 def _record_failure(config: TrainingConfig, error: BaseException, *, first: bool) -> None:

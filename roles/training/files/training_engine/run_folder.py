@@ -29,6 +29,7 @@ from .events import EventLog, MetricsLog
 from .exitcodes import ExitCode
 from .peers import Peers
 from .status import StatusFile
+from .step import code_of
 
 LOCK_WAIT = 5.0  # seconds that a new process waits for the old one to let go
 HEARTBEAT_EVERY = 0.5  # seconds
@@ -185,9 +186,14 @@ class RunFolder:
         """The run ends badly: a save that waits for other ranks waits no longer. Three mistakes in a notebook are not a run that dies
         again and again, so a start that ends with a verdict does not count as one without progress."""
         self.manager.give_up()
-        if self._status is not None and isinstance(error, EngineError) and error.exit_code in VERDICTS:
-            with contextlib.suppress(OSError):
-                self._status.refused(error.exit_code, f"{type(error).__name__}: {error}"[:2000])
+        if self._status is None:
+            return
+        code, reason = code_of(error), f"{type(error).__name__}: {error}"[:2000]
+        with contextlib.suppress(OSError):
+            if code in VERDICTS:
+                self._status.refused(code, reason)
+            else:
+                self._status.end(code, reason, self._status.value.step)
 
     def close(self) -> None:
         """Finish what runs in the background and let the lock go. Errors of the writer come out of wait(), not of here."""

@@ -24,11 +24,12 @@ from .config import TrainingConfig
 from .data.collate import IGNORE, Batch
 from .data.loader import Window
 from .data.plan import WindowShape
-from .errors import DataError, MemoryExhausted, NoRetryError, UsageError
+from .errors import DataError, EngineError, MemoryExhausted, NoRetryError, UsageError
+from .exitcodes import ExitCode
 from .health import GradientMonitor, layer_norms, scale_gradients, total_norm
 from .loss import LossResult, LossStrategy
 from .output import Adapter, adapter_for
-from .peers import Peers
+from .peers import Peers, is_peer_failure
 from .tree import is_sharded
 
 UPDATED, EMPTY, UNHEALTHY, RESCALED = "updated", "empty", "unhealthy", "rescaled"
@@ -78,6 +79,15 @@ def local_parts(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on a device or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def code_of(error: BaseException) -> ExitCode:
+    """The exit code an error means."""
+    if isinstance(error, EngineError):
+        return error.exit_code
+    if is_out_of_memory(error):
+        return ExitCode.OOM
+    return ExitCode.PEER if is_peer_failure(error) else ExitCode.BUG
 
 
 class TrainStep:

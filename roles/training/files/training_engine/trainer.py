@@ -89,7 +89,7 @@ class Trainer:
         self.metrics = MetricsEngine(self.folder.event)
         self._names = metric_names
         self._extra = make_extra(config.evaluation.extra_metrics)
-        self._stateful = dict(stateful or {})
+        self._stateful = _with_data(dict(stateful or {}), data)
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         self._last_eval: dict[str, float] = {}
         self._saved_at = time.monotonic()
@@ -380,3 +380,12 @@ class Trainer:
         self.folder.end(code, reason, self.state.step)
         return TrainResult(code, reason, self.state.step, self.state.window // self.plan.windows_per_epoch, self.folder.newest(),
                            dict(self._last_eval), epochs)
+
+
+def _with_data(stateful: dict[str, Stateful], data: DataModule) -> dict[str, Stateful]:
+    """A data module that knows its position itself (a stream) is part of the state: without it no resume could find the position."""
+    if not isinstance(data, Stateful) or any(item is data for item in stateful.values()):
+        return stateful
+    if "data" in stateful:
+        raise UsageError("stateful has something else under the name 'data', which is that of the data module; give it another name")
+    return {**stateful, "data": data}

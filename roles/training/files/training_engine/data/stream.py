@@ -30,7 +30,7 @@ class StatefulLoader(Protocol):
 
 
 class StreamDataModule:
-    """A data module over a stateful loader; give it to the trainer twice: `Trainer(..., data=module, stateful={"data": module})`.
+    """A data module over a stateful loader; the position of the loader is part of every checkpoint.
 
     name: what the data is, for the check at a resume. epoch_batches: micro-batches of one epoch on one rank (streams have no length).
     A loader that ends is started again, so an epoch here is a boundary in the stream and not its end.
@@ -58,7 +58,8 @@ class StreamDataModule:
     def train_dataloader(self, plan: WindowPlan, start: int) -> Iterator[Window]:
         """See DataModule. Raises DataError where the checkpoint holds no position for window `start`."""
         if start and start not in self._restored:
-            raise DataError(f"there is no position of the stream for window {start}; give the module to the trainer in `stateful` too")
+            raise DataError(f"the checkpoint has no position of the stream for window {start}: it was made with other data; start a new "
+                            "run folder")
         if start:
             self.loader.load_state_dict(self._restored[start])
         batches = self._endless()

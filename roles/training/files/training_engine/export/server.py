@@ -38,12 +38,20 @@ class Bundle:
         self.program = torch.export.load(folder / "model.pt2").module()
         self.check_golden()
 
-    def predict(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Logits for nested lists. Raises ValueError naming the input that does not fit the signature."""
+    def predict(self, inputs: Any) -> torch.Tensor:
+        """Logits for nested lists. Raises ValueError naming what does not fit the signature or the model."""
+        if not isinstance(inputs, dict):
+            raise ValueError("inputs is no object with one array for each of " + ", ".join(self.manifest["signature"]))
         tensors = [self._tensor(name, facts, inputs) for name, facts in self.manifest["signature"].items()]
         if len({len(tensor) for tensor in tensors}) != 1:
             raise ValueError("the inputs have different numbers of rows")
-        return self._run(tensors)
+        try:
+            logits = self._run(tensors)
+        except (IndexError, RuntimeError) as error:  # a token that the model does not know, for example
+            raise ValueError(f"the model cannot take these inputs: {str(error).splitlines()[0]}") from error
+        if not logits.isfinite().all():
+            raise ValueError("the prediction is not finite; look for NaN or huge numbers in the inputs")
+        return logits
 
     def _run(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         with torch.no_grad():
@@ -55,8 +63,11 @@ class Bundle:
         if name not in inputs:
             raise ValueError(f"the input {name!r} is missing")
         try:
-            tensor = torch.tensor(inputs[name], dtype=getattr(torch, facts["dtype"]))
-        except (TypeError, ValueError, RuntimeError) as error:
+            dtype = getattr(torch, facts["dtype"])
+            tensor = torch.tensor(inputs[name], dtype=dtype)
+            if not dtype.is_floating_point and torch.tensor(inputs[name]).is_floating_point():
+                raise ValueError("it has numbers with a point")
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise ValueError(f"the input {name!r} is not an array of {facts['dtype']}: {error}") from error
         if list(tensor.shape[1:]) != facts["shape"][1:] or not 1 <= len(tensor) <= MAX_ROWS:
             raise ValueError(f"the input {name!r} has the shape {list(tensor.shape)}, expected {facts['shape']} with 1 to {MAX_ROWS} rows")
