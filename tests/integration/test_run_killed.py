@@ -24,7 +24,6 @@ KILLS = int(os.environ.get("MAD_KILLS") or 5)
 SEED = int(os.environ.get("MAD_SEED") or random.SystemRandom().randrange(1 << 32))
 # Tasks before which, during which or after which the controller dies.
 MOMENTS = (
-    "Stage scripts and image",
     "Start the runs of this host",
     "Ask how far the runs are",
     "Bring logs and artifacts home",
