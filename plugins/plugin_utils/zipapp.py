@@ -12,7 +12,6 @@ import re
 import zipfile
 
 from ansible_collections.mad.engine.plugins.module_utils.base import errors
-from ansible_collections.mad.engine.plugins.module_utils.host import supervisor
 
 PACKAGE = "mad_core"
 SUPERVISOR = "host.supervisor"
@@ -46,7 +45,7 @@ def imported(module: str, source: bytes, path: str) -> set[str]:
 
 def sources(program: str = SUPERVISOR) -> dict[str, bytes]:
     """{module, as "folder.name": source} of a program and of everything it needs."""
-    core = os.path.dirname(os.path.dirname(os.path.abspath(supervisor.__file__)))
+    core = os.path.dirname(os.path.dirname(os.path.abspath(errors.__file__)))
     found: dict[str, bytes] = {}
     todo = [program]
     while todo:
