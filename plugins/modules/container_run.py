@@ -196,24 +196,32 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
-from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_collect, host_steps
-from ansible_collections.mad.engine.plugins.module_utils.host.arguments import ARGUMENTS
-
-STATES: t.Dict[str, t.Callable[[t.Mapping[str, t.Any]], t.Dict[str, t.Any]]] = {
-    "staged": host_steps.staged,
-    "started": host_steps.started,
-    "polled": host_collect.polled,
-    "collected": host_collect.collected,
-    "cancelled": host_steps.cancelled,
-    "absent": host_clean.absent,
-}
+from ansible_collections.mad.engine.plugins.module_utils.base.packed import pack_results
+from ansible_collections.mad.engine.plugins.module_utils.host.arguments import ARGUMENTS, Answer, Job
 
 
-def _function(state: str, job: t.Mapping[str, t.Any]) -> t.Callable[[t.Mapping[str, t.Any]], t.Dict[str, t.Any]]:
-    """What a state does; large results are collected in every state, and a start that has an archive stages first."""
-    if job.get("collect"):
-        return host_collect.collected
-    return host_steps.staged_and_started if state == "started" and job.get("archive") else STATES[state]
+# Only what a state needs is imported: a host compiles it anew for every task.
+def _runs(state: str, job: Job) -> Answer:
+    """The states of runs; large results are collected in every one of them, and a start that has an archive stages first."""
+    from ansible_collections.mad.engine.plugins.module_utils.host import host_collect, host_steps
+
+    steps: t.Dict[str, t.Callable[[Job], Answer]] = {
+        "staged": host_steps.staged,
+        "started": host_steps.staged_and_started if job.get("archive") else host_steps.started,
+        "polled": host_collect.polled,
+        "collected": host_collect.collected,
+        "cancelled": host_steps.cancelled,
+    }
+    return steps["collected" if job.get("collect") else state](job)
+
+
+def _removal(dummy_state: str, job: Job) -> Answer:
+    from ansible_collections.mad.engine.plugins.module_utils.host import host_clean
+
+    return host_clean.absent(job)
+
+
+STATES = {"staged": _runs, "started": _runs, "polled": _runs, "collected": _runs, "cancelled": _runs, "absent": _removal}
 
 
 def main() -> None:
@@ -223,7 +231,7 @@ def main() -> None:
     if not job:
         module.fail_json(msg="container_run works only together with its action plugin; call it as mad.engine.container_run")
     try:
-        module.exit_json(**host_steps.packed(_function(module.params["state"], job)(job)))
+        module.exit_json(**pack_results(STATES[module.params["state"]](module.params["state"], job)))
     except MadError as error:
         module.fail_json(msg=error.message, failure_class=error.failure_class)
     except OSError as error:

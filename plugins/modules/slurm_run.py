@@ -155,7 +155,7 @@ kept:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
-from ansible_collections.mad.engine.plugins.module_utils.host import host_steps
+from ansible_collections.mad.engine.plugins.module_utils.base.packed import pack_results
 from ansible_collections.mad.engine.plugins.module_utils.host.arguments import COMMON
 from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_steps
 
@@ -177,7 +177,7 @@ def main() -> None:
         module.fail_json(msg="slurm_run works only together with its action plugin; call it as mad.engine.slurm_run")
     function = slurm_steps.collected if job.get("collect") else STATES[module.params["state"]]
     try:
-        module.exit_json(**host_steps.packed(function(job)))
+        module.exit_json(**pack_results(function(job)))
     except MadError as error:
         module.fail_json(msg=error.message, failure_class=error.failure_class)
     except OSError as error:

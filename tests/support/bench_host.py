@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 import jsonschema
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_steps, processes
+from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_state, host_steps, processes
 from ansible_collections.mad.engine.plugins.module_utils.host.host_state import HostFolder
 from ansible_collections.mad.engine.plugins.plugin_utils import stage
 
@@ -174,7 +174,7 @@ class BenchHost:
     @property
     def folder(self) -> HostFolder:
         """The campaign's folder."""
-        return host_steps.folder_of(self.job())
+        return host_state.folder_of(self.job())
 
     def result(self, run_id: str) -> Optional[Dict[str, Any]]:
         """The final record of a run."""

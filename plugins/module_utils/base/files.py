@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from .errors import InvalidInput, MadError
@@ -136,6 +137,20 @@ def version(path: str) -> Optional[Tuple[int, ...]]:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def is_regular(path: str) -> bool:
+    """A file that is one itself, no link to one."""
+    with contextlib.suppress(OSError):
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    return False
+
+
+def is_folder(path: str) -> bool:
+    """A folder that is one itself."""
+    with contextlib.suppress(OSError):
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    return False
 
 
 def look_again(folder: str) -> None:

@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 import zlib
-from typing import Any
+from typing import Any, Dict
 
 from .errors import MadError
 
@@ -20,6 +20,11 @@ def pack(value: Any) -> str:
     """A JSON value as text of letters and digits, a tenth as long where its parts are alike."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False)
     return base64.b64encode(zlib.compress(text.encode("ascii"), 1)).decode("ascii")
+
+
+def pack_results(answer: Dict[str, Any]) -> Dict[str, Any]:
+    """An answer of a host as its module gives it to the controller."""
+    return dict(answer, results=[], packed=pack(answer["results"])) if answer.get("results") else answer
 
 
 def unpack(text: str) -> Any:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
+
+Job = Mapping[str, Any]  # what a module hands to the step of a state: docs/contracts.md
+Answer = Dict[str, Any]  # what the step returns
 
 # Seconds that a cancelled run is waited for: longer than a job that Slurm has forgotten is believed to be somewhere (slurm_watch.FORGOTTEN).
 CANCEL_SECONDS = 180

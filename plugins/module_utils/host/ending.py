@@ -12,13 +12,13 @@ import json
 import os
 import re
 import shutil
-import stat
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ..base import files, secret_names
+from ..base.files import is_folder, is_regular
 from ..results import perf, record
-from . import driver, processes
+from . import driver
 from .host_state import LOGS, Attempt, HostFolder
 
 _CHUNK = 1 << 20
@@ -49,16 +49,6 @@ def phase_failure(run: Mapping[str, Any], failure: Mapping[str, Any]) -> Dict[st
         return {"class": "crash", "reason": reason + "; see %s.log" % phase}
     words = str(failure["detail"]) if phase == "prepare" else ""
     return {"class": "infra", "reason": (reason + ": " + words) if words else reason + ("; see pre.log" if phase == "clone" else "")}
-
-
-def wall_clock(seconds_since_boot: float) -> float:
-    """Seconds since the epoch of a moment on the boot clock."""
-    return time.time() - (processes.uptime() - seconds_since_boot)
-
-
-def noted_at(attempt: Attempt, moment: float) -> float:
-    """Seconds since the epoch of a moment in an attempt's `phases`."""
-    return wall_clock(moment + (attempt.clock_offset() or 0.0))
 
 
 class Ending:
@@ -100,7 +90,7 @@ class Ending:
 
     def wall_clock(self, seconds_since_boot: float) -> float:
         """Seconds since the epoch of a moment that the driver noted."""
-        return noted_at(self.attempt, seconds_since_boot)
+        return self.attempt.wall_clock(seconds_since_boot)
 
     # -- times, logs, artifacts --------------------------------------------------------------------------------------------------
 
@@ -240,20 +230,6 @@ class Ending:
         if isinstance(value, dict):
             return {self._masked(key): self._masked(entry) for key, entry in value.items()}
         return value
-
-
-def is_regular(path: str) -> bool:
-    """A file that is one itself, no link to one."""
-    with contextlib.suppress(OSError):
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    return False
-
-
-def is_folder(path: str) -> bool:
-    """A folder that is one itself."""
-    with contextlib.suppress(OSError):
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    return False
 
 
 def mask_file(path: str, values: List[str]) -> int:

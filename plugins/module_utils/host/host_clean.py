@@ -13,11 +13,11 @@ from typing import Callable, List, Mapping, Set
 
 from ..base import work_folder
 from ..base.errors import MadError
+from ..base.files import is_folder
 from ..building import build_clean
-from . import host_images, host_state, predecessors, processes
-from .ending import is_folder
-from .host_state import HostFolder
-from .host_steps import Answer, Job, folder_of, work_dir
+from . import host_state, predecessors, processes
+from .arguments import Answer, Job
+from .host_state import HostFolder, folder_of, work_dir
 
 
 def _no_more(_base: str, _limit: float, _keep: Set[str], _check: bool) -> List[str]:
@@ -26,7 +26,9 @@ def _no_more(_base: str, _limit: float, _keep: Set[str], _check: bool) -> List[s
 
 def _nothing_else(folder: HostFolder, _check: bool) -> List[str]:
     if "namespace" in folder.settings():
-        raise MadError("Jobs of a Kubernetes cluster may belong to it; mad.engine.clean removes both on the host that stands for the cluster")
+        raise MadError(
+            "Jobs of a Kubernetes cluster may belong to it; mad.engine.clean removes both on the host that stands for the cluster"
+        )
     return []
 
 
@@ -73,6 +75,8 @@ def absent(
         if not check:
             _remove_folder(folder)
     if job.get("keep_days") is not None:
+        from . import host_images  # one campaign's folder goes without all that knows of images
+
         removed += _remove_old_files(base, _limit(job), check)
         removed += build_clean.old_files(base, _limit(job), check)
         in_use = _images_in_use(base, removed)

@@ -16,11 +16,11 @@ from typing import Any, Iterator, List, Mapping, Tuple
 
 from ..base import work_folder
 from ..base.errors import MadError
+from ..base.files import is_folder, is_regular
 from ..containers import archives
 from . import host_state, host_steps
-from .ending import is_folder, is_regular
-from .host_state import HostFolder
-from .host_steps import Answer, Job, folder_of, work_dir
+from .arguments import Answer, Job
+from .host_state import HostFolder, folder_of, work_dir
 
 _NODE = re.compile(r"node-[1-9][0-9]{0,5}\Z")  # what the other nodes of a run of several left
 

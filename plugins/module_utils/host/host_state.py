@@ -34,6 +34,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from ..base import files, work_folder
 from ..base.errors import InvalidInput, MadError
 from ..results import status
+from . import processes
 
 _ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})\Z")
 _RUN_ID = re.compile(r"[0-9a-f]{16}\Z")
@@ -43,6 +44,20 @@ DEFAULT_LOCK = "/var/tmp/mad-host.lock"
 # A resumable model may ask to be run again (exit code 75) for ever, but not more than so often in a row after so short a time.
 HASTY_LIMIT, HASTY_SECONDS = 10, 60.0
 DEFAULT_SETTINGS: Dict[str, Any] = {"lock": DEFAULT_LOCK, "parallel": 1, "min_free_bytes": 256 << 20, "grace": 10.0, "boot_id_file": ""}
+
+
+def work_dir(job: Mapping[str, Any]) -> str:
+    """The user's work folder on this host."""
+    path = os.path.expanduser(str(job.get("work_dir") or "")) or work_folder.default_work_dir()
+    if not os.path.isabs(path):
+        raise InvalidInput("mad_work_dir %r is not an absolute path" % path)
+    return os.path.normpath(path)
+
+
+def folder_of(job: Mapping[str, Any]) -> HostFolder:
+    """The campaign's folder here."""
+    name = work_folder.folder_name(str(job["campaign"]), str(job["host"]))
+    return HostFolder(os.path.join(work_dir(job), "campaigns", name), str(job.get("identity") or ""))
 
 
 def read_optional(path: str) -> Dict[str, Any]:
@@ -162,6 +177,10 @@ class Attempt:
         """Seconds to add to a moment in `phases` to have it on the boot clock; None where its keeper found no difference, or has not looked."""
         offset = read_optional(self.file("clock.json")).get("offset")
         return float(offset) if isinstance(offset, (int, float)) else None
+
+    def wall_clock(self, moment: float) -> float:
+        """Seconds since the epoch of a moment in `phases`."""
+        return processes.wall_clock(moment + (self.clock_offset() or 0.0))
 
     def save_clock_offset(self, offset: float) -> None:
         """Keep it, for whoever reads `phases` after this keeper."""

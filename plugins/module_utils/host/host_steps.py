@@ -21,15 +21,14 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ..base import files, work_folder
 from ..base.canonical import hash_file
-from ..base.errors import InvalidInput, MadError
-from ..base.packed import pack
+from ..base.errors import MadError
+from ..base.files import is_regular
 from ..base.secret_names import mask
 from ..containers import archives
 from ..results import record
 from . import driver, host_images, host_state, predecessors, processes
-from .arguments import CANCEL_SECONDS
-from .ending import is_regular, noted_at
-from .host_state import HostFolder
+from .arguments import CANCEL_SECONDS, Answer, Job
+from .host_state import HostFolder, folder_of, work_dir
 
 RESULTS_LIMIT = 2 << 20  # bytes of results in one answer, before they are packed
 RECORD_LIMIT = 256 << 10  # of one record; a larger one goes as a file
@@ -38,23 +37,6 @@ _ACKNOWLEDGE = 20.0  # seconds for a supervisor to say that it has read the list
 _LOCK_PATIENCE = 2.0  # seconds without the machine lock until it is worth a word
 _GLANCE = 0.1  # seconds between two looks whether the supervisor still lives
 _CRASHES = 3  # supervisors that ended by an error of their own, before a person must look
-
-Job = Mapping[str, Any]
-Answer = Dict[str, Any]
-
-
-def work_dir(job: Job) -> str:
-    """The user's work folder on this host."""
-    path = os.path.expanduser(str(job.get("work_dir") or "")) or work_folder.default_work_dir()
-    if not os.path.isabs(path):
-        raise InvalidInput("mad_work_dir %r is not an absolute path" % path)
-    return os.path.normpath(path)
-
-
-def folder_of(job: Job) -> HostFolder:
-    """The campaign's folder here."""
-    name = work_folder.folder_name(str(job["campaign"]), str(job["host"]))
-    return HostFolder(os.path.join(work_dir(job), "campaigns", name), str(job.get("identity") or ""))
 
 
 # -- staged ----------------------------------------------------------------------------------------------------------------------
@@ -394,7 +376,7 @@ def running(folder: HostFolder, run_id: str, number: int) -> Answer:
     """What an answer says of an attempt that is under way."""
     attempt = folder.attempt(run_id, number)
     progress = driver.read_phases(attempt.file("io", "phases"))
-    began = noted_at(attempt, progress.began) if progress.began else float(attempt.launch().get("created") or time.time())
+    began = attempt.wall_clock(progress.began) if progress.began else float(attempt.launch().get("created") or time.time())
     return {
         "run": run_id,
         "attempt": number,
@@ -402,11 +384,6 @@ def running(folder: HostFolder, run_id: str, number: int) -> Answer:
         "phase": progress.phase or "launch",
         "seconds": round(max(0.0, time.time() - began), 1),
     }
-
-
-def packed(answer: Answer) -> Answer:
-    """An answer as a module gives it to the controller."""
-    return dict(answer, results=[], packed=pack(answer["results"])) if answer.get("results") else answer
 
 
 def live_output(folder: HostFolder, offsets: Mapping[str, Any], answer: Answer, hidden: List[str]) -> Iterator[Answer]:

@@ -36,6 +36,11 @@ def uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def wall_clock(seconds_since_boot: float) -> float:
+    """Seconds since the epoch of a moment on that clock."""
+    return time.time() - (uptime() - seconds_since_boot)
+
+
 def _stat_fields(pid: int) -> List[str]:
     """Fields of /proc/<pid>/stat from the state on (the name before it may hold anything); [] when there is no such process."""
     try:

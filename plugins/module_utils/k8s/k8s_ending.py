@@ -12,8 +12,9 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..base.errors import FAILURE_CLASSES
+from ..base.files import is_regular
 from ..host import driver, ending
-from ..host.ending import Ending, is_regular
+from ..host.ending import Ending
 from ..host.host_state import LOGS, Attempt, HostFolder
 from ..results import aggregate, perf
 from . import k8s_frames, k8s_judge, k8s_logs

@@ -12,8 +12,8 @@ from typing import Any, List, Mapping
 from ..base import files
 from ..base.errors import MadError
 from ..host import host_clean, host_collect, host_images, host_steps
-from ..host.host_state import HostFolder
-from ..host.host_steps import Answer, Job
+from ..host.arguments import Answer, Job
+from ..host.host_state import HostFolder, folder_of
 from . import k8s_judge, k8s_names
 from .k8s_client import Api, ApiError, Connection, kubeconfigs
 from .k8s_trial import objects_path
@@ -65,7 +65,7 @@ def staged(job: Job) -> Answer:
     answer = host_steps.staged(job, lambda dummy_job, dummy_credentials: Images("", {}, {}))
     if job.get("check"):
         return answer
-    folder = host_steps.folder_of(job)
+    folder = folder_of(job)
     with files.Batch() as batch:
         for run_id, attempts in (document.get("objects") or {}).items():
             for number, objects in attempts.items():
@@ -126,7 +126,7 @@ def polled(job: Job) -> Answer:
 
 def _with_waits(job: Job, answer: Answer) -> Answer:
     """Why what waits waits; also of an attempt whose Job the cluster does not take yet, such as a quota's."""
-    folder = host_steps.folder_of(job)
+    folder = folder_of(job)
     waits = folder.state().get("waits") or {}
     told = {entry["run"]: entry for entry in answer.get("running") or []}
     over = {entry.get("run_id") or entry.get("run") for name in ("results", "large") for entry in answer.get(name) or []}

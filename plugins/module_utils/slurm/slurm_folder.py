@@ -12,7 +12,7 @@ from typing import Any, Dict, Mapping
 
 from ..base import files
 from ..containers import registry
-from ..host import host_state, host_steps
+from ..host import host_state
 from ..host.host_state import Attempt, HostFolder
 from . import slurm_attempt, slurm_watch
 from .slurm_submit import read_marker
@@ -66,5 +66,5 @@ class CampaignFolder(HostFolder):
 
 def folder_of(job: Mapping[str, Any]) -> CampaignFolder:
     """The campaign's folder here."""
-    folder = host_steps.folder_of(job)
+    folder = host_state.folder_of(job)
     return CampaignFolder(folder.path, folder.identity)

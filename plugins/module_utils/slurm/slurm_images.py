@@ -17,7 +17,7 @@ from ..base.canonical import hash_file
 from ..base.errors import ImageError, MadError
 from ..containers.image_archive import file_name
 from ..containers.image_engine import ImageEngine, last_line
-from ..host import host_images, host_steps
+from ..host import host_images, host_state
 from ..host.host_images import Wish
 from . import slurm_folder, slurm_runtimes
 
@@ -119,7 +119,7 @@ class SharedImages(host_images.Images):
 def images(job: Mapping[str, Any], credentials: Mapping[str, Any]) -> SharedImages:
     """As `host_steps.staged` wants it. The nodes pull, so the logins are kept for them."""
     slurm_folder.folder_of(job).save_logins(credentials)
-    return SharedImages(host_steps.work_dir(job), job.get("images") or {})
+    return SharedImages(host_state.work_dir(job), job.get("images") or {})
 
 
 def old_archives(work_dir: str, limit: float, keep: Mapping[str, Any], check: bool) -> Dict[str, float]:

@@ -16,9 +16,8 @@ from typing import Any, Dict, Iterable, List, Mapping, Set, Tuple
 
 from ..base.errors import MadError
 from ..host import host_clean, host_collect, host_steps
-from ..host.arguments import CANCEL_SECONDS
-from ..host.host_state import Standing
-from ..host.host_steps import Answer, Job
+from ..host.arguments import CANCEL_SECONDS, Answer, Job
+from ..host.host_state import Standing, work_dir
 from ..results import record
 from . import slurm_attempt, slurm_images, slurm_jobs, slurm_node_check, slurm_options, slurm_output
 from .slurm_client import Silent, Slurm
@@ -74,7 +73,7 @@ def _write(folder: CampaignFolder, job: Job, submissions: Submissions) -> None:
 def _archives(job: Job, runs: Iterable[Mapping[str, Any]]) -> Dict[str, str]:
     """{image id: its archive on the shared file system} of these runs, as far as there is one."""
     digests = {str((run.get("image") or {}).get("digest") or "") for run in runs}
-    found = {digest: slurm_images.archive_path(host_steps.work_dir(job), digest) for digest in digests if digest}
+    found = {digest: slurm_images.archive_path(work_dir(job), digest) for digest in digests if digest}
     return {digest: path for digest, path in found.items() if path}
 
 

@@ -15,7 +15,7 @@ from typing import Any, Dict
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
-from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_steps, predecessors
+from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_state, host_steps, predecessors
 from ansible_collections.mad.engine.plugins.module_utils.host.host_state import Attempt, HostFolder
 
 ID = "00000000000000aa"
@@ -33,7 +33,7 @@ class Work:
 
     def join(self, identity: str) -> HostFolder:
         """Make the folder, or join it."""
-        folder = host_steps.folder_of(self.job(identity))
+        folder = host_state.folder_of(self.job(identity))
         folder.make("c1", "n1")
         return folder
 
