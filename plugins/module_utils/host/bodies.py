@@ -15,7 +15,7 @@ import signal
 import stat
 import subprocess
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from ..base.canonical import hash_value
 from ..base.errors import LaunchError, MadError
@@ -47,9 +47,11 @@ class Body:
 
     def _spawn(self, argv: List[str], cwd: str, environment: Optional[Mapping[str, str]]) -> None:
         """Start the child that is waited for."""
-        self.child = self._popen(argv, cwd, environment)
+        self.child = self._popen(argv, cwd, environment, self._in_child)
 
-    def _popen(self, argv: List[str], cwd: str, environment: Optional[Mapping[str, str]]) -> subprocess.Popen[bytes]:
+    def _popen(
+        self, argv: List[str], cwd: str, environment: Optional[Mapping[str, str]], in_child: Optional[Callable[[], None]] = None
+    ) -> subprocess.Popen[bytes]:
         try:
             with open(self.attempt.file("engine.log"), "ab") as log:
                 return subprocess.Popen(  # pylint: disable=ansible-bad-function  # the core has no AnsibleModule
@@ -60,7 +62,7 @@ class Body:
                     env=environment,
                     cwd=cwd,
                     start_new_session=True,
-                    preexec_fn=self._in_child,  # noqa: PLW1509 a keeper has one thread
+                    preexec_fn=in_child,  # noqa: PLW1509 a keeper has one thread
                 )
         except (OSError, ValueError) as error:
             raise LaunchError("%s cannot be started: %s" % (argv[0], getattr(error, "strerror", None) or error)) from error
