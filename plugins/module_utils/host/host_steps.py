@@ -35,7 +35,7 @@ RECORD_LIMIT = 256 << 10  # of one record; a larger one goes as a file
 LIVE_LIMIT = 64 << 10  # bytes of live output in one answer
 _ACKNOWLEDGE = 20.0  # seconds for a supervisor to say that it has read the list
 _LOCK_PATIENCE = 2.0  # seconds without the machine lock until it is worth a word
-_GLANCE = 0.1  # seconds between two looks whether the supervisor still lives
+_GLANCE = 0.05  # seconds between two looks whether the supervisor still lives
 _CRASHES = 3  # supervisors that ended by an error of their own, before a person must look
 
 
