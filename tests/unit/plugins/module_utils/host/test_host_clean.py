@@ -129,3 +129,12 @@ def test_a_core_that_is_used_again_is_young(work: Work) -> None:
     os.makedirs(folder.file("tree", "t"))
     assert host_steps._unpack_stage(folder, {"core": core, "tree": "t"}, "no archive is read") is False
     assert work.absent("", keep_days=14)["removed"] == []
+
+
+def test_a_removal_loads_nothing_of_results_and_images() -> None:
+    """A host compiles anew what each task imports."""
+    code = "import sys, ansible_collections.mad.engine.plugins.module_utils.host.host_clean; print(*sys.modules)"
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env, check=True, text=True)
+    loaded = {name.rpartition(".")[2] for name in done.stdout.split() if ".module_utils." in name}
+    assert "predecessors" in loaded and not loaded & {"host_images", "host_steps", "perf", "record", "archives", "driver"}
