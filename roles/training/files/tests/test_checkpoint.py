@@ -285,6 +285,19 @@ def test_hostile_manifest(tmp_path):
     assert any("not inside the folder" in problem for problem in manager.verify(path))
 
 
+@pytest.mark.parametrize("text", ["", "null", "[]", "[" * 100_000, '{"files": 3}', '{"files": [1]}', '{"files": {"a": 1}}',
+                                  '{"step": 3, "files": {}, "metrics": [1]}'])
+def test_a_manifest_of_any_kind_is_set_aside(tmp_path, text):
+    """Never an error that hides the older checkpoints: they are used."""
+    manager = CheckpointManager(tmp_path)
+    older, newer = (manager.save(*_model(), step=step) for step in (2, 3))
+    (newer / "manifest.json").write_text(text)
+    assert manager.verify(newer)
+    assert manager.get_best() is None
+    assert manager.load().path == older
+    assert [path.name[:4] for path in tmp_path.glob(".bad*")] == [".bad"]
+
+
 def test_wrappers_leave_no_prefix():
     model = nn.Linear(2, 2)
     wrapped = nn.Module()

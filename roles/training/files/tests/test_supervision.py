@@ -385,6 +385,14 @@ def test_an_error_in_a_script_stands_in_the_status(small):
     assert (status.exit_code, status.phase, status.reason) == (ExitCode.BUG, "ended", "ValueError: odd")
 
 
+@pytest.mark.parametrize("text", ["", "\0", "[1]", "[" * 100_000, '{"attempt": "many", "step": null, "fruitless": [1], "exit_code": "x"}'])
+def test_a_status_that_nobody_can_read_starts_anew(tmp_path, text):
+    (tmp_path / "status.json").write_text(text)
+    status = StatusFile(tmp_path)
+    status.begin("run", 3)
+    assert (status.value.attempt, status.value.step, status.value.fruitless, status.value.exit_code) == (1, 0, 1, None)
+
+
 def test_stop_flag():
     flag = StopFlag()
     flag.handle(signal.SIGUSR2, None)

@@ -105,7 +105,7 @@ def read_json(path: Path) -> Any:
     """The JSON in a file, or None where the file is absent, empty or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

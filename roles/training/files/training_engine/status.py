@@ -37,6 +37,9 @@ class Status:
     updated: float = 0.0
 
 
+KINDS: dict[str, type] = {item.name: int if item.default is None else type(item.default) for item in dataclasses.fields(Status)}
+
+
 class StatusFile:
     """Reads and replaces RUN/status.json as a whole."""
 
@@ -45,9 +48,11 @@ class StatusFile:
         self.value = self._read()
 
     def _read(self) -> Status:
+        """What can be understood of it; a value of another kind than it should be is as if it were not there."""
         raw = read_json(self.path)
-        known = {item.name for item in dataclasses.fields(Status)}
-        return Status(**{key: value for key, value in raw.items() if key in known}) if isinstance(raw, dict) else Status()
+        if not isinstance(raw, dict):
+            return Status()
+        return Status(**{name: raw[name] for name, kind in KINDS.items() if isinstance(raw.get(name), kind)})
 
     def write(self, **changes: Any) -> None:
         """Change some fields and replace the file."""

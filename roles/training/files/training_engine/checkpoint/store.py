@@ -164,17 +164,18 @@ class CheckpointStore:
         raw = read_json(path / layout.MANIFEST)
         if not isinstance(raw, dict) or raw.get("step") != layout.step_of(path.name):
             return None
+        metrics = raw.get("metrics")
         return layout.CheckpointMetadata(
-            step=raw["step"], epoch=raw.get("epoch", 0), path=path, metrics=raw.get("metrics", {}), timestamp=raw.get("timestamp", 0.0),
-            git_commit=raw.get("git_commit"), world_size=raw.get("world_size", 1), info=raw)
+            step=raw["step"], epoch=raw.get("epoch", 0), path=path, metrics=metrics if isinstance(metrics, dict) else {},
+            timestamp=raw.get("timestamp", 0.0), git_commit=raw.get("git_commit"), world_size=raw.get("world_size", 1), info=raw)
 
     def problems(self, path: Path) -> list[str]:
         """Everything that is wrong with a checkpoint; an empty list means that it is whole."""
         try:
             raw = (path / layout.MANIFEST).read_bytes()
             manifest = json.loads(raw)
-            files: dict[str, dict[str, Any]] = manifest["files"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            files: dict[str, dict[str, Any]] = dict(manifest["files"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             return [f"{path / layout.MANIFEST}: no readable manifest ({type(error).__name__}): an unfinished save, or damage"]
         out = [] if raw == layout.sealed(manifest) else [f"{path / layout.MANIFEST}: it does not fit its own hash, so it was changed"]
         if manifest.get("format") != layout.FORMAT or manifest.get("step") != layout.step_of(path.name):
