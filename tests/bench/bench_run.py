@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a whole play costs beyond `docker run`: 20 tiny models on one host, image ready, against a shell loop of the same containers.
 
-What is left beyond `docker run`, in shares of a second on an idle machine of two cores. Ansible itself: 0.8 to start and to end; 0.5 for each of the
-three host-tasks that nothing hides (facts, start, removal: Ansible packs and copies the module, Python compiles it there), and 0.2 more where a module is
-packed for the first time; 0.03 to 0.05 for each of the 14 other tasks that no run hides. Ours: 0.1 for each host-task, 0.3 to plan, 0.3 until the
-supervisor has started the first run, 0.3 from the end of the last run until its record is home, 0.3 for rows and report; and 0.09 a run, most of it the
-engine's client that removes the container while the record is written, and a record that is on disk before the next run begins.
+What is left beyond `docker run`, in CPU seconds of one play on two cores (the least of several), nearly all of it one after the other: 0.8 until Ansible
+has started; 0.7 for each host-task that no run hides (facts, start, removal), of which Ansible's own part, that of a `ping`, is 0.45: to pack and copy the
+module, and to compile it on the host; 0.7 more at the start, to stage, to ask the engine and for the supervisor to start the first run; 0.4 to plan, 0.4
+for rows and report, 0.03 to 0.09 for each of the 14 other tasks that no run hides. A run costs 0.07 to 0.09 s beyond its `docker run --rm`: most of it is
+the engine's client that removes the container, for nothing of a run may be left when the next one is measured; the rest is the record, which is on disk then.
 
 Both are timed alternately. Host-tasks are counted by a callback: how often a module of ours was run on the host. At the end the controller
 is killed 20 times (tests/integration/test_run_killed.py with MAD_KILLS=20), unless MAD_KILLS says another number.
