@@ -178,6 +178,9 @@ def test_places():
         place_from({"WORLD_SIZE": "8"})
     with pytest.raises(UsageError, match="not one of"):
         place_from({"RANK": "2", "WORLD_SIZE": "2"})
+    for odd in ("", "x", "1.5"):
+        with pytest.raises(UsageError, match=r"WORLD_SIZE='.*' is not a number"):
+            place_from({"RANK": "0", "WORLD_SIZE": odd})
 
 
 def test_logs(tmp_path):
@@ -319,8 +322,12 @@ def test_a_launcher_imports_what_is_quick_to_import():
     assert slow.isdisjoint(ast.literal_eval(loaded)), loaded
 
 
-def test_usage_errors_are_64(tmp_path):
+def test_usage_errors_are_64(tmp_path, capsys):
     from training_engine.cli import main
+
+    assert main(["launch", "--ranks", "two"]) == 64
+    told = capsys.readouterr().err
+    assert "argument --ranks: invalid int value: 'two'; see `python -m training_engine launch --help`" in told and told.count("\n") == 1
 
     assert main(["train", "--batch-size", "0"]) == 64
     assert main(["train", "--learning-rat", "3"]) == 64

@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> Any:
-        raise UsageError(f"{message}\n{self.format_usage().strip()}")
+        raise UsageError(f"{message}; see `python -m {self.prog} --help`")
 
 
 def main(argv: Sequence[str], flag: StopFlag | None = None) -> int:

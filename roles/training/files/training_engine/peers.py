@@ -34,7 +34,7 @@ def place_from(env: Mapping[str, str]) -> Place:
     """
     for rank, world, local in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")):
         if rank in env and world in env:
-            found = Place(int(env[rank]), int(env[world]), int(env.get(local, "0")))
+            found = Place(_number(env, rank), _number(env, world), _number(env, local))
             if not 0 <= found.rank < found.world:
                 raise UsageError(f"{rank}={found.rank} is not one of {world}={found.world} ranks")
             return found
@@ -42,6 +42,15 @@ def place_from(env: Mapping[str, str]) -> Place:
         raise UsageError(f"WORLD_SIZE={env['WORLD_SIZE']} is set but RANK is not; start with `python -m training_engine launch`, torchrun "
                          "or srun, or unset WORLD_SIZE")
     return Place()
+
+
+def _number(env: Mapping[str, str], name: str) -> int:
+    text = env.get(name, "0")
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{name}={text!r} is not a number; start with `python -m training_engine launch`, torchrun or srun, or unset "
+                         f"{name}") from None
 
 
 class Peers:
