@@ -130,6 +130,9 @@ def test_digest_covers_what_a_run_left(trained, tmp_path, capsys):
         stream.write("x")
     assert main(["digest", str(again)]) == 0
     assert capsys.readouterr().out != found[0]
+    (again / "metrics.jsonl").unlink()
+    assert main(["digest", str(again)]) == 65
+    assert "metrics.jsonl; give the folder of a run" in capsys.readouterr().err
 
 
 def test_verify_names_what_is_broken(trained, tmp_path, capsys):

@@ -310,7 +310,7 @@ def _until(condition, seconds: float = 240.0) -> None:
 
 
 def test_nothing_heavy_is_imported_before_the_handlers():
-    code = "import sys, training_engine.stopping, training_engine.cli, training_engine.launch; print('torch' in sys.modules)"
+    code = "import sys, training_engine.inspection, training_engine.cli, training_engine.launch; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 

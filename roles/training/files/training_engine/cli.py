@@ -151,19 +151,19 @@ def _forwarded(arguments: argparse.Namespace) -> list[str]:
 
 
 def _verify(arguments: argparse.Namespace, _flag: StopFlag) -> int:
-    from .commands import verify
+    from .inspection import verify
 
     return verify(Path(arguments.run_folder))
 
 
 def _digest(arguments: argparse.Namespace, _flag: StopFlag) -> int:
-    from .commands import digest
+    from .inspection import digest
 
     return digest(Path(arguments.run_folder))
 
 
 def _dashboard(arguments: argparse.Namespace, _flag: StopFlag) -> int:
-    from .commands import draw
+    from .inspection import draw
 
     return draw(Path(arguments.run_folder), Path(arguments.output) if arguments.output else None)
 

@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
 from pathlib import Path
 
-from .checkpoint.layout import MANIFEST
 from .checkpoint.manager import CheckpointManager, load_model
-from .checkpoint.store import Checkpoint, CheckpointStore
+from .checkpoint.store import Checkpoint
 from .config import TrainingConfig
 from .data.loader import MapDataModule
-from .durable import sha256_file
 from .errors import CheckpointError, UsageError
 from .evaluation import evaluate
 from .exitcodes import ExitCode
@@ -35,7 +32,6 @@ from .stopping import StopFlag
 from .tasks import tasks
 from .torchmetrics_bridge import make_extra
 from .trainer import Trainer, TrainResult
-from .visualization import dashboard
 
 
 class Progress(Hook):
@@ -88,46 +84,6 @@ def _record_failure(config: TrainingConfig, error: BaseException, *, first: bool
                 status.end(code_of(error), f"{type(error).__name__}: {error}"[:2000], status.value.step)
     except OSError as problem:
         print(f"status.json could not be written: {problem}", file=sys.stderr)
-
-
-def verify(run_dir: Path) -> int:
-    """Print the state of every checkpoint. 0 when at least one is whole, and DATA when none is."""
-    folder = run_dir / "ckpt" if (run_dir / "ckpt").is_dir() else run_dir
-    store = CheckpointStore(folder, lambda *_, **__: None)
-    found = sorted(path for path in folder.glob("step-*") if path.is_dir())
-    whole = 0
-    for path in found:
-        problems = store.problems(path)
-        whole += not problems
-        print(f"{path.name}: {'whole' if not problems else 'BROKEN'}")
-        for problem in problems:
-            print(f"  {problem}")
-    for path in sorted(folder.glob(".bad-*")):
-        print(f"{path.name}: set aside as broken")
-    if not found:
-        raise CheckpointError(f"there is no checkpoint in {folder}")
-    print(f"{whole} of {len(found)} whole")
-    return int(ExitCode.DONE if whole else ExitCode.DATA)
-
-
-def draw(run_dir: Path, target: Path | None) -> int:
-    """Write the dashboard of a run."""
-    print(f"dashboard: {dashboard(run_dir, target or run_dir / 'dashboard.html')}")
-    return int(ExitCode.DONE)
-
-
-def digest(run_dir: Path) -> int:
-    """Print one hash over everything a run has computed: weights, optimizer, random states and position of its newest whole checkpoint,
-    and the metrics log. Manifests are left out, for they hold times."""
-    store = CheckpointStore(run_dir / "ckpt", lambda *_, **__: None)
-    whole = [entry.path for entry in store.entries() if not store.problems(entry.path)]
-    if not whole:
-        raise CheckpointError(f"there is no whole checkpoint in {store.folder}")
-    found = hashlib.sha256()
-    for path in [*sorted(item for item in whole[-1].iterdir() if item.name != MANIFEST), run_dir / "metrics.jsonl"]:
-        found.update(f"{path.name} {sha256_file(path)}\n".encode())
-    print(f"{whole[-1].name} {found.hexdigest()}")
-    return int(ExitCode.DONE)
 
 
 def open_checkpoint(config: TrainingConfig, *, best: bool) -> Checkpoint:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import uuid
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import tree
-from ..durable import Buffer, fsync_folder, read_json, rename, replace_text, sha256_file, write_file
+from ..durable import Buffer, fsync_folder, read_json, rename, replace_text, write_file
 from ..errors import CheckpointError
 from . import layout, shards
+from .integrity import problems
 
 Event = Callable[..., None]
 Files = Mapping[str, Iterable[Buffer]]
@@ -169,33 +169,10 @@ class CheckpointStore:
             step=raw["step"], epoch=raw.get("epoch", 0), path=path, metrics=metrics if isinstance(metrics, dict) else {},
             timestamp=raw.get("timestamp", 0.0), git_commit=raw.get("git_commit"), world_size=raw.get("world_size", 1), info=raw)
 
-    def problems(self, path: Path) -> list[str]:
-        """Everything that is wrong with a checkpoint; an empty list means that it is whole."""
-        try:
-            raw = (path / layout.MANIFEST).read_bytes()
-            manifest = json.loads(raw)
-            files: dict[str, dict[str, Any]] = dict(manifest["files"])
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            return [f"{path / layout.MANIFEST}: no readable manifest ({type(error).__name__}): an unfinished save, or damage"]
-        out = [] if raw == layout.sealed(manifest) else [f"{path / layout.MANIFEST}: it does not fit its own hash, so it was changed"]
-        if manifest.get("format") != layout.FORMAT or manifest.get("step") != layout.step_of(path.name):
-            out.append(f"{path / layout.MANIFEST}: format {manifest.get('format')!r}, step {manifest.get('step')!r} do not fit "
-                       f"format {layout.FORMAT} and the folder's name")
-        return out + [problem for name, facts in files.items() if (problem := self._file_problem(path, name, facts))]
-
     @staticmethod
-    def _file_problem(path: Path, name: str, facts: Mapping[str, Any]) -> str:
-        if not layout.is_plain_name(name):
-            return f"{path}: the manifest names the file {name!r}, which is not inside the folder"
-        try:
-            size = (path / name).stat().st_size
-            if size != facts["bytes"]:
-                return f"{path / name}: {size} bytes, the manifest says {facts['bytes']}"
-            digest = sha256_file(path / name)
-        except (OSError, TypeError, KeyError) as error:
-            return f"{path / name}: cannot be read ({type(error).__name__}: {error})"
-        expected = str(facts.get("sha256"))
-        return "" if digest == expected else f"{path / name}: sha256 {digest[:12]}..., the manifest says {expected[:12]}..."
+    def problems(path: Path) -> list[str]:
+        """Everything that is wrong with a checkpoint; an empty list means that it is whole."""
+        return problems(path)
 
     def open(self, path: Path) -> Checkpoint:
         """Verify and open one checkpoint. Raises CheckpointError with what is wrong and what to do."""
