@@ -57,7 +57,9 @@ def unit(context: Context, job: Job) -> str:
     """The unit tests with their coverage."""
     tools = training_env.ensure("test")
     report = context.training_copy.path / "training-coverage.json"
-    note = pytest(context, job, tools, "-n", "2", "--dist", "loadgroup", "-m", "not slow and not models", "--cov", "--cov-report=")
+    # A file stays in one process: what its tests share is made once. In the order of their names the two end at about the same time.
+    spread = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+    note = pytest(context, job, tools, *spread, "-m", "not slow and not models", "--cov", "--cov-report=")
     argv = [tools.python, "-m", "coverage", "json", "-q", "-o", str(report)]  # pytest-cov would read all sources twice
     job.must(argv, cwd=folder(context), env=training_env.settings(tools), what="the coverage cannot be read")
     return "%s; %s" % (note, coverage(report))
@@ -66,7 +68,7 @@ def unit(context: Context, job: Job) -> str:
 def integration(context: Context, job: Job) -> str:
     """What takes minutes: real processes, every kill point, exports, notebooks, the blocks of the documentation; then the play."""
     tools = training_env.ensure("test")
-    note = pytest(context, job, tools, "-n", "2", "--dist", "loadgroup", "-m", "slow", "--durations=10")
+    note = pytest(context, job, tools, "-n", "2", "-m", "slow", "--durations=10")
     settings = {"MAD_DEV_HOME": str(context.home), "TRAINING_PYTHON": tools.python}
     if job.call([sys.executable, "-m", "pytest", "-q", "-rfEs", PLAY], env=settings):
         raise Failed("mad.engine.run with the tag training: %s" % line_with(job.tail(300), " passed", " failed", " error"))

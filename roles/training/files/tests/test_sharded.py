@@ -24,8 +24,6 @@ from training_engine.commands import evaluate_run
 from training_engine.errors import CheckpointError, SaveError
 from training_engine.factory import make_data, make_model
 
-pytestmark = pytest.mark.xdist_group("sharded")  # with --dist loadgroup one process trains for all of them
-
 FSDP = {"parallel": "fsdp", "batch_size": 2, "max_steps": 6, "checkpoint_every": 3}
 
 
