@@ -48,7 +48,7 @@ class Bundle:
         try:
             logits = self._run(tensors)
         except (IndexError, RuntimeError) as error:  # a token that the model does not know, for example
-            raise ValueError(f"the model cannot take these inputs: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"the model cannot take these inputs: {str(error).partition(chr(10))[0]}") from error
         if not logits.isfinite().all():
             raise ValueError("the prediction is not finite; look for NaN or huge numbers in the inputs")
         return logits
