@@ -23,6 +23,10 @@ _SILENT = (
     "connection refused",
     "connection timed out",
     "socket timed out",
+    "transport endpoint is not connected",  # it died between our connecting and our asking
+    "broken pipe",
+    "no route to host",
+    "network is unreachable",
     "zero bytes were transmitted",
     "communication connection failure",
     "slurm backup controller in standby mode",

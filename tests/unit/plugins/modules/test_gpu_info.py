@@ -26,8 +26,8 @@ def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> Dict[str, Any]
 def test_the_options_reach_the_core(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: List[Any] = []
     monkeypatch.setattr(host_facts, "collect", lambda *arguments: seen.append(arguments) or {"hostname": "n1"})
-    result = call(capsys, work_dir="/w", what="gpu,host", gpu_vendor="amd", rocm_path="/r", _ansible_check_mode=True)
-    assert seen == [("/w", ["gpu", "host"], None, "amd", "/r")]
+    result = call(capsys, work_dir="/w", what="gpu,host", gpu_vendor="amd", rocm_path="/r", engine="auto", _ansible_check_mode=True)
+    assert seen == [("/w", ["gpu", "host"], None, "amd", "/r", "auto")]
     assert result["changed"] is False and result["facts"] == {"hostname": "n1"}
 
 
