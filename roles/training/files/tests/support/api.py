@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import inspect
 import sys
@@ -47,6 +48,8 @@ def _entry(name: str, value: Any, module: str) -> str:
 
 def _signature(value: Any, *, bound: bool = False) -> str:
     """Names and defaults; annotations stand in the sources and would drown the page."""
+    if inspect.isclass(value) and issubclass(value, enum.Enum):
+        return "(value)"  # what inspect says of it differs from one Python to the next
     try:
         parameters = list(inspect.signature(value).parameters.values())
     except (TypeError, ValueError):
