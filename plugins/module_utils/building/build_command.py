@@ -48,8 +48,8 @@ def check(request: Mapping[str, Any], source: Mapping[str, Any], engine: ImageEn
                 "model %s: docker_build_arg %r is not a name (letters, digits and _, no leading digit)" % (request["model"], name)
             )
     needs = (
-        ("BuildKit (RUN --mount, here-documents, COPY --link)", source["needs_buildkit"], engine.buildkit),
-        ("build contexts (--from=tools)", source["needs_tools"], engine.build_contexts),
+        ("BuildKit (RUN --mount, here-documents, COPY --link)", source["needs_buildkit"], engine.builder.buildkit),
+        ("build contexts (--from=tools)", source["needs_tools"], engine.builder.build_contexts),
     )
     lacking = [what for what, needed, there in needs if needed and not there]
     if lacking:
@@ -92,16 +92,16 @@ def command(
     request: Mapping[str, Any], source: Mapping[str, Any], engine: ImageEngine, options: Options, secrets: Mapping[str, str], content: str
 ) -> Tuple[List[str], Dict[str, str]]:
     """(argv, environment) of the build. Secret values stand in the environment only; paths are relative to the source folder."""
-    environment = dict(engine.environment)
-    argv = engine.argv("build", "--network=host", *engine.build_flags)
+    environment = dict(engine.environment, **engine.builder.environment)
+    argv = engine.argv("build", "--network=host", *engine.builder.flags)
     argv += ["--no-cache"] if options.no_cache else []
     argv += ["--label", "%s=%s" % (CONTENT_LABEL, content)]
-    if source["tools"] and engine.build_contexts:
+    if source["tools"] and engine.builder.build_contexts:
         argv += ["--build-context", "tools=./%s" % source["tools"]]
     argv += ["--tag", request["image"], "--file", "./" + source["dockerfile"]]
     for name, value in sorted(request.get("build_args", {}).items()):
         argv += ["--build-arg", "%s=%s" % (name, value)]
-    argv += _secret_options(secret_arguments(request, source), engine.buildkit, secrets, environment) + ["./" + source["context"]]
+    argv += _secret_options(secret_arguments(request, source), engine.builder.buildkit, secrets, environment) + ["./" + source["context"]]
     check_words(argv, "the build command of image %s" % request["image"])
     return argv, environment
 

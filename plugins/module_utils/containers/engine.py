@@ -335,12 +335,14 @@ class Engine:
         self.program = program
         self.environment = dict(os.environ if environment is None else environment, LC_ALL="C")
 
-    def call(self, *words: str, stdin: str = "", timeout: Optional[float] = _ANSWER_SECONDS) -> Tuple[int, str, str]:
-        """(exit status, stdout, stderr). An engine that hangs or is gone is a MadError of class infra."""
+    def call(
+        self, *words: str, stdin: str = "", timeout: Optional[float] = _ANSWER_SECONDS, environment: Optional[Mapping[str, str]] = None
+    ) -> Tuple[int, str, str]:
+        """(exit status, stdout, stderr), with `environment` over the engine's own. An engine that hangs or is gone is a MadError of class infra."""
         try:
             done = subprocess.run(  # pylint: disable=ansible-bad-function  # the core has no AnsibleModule
                 [self.program, *words],
-                env=self.environment,
+                env=dict(self.environment, **(environment or {})),
                 input=stdin.encode("utf-8", "surrogateescape"),
                 capture_output=True,
                 timeout=timeout,

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..base.errors import ImageError
 from .engine import Engine, first_object
@@ -20,6 +21,15 @@ CONTENT_LABEL = "mad.content"
 _ABSENT = ("no such image", "image not known", "no such object")
 
 
+class Builder(NamedTuple):
+    """What an engine's `build` offers."""
+
+    buildkit: bool  # build secrets, mounts in RUN
+    build_contexts: bool  # --build-context name=folder
+    flags: List[str]  # what every build needs
+    environment: Dict[str, str]  # what every build needs beside the engine's own
+
+
 class ImageEngine(Engine):
     """One engine. Commands are argv lists and run with `environment`; stdin is never the caller's."""
 
@@ -28,10 +38,6 @@ class ImageEngine(Engine):
         self.environment["BUILDKIT_PROGRESS"] = "plain"
         self.kind = kind  # docker or podman: which dialect the program speaks
         self.root = root  # where the engine keeps its images
-        self.buildkit = False  # build secrets, mounts in RUN
-        self.build_contexts = False  # --build-context name=folder
-        self.build_flags: List[str] = []  # what every build of this builder needs
-        self._probe_builder()
 
     def argv(self, *words: str) -> List[str]:
         """The command line of an engine command."""
@@ -65,31 +71,30 @@ class ImageEngine(Engine):
         found = self.image(reference)
         return normal_id(str(found["Id"])) if found else ""
 
-    def _probe_builder(self) -> None:
-        """What `build` offers: podman's own builder, BuildKit inside docker, or the classic builder."""
+    @functools.cached_property
+    def builder(self) -> Builder:
+        """podman's own builder, BuildKit inside docker, or the classic builder; asked for when something is built."""
         if self.kind == "podman":
             _code, text, _errors = self.call("build", "--help")
-            self.buildkit, self.build_contexts = "--secret" in text, "--build-context" in text
-            self.build_flags = ["--format=docker", "--pull=missing", "--force-rm"]  # this format keeps its id through save and load
-            return
-        if self.environment.get("DOCKER_BUILDKIT") != "0":
-            self._probe_buildkit()
-        if not self.buildkit:
-            self.environment["DOCKER_BUILDKIT"] = "0"
-            self.build_flags = ["--force-rm"]
+            flags = ["--format=docker", "--pull=missing", "--force-rm"]  # this format keeps its id through save and load
+            return Builder("--secret" in text, "--build-context" in text, flags, {})
+        found = None if self.environment.get("DOCKER_BUILDKIT") == "0" else self._buildkit()
+        return found or Builder(False, False, ["--force-rm"], {"DOCKER_BUILDKIT": "0"})
 
-    def _probe_buildkit(self) -> None:
-        """Try it: a client without its buildx plugin refuses even to print the help."""
-        self.environment["DOCKER_BUILDKIT"] = "1"
-        code, text, _errors = self.call("build", "--help")
-        self.buildkit = code == 0 and "--secret" in text
-        self.build_contexts = self.buildkit and "--build-context" in text
+    def _buildkit(self) -> Optional[Builder]:
+        """BuildKit as it is here, or None. Try it: a client without its buildx plugin refuses even to print the help."""
+        environment = {"DOCKER_BUILDKIT": "1"}
+        code, text, _errors = self.call("build", "--help", environment=environment)
+        if code or "--secret" not in text:
+            return None
         # --load: builders outside the engine keep their images otherwise; --provenance=false: no index around the image
-        self.build_flags = [flag for flag in ("--load", "--provenance=false") if flag.partition("=")[0] in text]
+        flags = [flag for flag in ("--load", "--provenance=false") if flag.partition("=")[0] in text]
+        return Builder(True, "--build-context" in text, flags, environment)
 
     def describe(self) -> Dict[str, Any]:
         """What a person wants to know about it."""
-        return {"engine": self.kind, "program": self.program, "buildkit": self.buildkit, "build_contexts": self.build_contexts}
+        offers = {"buildkit": self.builder.buildkit, "build_contexts": self.builder.build_contexts}
+        return dict(offers, engine=self.kind, program=self.program)
 
 
 class Known:

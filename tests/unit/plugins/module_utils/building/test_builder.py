@@ -139,11 +139,16 @@ def test_no_engine_says_what_each_one_answered(tmp_path: Path) -> None:
 
 def test_the_classic_builder_may_be_asked_for(tmp_path: Path) -> None:
     fake = FakeEngine(tmp_path / "e", "docker", BUILDKIT)
-    assert engine_of(fake).buildkit
-    classic = engine_of(fake, DOCKER_BUILDKIT="0")
-    assert not classic.buildkit
-    assert classic.environment["DOCKER_BUILDKIT"] == "0"
-    assert classic.build_flags == ["--force-rm"]
+    assert engine_of(fake).builder.buildkit
+    classic = engine_of(fake, DOCKER_BUILDKIT="0").builder
+    assert classic == (False, False, ["--force-rm"], {"DOCKER_BUILDKIT": "0"})
+
+
+def test_who_only_moves_images_does_not_ask_what_the_builder_can(tmp_path: Path) -> None:
+    fake = FakeEngine(tmp_path / "e", "docker", BUILDKIT)
+    engine = engine_of(fake)
+    assert engine.image("base:1")
+    assert [call["argv"][:2] for call in fake.calls()] == [["image", "inspect"]]
 
 
 # -- bases and content -----------------------------------------------------------------------------------------------------------
