@@ -17,6 +17,7 @@ from .plan_repo import Repository
 from .unresolved import unresolved
 
 ARCHITECTURE_ARG = "MAD_SYSTEM_GPU_ARCHITECTURE"
+_APART = ("dockerfile", "dockercontext", "build_args", "secret_build", "gpu_architecture")  # in what builds of one name can differ
 Pair = Tuple[Dict[str, Any], Dict[str, Any]]  # image of runs, request of its build
 LOCAL_IMAGE = "N/A (local image mode)"  # madengine's word for "no Dockerfile", it stands in perf.csv
 _HOST_OS = (  # by the package manager, as madengine names hosts
@@ -258,7 +259,7 @@ class Builds:
         return [request for _image, request in self._found.values()]
 
     def name_all(self) -> None:
-        """Names: the plain one where it is unambiguous, with the architecture or 8 hex digits of the content where it is not."""
+        """Names: the plain one where it is unambiguous, with the architecture or 8 hex digits of what is built where it is not."""
         by_name: Dict[str, List[Pair]] = {}
         for pair in self._found.values():
             by_name.setdefault(pair[1]["image"], []).append(pair)
@@ -268,5 +269,5 @@ class Builds:
             architectures = [request["gpu_architecture"] for _image, request in pairs]
             distinct = all(architectures) and len(set(architectures)) == len(pairs)
             for image, request in pairs:
-                mark = request["gpu_architecture"] if distinct else hash_value([request["build_args"], request["secret_build"]])[:8]
+                mark = request["gpu_architecture"] if distinct else hash_value([request[name] for name in _APART])[:8]
                 image["name"] = request["image"] = dockerfiles.image_name(str(request["model"]), str(request["dockerfile"]), mark)

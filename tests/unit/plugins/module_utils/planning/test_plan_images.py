@@ -147,6 +147,19 @@ def test_different_build_arguments_make_different_names(repo: Path) -> None:
     assert len(set(names)) == 2 and all(name.startswith("ci-dummy_dummy.ubuntu.amd_") for name in names)
 
 
+@pytest.mark.parametrize("archs", [None, "gfx90a,gfx942"])
+def test_different_dockerfiles_of_models_that_sound_alike_make_different_names(repo: Path, archs: str | None) -> None:
+    for folder in ("docker/one", "docker/two"):
+        (repo / folder).mkdir()
+        (repo / folder / "x.ubuntu.Dockerfile").write_text(plans.header(guest_os="UBUNTU"))
+    cards = [card(name, dockerfile="docker/%s/x" % folder) for name, folder in (("a_b", "one"), ("a/b", "two"), ("A_B", "two"))]
+    made = make(repo, cards, **({"target_archs": archs, "build_only": True} if archs else {}))
+    built = {(build["dockerfile"], build["gpu_architecture"]): build["image"] for build in made["builds"]}
+    assert len(built) == len(set(built.values())) == len(made["builds"]) == (4 if archs else 2)
+    used = {run["image"]["name"]: run["image"]["dockerfile"] for run in made["runs"] if not archs}
+    assert used == {name: path for (path, _architecture), name in built.items() if not archs}
+
+
 def test_target_archs(repo: Path) -> None:
     made = make(repo, [card(dockerfile="docker/arch")], target_archs="mi250, gfx942")
     assert made["runs"][0]["image"]["name"] == "ci-dummy_arch.ubuntu.amd_gfx942"
