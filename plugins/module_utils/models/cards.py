@@ -107,7 +107,7 @@ def check_name(name: str, where: str) -> None:
 
 def _name_problem(name: str) -> str:
     if _CONTROL.search(name):
-        return "it holds a control character (newline, tab, escape, ...), which would break log lines and tables"
+        return "it holds a control character (newline, tab, escape, ...) or bytes that are no UTF-8, which would break log lines and tables"
     if len(name.encode("utf-8")) > LONGEST_NAME:
         return "it is longer than %d bytes, and file names are made of it" % LONGEST_NAME
     parts = name.split("/")
@@ -351,6 +351,8 @@ def _rooted(value: str, prefix: str, place: Place) -> str:
 def _odd_keys(entry: Entry) -> List[str]:
     """Warnings about keys that look like slips. Unknown keys are kept, whatever they are."""
     warnings = []
+    if "," in entry.name:
+        warnings.append("%s: model %s: its name holds a comma, which ends a tag; only its own tags and 'all' select it" % (entry.source, abridged(entry.name)))
     if "source" in entry.raw:
         warnings.append("%s: model %s: the key 'source' is replaced by the file the card came from" % (entry.source, abridged(entry.name)))
     for key in entry.raw:

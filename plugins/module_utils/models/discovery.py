@@ -58,11 +58,12 @@ def discover(
     wanted = parse_all(tags)
     root = _repository(repo)
     folders = _script_folders(root)
+    sources = {name: _sources(path) for name, path in folders.items()}
     custom = Custom(root, Cache(cache_dir, root, frozen), timeout, jobs)
-    entries, warnings = _read_all(root, _with_models(folders, scopes(wanted)), custom)
+    entries, warnings = _read_all(root, _with_models(folders, sources, scopes(wanted)), custom)
     entries, clashes, notes = _without_doubles(entries)
     warnings += notes
-    choices, notes = select(wanted, entries, folders)
+    choices, notes = select(wanted, entries, {name: bool(found) for name, found in sources.items()})
     warnings += notes
     warnings += _judge(clashes, {choice.entry.name for choice in choices}, listing=not wanted)
     models, notes = _complete(choices, root, custom, broken)
@@ -89,22 +90,36 @@ def _script_folders(root: str) -> Dict[str, str]:
         return {}
     try:
         with os.scandir(top) as items:
-            return dict(sorted((item.name, item.path) for item in items if item.is_dir()))
+            return dict(sorted((item.name, item.path) for item in items if os.path.isdir(item.path)))  # is_dir() fails at a link to itself
     except OSError as error:
         raise InvalidInput("%s cannot be listed: %s" % (top, error.strerror)) from error
 
 
-def _with_models(folders: Dict[str, str], only: Set[str]) -> List[Directory]:
+def _sources(path: str) -> List[str]:
+    """Which of the files that bring models a directory has; a link that leads nowhere counts, so that it is missed."""
+    found = []
+    for file in (STATIC, CUSTOM):
+        try:
+            os.lstat(os.path.join(path, file))
+            found.append(file)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise InvalidInput("%s cannot be read: %s" % (os.path.join(path, file), error.strerror)) from error
+    return found
+
+
+def _with_models(folders: Dict[str, str], sources: Dict[str, List[str]], only: Set[str]) -> List[Directory]:
     """The directories that bring models; with `only`, no others are looked at."""
     found = []
     for name, path in folders.items():
-        if only and name not in only:
+        if not sources[name] or (only and name not in only):
             continue
-        static, custom = (os.path.exists(os.path.join(path, file)) for file in (STATIC, CUSTOM))
-        if static and custom:
+        if len(sources[name]) > 1:
             raise InvalidInput("Both %s and %s found in scripts/%s; a directory has one of them: remove the other" % (STATIC, CUSTOM, name))
-        if static or custom:
-            found.append(Directory(name, path, custom))
+        if not os.path.isfile(os.path.join(path, sources[name][0])):  # a pipe would be waited for, a directory is none
+            raise InvalidInput("scripts/%s/%s: expected a file, found something else, or a link that leads nowhere" % (name, sources[name][0]))
+        found.append(Directory(name, path, CUSTOM in sources[name]))
     return found
 
 
@@ -140,8 +155,11 @@ def _read_static(path: str, source: str, directory: str) -> Tuple[List[Entry], L
             warnings.append("%s: %s: %s stands there twice; the last one counts" % (source, whose, ", ".join(map(cards.abridged, twice))))
         return found
 
+    text = _text_of(path, source)
+    if not text.strip():
+        raise InvalidInput("%s: the file is empty; expected a list of model cards, [] for none" % source)
     try:
-        document = json.loads(_text_of(path, source), object_pairs_hook=once, parse_constant=_no_number)
+        document = json.loads(text, object_pairs_hook=once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InvalidInput("%s: not valid JSON: %s" % (source, error)) from error
     if not isinstance(document, list):
@@ -154,14 +172,14 @@ def _no_number(word: str) -> Any:
 
 
 def _text_of(path: str, source: str) -> str:
-    """The text of a regular file of a sane size."""
+    """The text of a file of a sane size."""
     try:
-        if not os.path.isfile(path):  # a pipe would be waited for, a directory is none
-            raise InvalidInput("%s: expected a file with a list of model cards, found something else" % source)
         if os.path.getsize(path) > LARGEST_FILE:
             raise InvalidInput("%s: expected at most %d MiB, got %d bytes" % (source, LARGEST_FILE >> 20, os.path.getsize(path)))
         with open(path, encoding="utf-8-sig") as stream:
             return stream.read()
+    except UnicodeDecodeError as error:
+        raise InvalidInput("%s: not UTF-8 text: %s" % (source, error)) from error
     except OSError as error:
         raise InvalidInput("%s: cannot be read: %s" % (source, error.strerror)) from error
 

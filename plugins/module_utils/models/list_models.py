@@ -25,7 +25,7 @@ import traceback
 import types
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-PROTOCOL = 1  # part of the key of cached answers: raise it whenever the answer changes its meaning
+PROTOCOL = 2  # part of the key of cached answers: raise it whenever the answer changes its meaning
 MOST_MODELS = 100000  # an endless generator must not eat the memory
 MOST_OUTPUT = 256 << 20  # bytes; nor an endless print the disk
 MOST_INPUTS = 1000  # files that an answer may depend on and still be cached
@@ -52,6 +52,10 @@ class CustomModel:
     args: str = ""
     multiple_results: str = ""
     skip_gpu_arch: str = ""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The card. Who overrides this says what stands in it."""
+        return dataclasses.asdict(self)
 
     def update_model(self) -> None:
         """Called once the model is selected, with the directory already in `name`: compute what is dear to compute here."""
@@ -160,9 +164,13 @@ def models_of(module: types.ModuleType) -> List[CustomModel]:
     return models
 
 
+def _overrides(model: CustomModel, method: str) -> bool:
+    return getattr(type(model), method) is not getattr(CustomModel, method) or method in vars(model)
+
+
 def is_lazy(model: CustomModel) -> bool:
-    """True if update_model() does something, so that the card is known only after it was called."""
-    return type(model).update_model is not CustomModel.update_model or "update_model" in vars(model)
+    """True if update_model() or to_dict() is the repository's own, so that the card is known only after they were called."""
+    return _overrides(model, "update_model") or _overrides(model, "to_dict")
 
 
 def _as_json(value: Any) -> Any:
@@ -178,6 +186,10 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=_as_json, allow_nan=False))
 
 
+def _name_of(model: CustomModel) -> Any:
+    return getattr(model, "name", None)
+
+
 def card_of(model: CustomModel) -> Dict[str, Any]:
     """The fields of a model, and of its further public attributes those that are plain data (`env_vars`, `distributed`, ...)."""
     fields = [field.name for field in dataclasses.fields(model)]
@@ -185,8 +197,10 @@ def card_of(model: CustomModel) -> Dict[str, Any]:
     for name in fields:
         try:
             card[name] = _plain(getattr(model, name))
+        except AttributeError:
+            raise Refused("model %.200r has no %s: an __init__ of its own must call super().__init__(name, ...)" % (_name_of(model), name)) from None
         except (TypeError, ValueError, RecursionError) as error:
-            raise Refused("model %.200r: the field %s holds what JSON cannot carry: %s" % (model.name, name, error)) from None
+            raise Refused("model %.200r: the field %s holds what JSON cannot carry: %s" % (_name_of(model), name, error)) from None
     for name, value in vars(model).items():
         if name not in card and not name.startswith("_"):
             with contextlib.suppress(TypeError, ValueError, RecursionError):  # a helper object is no part of a card
@@ -194,13 +208,23 @@ def card_of(model: CustomModel) -> Dict[str, Any]:
     return card
 
 
+def final_card(model: CustomModel) -> Dict[str, Any]:
+    """The card of a selected model: what its own to_dict() says, where it has one."""
+    if not _overrides(model, "to_dict"):
+        return card_of(model)
+    card = _plain(model.to_dict())
+    if not isinstance(card, dict):
+        raise TypeError("to_dict() must return a dict, it returned %.200r" % (card,))
+    return card
+
+
 def listed(models: List[CustomModel]) -> List[Dict[str, Any]]:
-    """All models, before any update_model()."""
+    """All models, before any update_model() and to_dict()."""
     return [{"lazy": is_lazy(model), "card": card_of(model)} for model in models]
 
 
 def updated(models: List[CustomModel], directory: str, wanted: List[Tuple[int, str]]) -> List[Dict[str, Any]]:
-    """The cards of the wanted models, (position, name) each, after their update_model()."""
+    """The cards of the wanted models, (position, name) each, after their update_model() and to_dict()."""
     cards = []
     for position, name in wanted:
         if position >= len(models) or models[position].name != name:
@@ -211,13 +235,20 @@ def updated(models: List[CustomModel], directory: str, wanted: List[Tuple[int, s
             model.update_model()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the repository's code raises becomes one sentence
             raise Refused("update_model() of model %.200r failed: %s" % (name, said(error))) from None
-        cards.append({"card": card_of(model)})
+        try:
+            cards.append({"card": final_card(model)})
+        except Refused:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+            raise Refused("to_dict() of model %.200r failed: %s" % (name, said(error))) from None
     return cards
 
 
 def said(error: BaseException) -> str:
     """An exception in one line, with the line of the repository's code that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
+    library = os.path.dirname(os.__file__) + os.sep
+    frames = [frame for frame in frames if not frame.filename.startswith((library, __file__, "<frozen"))] or frames
     where = " (%s, line %s)" % (os.path.basename(frames[-1].filename), frames[-1].lineno) if frames else ""
     return "%s: %.500s%s" % (type(error).__name__, error, where)
 
@@ -274,6 +305,9 @@ def main(argv: List[str]) -> int:
     offer_custom_model()
     try:
         answer = work(request)
+    except SystemExit as error:  # a script that was not meant to be imported, or one that gives up
+        print(said(error))
+        return error.code if isinstance(error.code, int) else 1
     except Exception as error:  # noqa: BLE001 - the repository's code may raise anything; its author needs to see where
         print_trimmed(error)
         return 1

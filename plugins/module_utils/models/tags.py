@@ -13,11 +13,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Collection, Dict, Iterable, List, NamedTuple, Sequence, Set, Tuple, TypeVar
+from typing import Any, Collection, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple, TypeVar
 
 from ..base.errors import InvalidInput
 from .cards import LONGEST_TEXT, Entry, abridged, described
 
+_NAMED = 20  # tags that one error names
 _LONGEST_GUESS = 200  # characters; nobody mistypes a longer name, and comparing it with every name would take long
 
 T = TypeVar("T")
@@ -64,12 +65,16 @@ def compose(extras: Iterable[str]) -> str:
     return "".join(" --" + extra.replace("=", " ") for extra in extras)
 
 
+def _parts(text: str) -> List[str]:
+    parts = [part.strip() for part in text.split(":")]
+    return [part for part in parts if part]
+
+
 def parse(text: str) -> Tag:
     """Take one tag apart: parts between colons without the blanks around them, empty parts dropped."""
     if len(text) > LONGEST_TEXT or "\0" in text:
         raise InvalidInput("a tag can be at most %d characters long and hold no NUL byte, got %s" % (LONGEST_TEXT, abridged(text)))
-    parts = [part.strip() for part in text.split(":")]
-    parts = [part for part in parts if part]
+    parts = _parts(text)
     if not parts:
         raise InvalidInput("the tag %s names nothing; expected a model, a tag, all, DIR/NAME or DIR/all" % abridged(text))
     return Tag(text, parts[0], tuple(parts[1:]))
@@ -99,16 +104,17 @@ def scopes(tags: Sequence[Tag]) -> Set[str]:
     return set() if "" in found else found
 
 
-def select(tags: Sequence[Tag], entries: Sequence[Entry], directories: Collection[str]) -> Tuple[List[Choice], List[str]]:
+def select(tags: Sequence[Tag], entries: Sequence[Entry], directories: Mapping[str, bool]) -> Tuple[List[Choice], List[str]]:
     """(choices, warnings): what the tags select, in tag order, and in the order of `entries` for each tag.
 
-    A model selected twice with the same arguments is chosen once, with a warning. Every tag that selects nothing is
-    named in one error.
+    `directories` are those below scripts/, and whether they bring models. A model selected twice with the same arguments is
+    chosen once, with a warning. Tags that select nothing are named in one error.
     """
     found = [(tag, *_resolve(tag, entries, directories)) for tag in tags]
-    empty = [tag for tag, chosen, _warnings in found if not chosen]
+    empty = list(dict.fromkeys(tag for tag, chosen, _warnings in found if not chosen))
     if empty:
-        raise InvalidInput("\n".join(_nothing(tag, entries, directories) for tag in empty))
+        more = ["and %d more tags without a model" % (len(empty) - _NAMED)] if len(empty) > _NAMED else []
+        raise InvalidInput("\n".join([_nothing(tag, entries, directories) for tag in empty[:_NAMED]] + more))
     warnings = [warning for _tag, _chosen, own in found for warning in own]
     return _once(((tag, choice) for tag, chosen, _own in found for choice in chosen), warnings)
 
@@ -121,7 +127,7 @@ def _resolve(tag: Tag, entries: Sequence[Entry], directories: Collection[str]) -
             "the tag %s selects %s with the arguments %s; for the model of directory %s write %s"
             % (abridged(tag.text), _some(choice.entry.name for choice in chosen), abridged(tag.args), tag.selector, aliased[0].entry.name)
         ]
-    return chosen or aliased, []
+    return chosen or aliased or _with_colons(tag, entries), []
 
 
 def _aliased(tag: Tag, entries: Sequence[Entry], directories: Collection[str]) -> List[Choice]:
@@ -130,6 +136,15 @@ def _aliased(tag: Tag, entries: Sequence[Entry], directories: Collection[str]) -
         return []
     name = "%s/%s" % (tag.selector, tag.extras[0])
     return [Choice(entry, compose(tag.extras[1:])) for entry in entries if entry.name == name and entry.directory == tag.selector]
+
+
+def _with_colons(tag: Tag, entries: Sequence[Entry]) -> List[Choice]:
+    """What a tag means that begins with a name in which colons stand, where it means nothing else; the longest such name counts."""
+    text = tag.text.strip()
+    named = [entry for entry in entries if ":" in entry.name and (text + ":").startswith(entry.name + ":")]
+    longest = max((len(entry.name) for entry in named), default=0)
+    args = compose(_parts(text[longest:]))
+    return [Choice(entry, args) for entry in named if len(entry.name) == longest]
 
 
 def _once(choices: Iterable[Tuple[Tag, Choice]], warnings: List[str]) -> Tuple[List[Choice], List[str]]:
@@ -156,13 +171,16 @@ def _some(names: Iterable[str], limit: int = 5) -> str:
     return text if len(listed) <= limit else "%s and %d more" % (text, len(listed) - limit)
 
 
-def _nothing(tag: Tag, entries: Sequence[Entry], directories: Collection[str]) -> str:
+def _nothing(tag: Tag, entries: Sequence[Entry], directories: Mapping[str, bool]) -> str:
     words = tag.text.split()
-    if len(words) > 1 and all(_resolve(parse(word), entries, directories)[0] for word in words if word.strip(":")):
-        near = [",".join(words)]
+    folder = tag.scope or tag.selector
+    if not directories.get(folder, True):
+        advice = "scripts/%s has neither models.json nor get_models_json.py; is it a submodule that is not checked out?" % folder
+    elif len(words) > 1 and all(_resolve(parse(word), entries, directories)[0] for word in words if word.strip(":")):
+        advice = "Did you mean %s?" % ",".join(words)
     else:
-        near = near_matches(tag, entries, directories)
-    advice = "Did you mean %s?" % " or ".join(near) if near else "Leave the tags out to list all names."
+        near = near_matches(tag, entries, [name for name, models in directories.items() if models])
+        advice = "Did you mean %s?" % " or ".join(near) if near else "Leave the tags out to list all names."
     return "No models found corresponding to the given tag: %s. %s" % (abridged(tag.text, 200).strip("'\""), advice)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -238,7 +240,8 @@ def test_a_scoped_tag_reads_only_its_directory(mad: Repo) -> None:
     [
         ('[{"name": "a",}]', "models.json: not valid JSON: .*line 1 column 1[45]"),
         ('[\n  {"name": "a"\n  "args": ""}\n]', "models.json: not valid JSON: Expecting ',' delimiter: line 3 column 3"),
-        ("", "models.json: not valid JSON: .*line 1 column 1"),
+        ("", r"models.json: the file is empty; expected a list of model cards, \[\] for none"),
+        (" \n", "models.json: the file is empty"),
         ("[NaN]", "models.json: not valid JSON: NaN"),
         ("[" * 100_000, "models.json: not valid JSON: .*recursion"),
         ('{"name": "a"}', "models.json: expected a list of model cards, got the object"),
@@ -258,7 +261,7 @@ def test_broken_files(repo: Repo, text: str, said: str) -> None:
 def test_files_that_are_no_text(repo: Repo) -> None:
     """Bytes that are no UTF-8, a directory, a pipe, a file too large: one sentence each, at once. A byte order mark is fine."""
     file = repo.write("models.json", [card("a")])
-    for make, said in ((_bytes, "not valid JSON: 'utf-8' codec"), (_pipe, "not found"), (_sparse, "expected at most 64 MiB")):
+    for make, said in ((_bytes, "not UTF-8 text: 'utf-8' codec"), (_pipe, "not found"), (_sparse, "expected at most 64 MiB")):
         file.unlink()
         make(file)
         assert said in repo.error("a")
@@ -353,6 +356,50 @@ def test_a_linked_directory(repo: Repo, tmp_path: Path) -> None:
     (repo.root / "scripts").mkdir()
     (repo.root / "scripts" / "linked").symlink_to(tmp_path / "elsewhere")
     assert repo.selected("linked/model4") == plain("linked/model4")
+
+
+def test_links_that_lead_nowhere(repo: Repo) -> None:
+    """A link to itself is no directory; where the models should be, a broken link is no reason to have none."""
+    repo.write("models.json", [card("x")])
+    (repo.root / "scripts").mkdir()
+    (repo.root / "scripts/self").symlink_to("self")
+    (repo.root / "scripts/gone").symlink_to("nowhere")
+    assert repo.discover("all")["names"] == ["x"]
+    for name in ("models.json", "get_models_json.py"):
+        link = repo.root / "scripts/team" / name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to("../../private/" + name)
+        with pytest.raises(InvalidInput, match="scripts/team/%s: expected a file, found something else, or a link" % name):
+            repo.discover("all")
+        link.unlink()
+
+
+def test_a_directory_that_cannot_be_read_is_not_taken_for_an_empty_one() -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folder is closed to other users
+    try:
+        folder.chmod(0o755)
+        repo = Repo(folder / "repo")
+        repo.write("models.json", "[]")
+        repo.write("scripts/team/models.json", [card("m")])
+        (repo.root / "scripts/team").chmod(0)
+        user = os.geteuid()
+        if not user:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(InvalidInput, match="scripts/team/models.json cannot be read: Permission denied"):
+                repo.discover("all")
+        finally:
+            os.seteuid(user)
+            (repo.root / "scripts/team").chmod(0o700)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_comma_in_a_name_is_said(repo: Repo) -> None:
+    """No tag can name such a model."""
+    repo.write("models.json", [card("a,b", "words")])
+    found = repo.discover("words")
+    assert found["names"] == ["a,b"] and "'a,b': its name holds a comma" in found["warnings"][0]
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])

@@ -182,6 +182,42 @@ def test_an_update_cannot_rename(repo: Repo) -> None:
     assert found["warnings"] == ["scripts/d/get_models_json.py: update_model() of model 'd/m' changed the name; ignored"]
 
 
+OWN_CARD = """
+from madengine.utils.discover_models import CustomModel
+
+class Own(CustomModel):
+    def update_model(self):
+        self.args = "--late"
+    def to_dict(self):
+        HOW
+
+def list_models():
+    return [Own("m", scripts="run.sh")]
+"""
+
+
+def test_a_card_of_its_own_making(repo: Repo) -> None:
+    """madengine asks to_dict() for the card, so what a repository's own says counts; the plain one may be called, too."""
+    repo.put(OWN_CARD.replace("HOW", "return dict(super().to_dict(), env_vars={'A': '1'}, n_gpus=2)"))
+    [card] = repo.models("d/m")
+    assert (card["args"], card["env_vars"], card["n_gpus"], card["scripts"]) == ("--late", {"A": "1"}, "2", "scripts/d/run.sh")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("return None", "TypeError: to_dict() must return a dict, it returned None"),
+        ("return {'name': object()}", "TypeError: a value of type object"),
+        ("return {}['x']", "KeyError: 'x' (get_models_json.py, line 8)"),
+        ("raise SystemExit(0)", "SystemExit: 0 (get_models_json.py, line 8)"),
+    ],
+)
+def test_a_card_of_its_own_making_that_is_none(repo: Repo, how: str, said: str) -> None:
+    repo.put(OWN_CARD.replace("HOW", how))
+    assert repo.error("d/m").startswith("scripts/d/get_models_json.py: to_dict() of model 'm' failed: " + said)
+    assert discovery.discover(str(repo.root), "")["names"] == ["d/m"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -201,7 +237,13 @@ def test_an_update_cannot_rename(repo: Repo) -> None:
         ("def list_models():\n    raise RuntimeError('no luck')\n", "RuntimeError: no luck"),
         (
             "print('before'); raise SystemExit(3)\n",
-            "its Python ended with exit code 3 before it listed its models; its last lines:\n  before",
+            "its Python ended with exit code 3 before it listed its models; its last lines:\n  before\n  SystemExit: 3 (get_models_json.py, line 1)",
+        ),
+        ("import sys\ndef list_models():\n    sys.exit('no token')\n", "its last lines:\n  SystemExit: no token (get_models_json.py, line 3)"),
+        ("import argparse\nargparse.ArgumentParser().parse_args(['x'])\n", "unrecognized arguments: x\n  SystemExit: 2 (get_models_json.py, line 2)"),
+        (
+            ONE.replace("def list", "class C(CustomModel):\n    def __init__(self, **_):\n        self.name = 'm'\ndef list").replace("[Custom", "[C(),Custom"),
+            "model 'm' has no tags: an __init__ of its own must call super().__init__(name, ...)",
         ),
         ("import os\nos._exit(0)\n", "its Python ended with exit code 0 before it listed its models; it printed nothing"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "its Python was killed by signal 11"),

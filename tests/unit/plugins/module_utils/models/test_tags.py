@@ -30,8 +30,9 @@ MODELS = [
     entry("model2", "dummies", "batch", directory="dummy2"),
     entry("model3", "group2", directory="lonely"),
     entry("deep/model4", directory="lonely"),
+    entry("odd:name=1", directory="lonely"),
 ]
-DIRECTORIES = ("dummy2", "lonely", "empty")
+DIRECTORIES = {"dummy2": True, "lonely": True, "empty": False}
 
 
 def chosen(*texts: str) -> list[tuple[str, str]]:
@@ -57,6 +58,7 @@ def chosen(*texts: str) -> list[tuple[str, str]]:
         ("lonely/deep/model4", ["lonely/deep/model4"]),
         ("lonely:model3", ["lonely/model3"]),
         ("lonely:deep/model4", ["lonely/deep/model4"]),
+        ("lonely/odd:name=1", ["lonely/odd:name=1"]),
     ],
 )
 def test_selection(tag: str, expected: list[str]) -> None:
@@ -135,7 +137,7 @@ def test_ten_megabytes_are_refused_quickly() -> None:
         tags.parse_all("x" * 10_000_000)
     assert len(caught.value.message) < 400
     with pytest.raises(InvalidInput) as caught:
-        tags.select(tags.parse_all("y" * 60_000), [entry("model%d" % number) for number in range(10_000)], ())
+        tags.select(tags.parse_all("y" * 60_000), [entry("model%d" % number) for number in range(10_000)], {})
     assert len(caught.value.message) < 400
     assert time.process_time() - began < 20, "seconds where something quadratic takes hours"
 
@@ -163,7 +165,7 @@ def test_dir_and_name_with_a_colon_where_it_has_two_meanings() -> None:
         ("model2", ["dummy2/model2"]),
         ("lonly/model3", ["lonely/model3"]),
         ("dummy2/dumies", ["dummy2/dummies"]),
-        ("empti/all", ["empty/all"]),
+        ("lonli/all", ["lonely/all"]),
         ("gruop1", ["group1"]),
     ],
 )
@@ -190,6 +192,23 @@ def test_every_tag_without_a_match_is_named() -> None:
         chosen("nothing", "dummy", "void:x=1")
     assert caught.value.message.count("No models found corresponding to the given tag") == 2
     assert "void:x=1" in caught.value.message
+
+
+def test_not_more_tags_than_a_person_reads_are_named() -> None:
+    """A generated list of 20,000 names from another repository."""
+    with pytest.raises(InvalidInput) as caught:
+        chosen(*("none%d" % number for number in range(1000)), "none0")
+    assert caught.value.message.count("No models found") == 20 and caught.value.message.endswith("and 980 more tags without a model")
+
+
+@pytest.mark.parametrize("tag", ["empty/all", "empty/model", "empty", "empty:model"])
+def test_a_directory_that_brings_no_models_is_told(tag: str) -> None:
+    """As a submodule is that nobody checked out; it is never offered as a near match."""
+    with pytest.raises(InvalidInput, match="scripts/empty has neither models.json nor get_models_json.py; is it a submodule"):
+        chosen(tag)
+    with pytest.raises(InvalidInput) as caught:
+        chosen("empti/all")
+    assert "empty/all" not in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -264,7 +283,7 @@ def test_against_a_naive_implementation(raw: list[tuple[str, str, list[str]]], t
     models = [model for position, model in enumerate(models) if model.name not in [other.name for other in models[:position]]]
     expected = by_hand(models, texts, sorted(directories))
     try:
-        choices, _warnings = tags.select([tags.parse(text) for text in texts if text.strip()], models, directories)
+        choices, _warnings = tags.select([tags.parse(text) for text in texts if text.strip()], models, dict.fromkeys(directories, True))
     except InvalidInput:
         assert expected is None
     else:
