@@ -157,6 +157,20 @@ def _answer(registered: t.Any) -> dict[str, t.Any]:
     }
 
 
+class _Unique(yaml.SafeLoader):
+    """YAML in which a key stands once: of two equal ones, one would be dropped in silence."""
+
+    def compose_mapping_node(self, anchor: t.Any) -> t.Any:
+        """A mapping before anything is merged into it."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _value in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, "the key %r stands there twice" % key.value, key.start_mark)
+            seen.add((key.tag, key.value if isinstance(key, yaml.ScalarNode) else None))
+        return node
+
+
 def load_context_file(path: str) -> dict[str, t.Any]:
     """A context file on the controller: YAML by its name (.yml, .yaml), else JSON or a Python literal."""
     full, what = os.path.expanduser(path), "mad_context_file %s" % path
@@ -172,6 +186,6 @@ def load_context_file(path: str) -> dict[str, t.Any]:
     if not full.endswith((".yml", ".yaml")):
         return contexts.load_text(text, what)
     try:
-        return contexts.load_text(yaml.safe_load(text), what)
+        return contexts.load_text(yaml.load(text, Loader=_Unique), what)
     except (yaml.YAMLError, RecursionError) as error:
         raise InvalidInput("%s is not valid YAML: %s" % (what, error)) from error

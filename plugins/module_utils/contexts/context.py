@@ -33,6 +33,13 @@ def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     return found
 
 
+def _unique_keys(tree: ast.AST) -> None:
+    """The same of a Python literal."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            _unique([(str(key.value), None) for key in node.keys if isinstance(key, ast.Constant)])
+
+
 def _from_text(text: str, what: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_unique)
@@ -41,7 +48,11 @@ def _from_text(text: str, what: str) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "not JSON: %s" % error
     try:
-        return ast.literal_eval(text)
+        tree = ast.parse(text, mode="eval")
+        _unique_keys(tree)
+        return ast.literal_eval(tree)
+    except InvalidInput as error:
+        raise InvalidInput("%s: %s" % (what, error.message)) from error
     # MemoryError and RecursionError are how the parser says "nested too deeply".
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise InvalidInput(
@@ -155,11 +166,10 @@ def _near_misses(names: Sequence[str], known: Sequence[str], prefix: str, what: 
     warnings = []
     lowered = {name.lower(): name for name in known}
     for name in sorted(set(names) - set(known)):
-        near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=_NEAR)
-        if near:
-            warnings.append(
-                "%s: %s%s is not a known key and has no effect; did you mean %s?" % (what, prefix, name, prefix + lowered[near[0]])
-            )
+        near = [lowered[word] for word in difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=_NEAR)]
+        meant = context_keys.MEANT.get(prefix + name) or (prefix + near[0] if near else "")
+        if meant:
+            warnings.append("%s: %s%s is not a known key and has no effect; did you mean %s?" % (what, prefix, name, meant))
     return warnings
 
 
@@ -207,8 +217,8 @@ def _without_effect(layer: Mapping[str, Any], what: str) -> List[str]:
 
 
 def _one_form(layer: Mapping[str, Any], what: str, warnings: List[str]) -> Dict[str, Any]:
-    """One layer: plain types, one spelling, checked types; keys without a value count as absent."""
-    form = _without_comments({key: value for key, value in scalars.plain(layer, what).items() if value is not None})
+    """One layer: plain types, one spelling, checked types; keys without a value, or with an empty answer, count as absent."""
+    form = _without_comments({key: value for key, value in scalars.plain(layer, what).items() if value is not None and value != ""})
     _split_launcher(form, what)
     warnings.extend(_near_misses(list(form), context_keys.TOP_NAMES, "", what))
     warnings.extend(_without_effect(form, what))
@@ -224,7 +234,7 @@ def _one_form(layer: Mapping[str, Any], what: str, warnings: List[str]) -> Dict[
     warnings.extend(_near_misses(list(form.get("distributed", {})), list(context_keys.DISTRIBUTED_KEYS), "distributed.", what))
     _refuse(form, what)
     _deploy_of(form, what)
-    return {key: value for key, value in form.items() if value != ""}
+    return {key: value for key, value in form.items() if value != ""}  # of blanks only
 
 
 def normalise(layers: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> Dict[str, Any]:

@@ -268,5 +268,18 @@ ONLY_FOR: Dict[str, Tuple[str, ...]] = {
 # What they are where nobody says them: said so, they need no warning.
 DEFAULTS: Dict[str, bool] = {"debug": False, "live_output": False, "monitor": True, "cleanup_on_failure": True}
 
+# Words of build manifests and of other tools for what has another name here.
+MEANT: Dict[str, str] = {
+    "target": "deploy",
+    "deployment": "deploy, and what stands in its config at the top",
+    "nodes": "nnodes",
+    "num_nodes": "nnodes",
+    "image": "MAD_CONTAINER_IMAGE",
+    "docker_image": "MAD_CONTAINER_IMAGE",
+    "args": "model_args",
+    "gpus": "n_gpus, or docker_gpus for which",
+    "mounts": "docker_mounts",
+}
+
 # Compared with an unknown key for a near miss: every name that means something anywhere at the top.
 TOP_NAMES = tuple(sorted(set(KEYS) | {path[0] for _one, others in SPELLINGS for path in others} | {"nnodes", "nproc_per_node", "launcher"}))

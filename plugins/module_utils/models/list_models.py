@@ -246,7 +246,7 @@ def updated(models: List[CustomModel], directory: str, wanted: List[Tuple[int, s
 
 def said(error: BaseException) -> str:
     """An exception in one line, with the line of the repository's code that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(traceback.extract_tb(error.__traceback__))
     library = os.path.dirname(os.__file__) + os.sep
     frames = [frame for frame in frames if not frame.filename.startswith((library, __file__, "<frozen"))] or frames
     where = " (%s, line %s)" % (os.path.basename(frames[-1].filename), frames[-1].lineno) if frames else ""

@@ -74,6 +74,7 @@ def test_a_play_s_context_lies_below_all_hosts() -> None:
         ("c.txt", "{'a': True}", {"a": True}),
         ("c.yml", "a: [1, x]\n", {"a": [1, "x"]}),
         ("c.yaml", "", {}),
+        ("c.yaml", "b: &b {<<: &a {x: 1}, x: 2}\nc: {<<: *b, x: 3}\n", {"b": {"x": 2}, "c": {"x": 3}}),
         ("c.json", "", {}),
     ],
 )
@@ -85,7 +86,8 @@ def test_context_files(tmp_path: Path, name: str, text: str, expected: dict) -> 
 @pytest.mark.parametrize(
     "name,data",
     [("c.json", b"[1]"), ("c.json", b"{"), ("c.yml", b"a: [1"), ("c.yml", b"- 1"), ("c.yml", b"a: 2026-01-01"), ("c.json", b"\xff\xfe"), ("d", None),
-     ("c.yml", b"a: !!python/object/apply:os.system ['true']"), ("c.yml", b"a: &x [*x]")],
+     ("c.yml", b"a: !!python/object/apply:os.system ['true']"), ("c.yml", b"a: &x [*x]"), ("c.yml", b"a: {b: 1, b: 2}"),
+     ("c.json", b"{'a': {'b': 1, 'b': 2}}")],
 )  # fmt: skip
 def test_bad_context_files_are_named(tmp_path: Path, name: str, data: object) -> None:
     if data is not None:

@@ -338,6 +338,18 @@ def test_empty_values_of_refused_keys_are_fine() -> None:
     assert context.normalise([empty])["warnings"] == []
 
 
+@pytest.mark.parametrize("key", ["deploy", "n_gpus", "timeout", "slurm", "env_vars", "gpu_vendor", "docker_gpus", "debug", "nnodes", "launcher"])
+def test_an_empty_answer_is_none(key: str) -> None:
+    """A template that comes out empty; what a lower layer said stays."""
+    assert one({key: ""}) == one({key: None}) == {"deploy": "local"}
+    assert one({"slurm": {}, "n_gpus": 2, "timeout": 3}, {key: ""}) == one({"slurm": {}, "n_gpus": 2, "timeout": 3})
+
+
+@pytest.mark.parametrize(("key", "meant"), [("target", "deploy"), ("nodes", "nnodes"), ("image", "MAD_CONTAINER_IMAGE")])
+def test_words_of_manifests_and_other_tools_are_noted(key: str, meant: str) -> None:
+    assert "did you mean %s?" % meant in context.normalise([{key: "slurm"}])["warnings"][0]
+
+
 def test_comments_are_left_out() -> None:
     """madengine's examples are full of them, at the top and in the sections; variables may begin with _ and stay."""
     plain = {"gpu_vendor": "AMD", "slurm": {"partition": "gpu"}, "distributed": {"launcher": "vllm"}, "env_vars": {"_X": "1"}}

@@ -49,6 +49,8 @@ def test_nothing_is_an_empty_context(value: object) -> None:
         [1],
         5,
         '{"a": 1, "a": 2}',
+        "{'a': 1, 'a': 2}",
+        "{'a': [{'b': 1, 'b': None}]}",
         "(" * 5000,
         "[" * 100000,
         "{'a': 1e999}",
