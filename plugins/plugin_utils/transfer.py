@@ -5,11 +5,21 @@
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible.plugins.action import ActionBase
+
+from ansible_collections.mad.engine.plugins.plugin_utils.keep_alive import keep_alive
 
 
 class TransferAction(ActionBase):
     """An action plugin that hands files to its module and fetches those that it made."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """What every action does first; subclasses go on from here."""
+        keep_alive(self._connection)
+        result: dict[str, t.Any] = super().run(tmp, task_vars)
+        return result
 
     def _put(self, local: str, name: str) -> str:
         """Copy a file into the connection's temporary folder (mode 0700); returns its path there."""
