@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Set
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z]+)\s*=\s*(\S.*?)\s*\Z")
-_HEREDOC = re.compile(r"<<(-?)([\"']?)([A-Za-z_][A-Za-z0-9_]*)\2")
+# A shell's words, quotes and all: only a word of its own opens a here-document, not `<<<text`, `$((1<<n))` or what stands in quotes.
+_WORD = re.compile(r"(?:[^\s\"'\\]|\\.|\"(?:[^\"\\]|\\.)*\"|'[^']*')+")
+_HEREDOC = re.compile(r"[0-9]*<<(-?)([\"']?)([A-Za-z0-9_][A-Za-z0-9_.-]*)\2\Z")
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S+))?(?:\s+|\Z)")
 _VARIABLE = re.compile(r"\\?\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::?([-+])([^}]*))?\})")
 
@@ -69,13 +71,19 @@ def _after_heredocs(logical: str, lines: List[str], position: int) -> int:
     """The line after the bodies of the here-documents that this instruction opens."""
     if logical.split(None, 1)[0].upper() not in ("RUN", "COPY", "ADD"):
         return position
-    for dash, _quote, word in _HEREDOC.findall(logical):
+    for dash, word in _heredocs(logical):
         while position < len(lines):
             line = lines[position].lstrip("\t") if dash else lines[position]
             position += 1
             if line == word:
                 break
     return position
+
+
+def _heredocs(logical: str) -> List[Tuple[str, str]]:
+    """("-" where tabs in front do not count, else "", the word that ends it) of each here-document that an instruction opens."""
+    found = (_HEREDOC.match(word) for word in _WORD.findall(logical) if "<<" in word)
+    return [(match.group(1), match.group(3)) for match in found if match]
 
 
 def instructions(text: str) -> List[Instruction]:
@@ -90,7 +98,7 @@ def instructions(text: str) -> List[Instruction]:
             rest = rest[match.end() :]
             match = _FLAG.match(rest)
         keyword = keyword.strip().upper()
-        found.append(Instruction(keyword, flags, rest, keyword in ("RUN", "COPY", "ADD") and bool(_HEREDOC.search(rest))))
+        found.append(Instruction(keyword, flags, rest, keyword in ("RUN", "COPY", "ADD") and bool(_heredocs(rest))))
     return found
 
 

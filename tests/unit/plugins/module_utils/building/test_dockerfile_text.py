@@ -78,6 +78,17 @@ def test_here_documents_are_not_instructions() -> None:
     assert facts.needs_buildkit
 
 
+@pytest.mark.parametrize("line", ["RUN cat <<<hello", "RUN echo $((1<<N))", "RUN sh -c 'cat <<E'", 'RUN sh -c "cat \\"<<E\\""', "RUN cat <<'E E'"])
+def test_what_only_looks_like_a_here_document_hides_no_instruction(line: str) -> None:
+    facts = read("FROM x\n%s\nARG REAL\nFROM y\n" % line)
+    assert (facts.images, facts.base, facts.arguments, facts.needs_buildkit) == (["x", "y"], "y", {"REAL": None}, False)
+
+
+def test_here_documents_end_at_their_own_word() -> None:
+    facts = read("FROM x\nRUN python3 - 3<<'E.O-F' <<T\nFROM evil\nE.O-F\nFROM worse\nT\nARG REAL\n")
+    assert (facts.images, facts.arguments) == (["x"], {"REAL": None})
+
+
 @pytest.mark.parametrize(
     "line", ["RUN --mount=type=secret,id=x true", "COPY --link a b", "COPY --chmod=755 a b", "RUN <<E\nE", "ADD --exclude=x a b"]
 )
