@@ -24,12 +24,14 @@ _DETECTED_START = "MAD_SYSTEM_"
 
 
 def _card(raw: Mapping[str, Any], path: str) -> Tuple[Dict[str, Any], Optional[MadError]]:
-    """A card of the manifest in its normal form; one that is wrong comes back as it is, with its error."""
-    given = {key: value for key, value in raw.items() if key != "source"}
+    """A card of the manifest in its normal form; for one that is wrong a blank one, with its error."""
+    given = dict({"dockerfile": "", "args": ""}, **{key: value for key, value in raw.items() if key != "source"})
+    entry = cards.Entry(str(raw["name"]), [], given, path, "", 0)
     try:
-        return cards.complete(cards.entry(dict({"dockerfile": "", "args": ""}, **given), path, "", 0), "")[0], None
+        entry = cards.entry(given, path, "", 0)
+        return cards.complete(entry, "")[0], None
     except InvalidInput as error:
-        return dict(given), error
+        return cards.blank(entry), error
 
 
 def _in_registry(record: Mapping[str, Any], registry: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:

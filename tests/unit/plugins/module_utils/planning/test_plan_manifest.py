@@ -53,6 +53,17 @@ def test_what_of_its_context_is_not_taken_over_is_said(repo: Path, tmp_path: Pat
     assert "docker_mounts" not in warning, "the host has its own"
 
 
+@pytest.mark.parametrize("deploy", ["local", "slurm"])
+@pytest.mark.parametrize("key, value", [("skip_gpu_arch", 5), ("env_vars", ["A=1"]), ("slurm", ["x"]), ("tags", 7), ("distributed", "x")])
+def test_one_bad_card_is_one_row(repo: Path, tmp_path: Path, deploy: str, key: str, value: object) -> None:
+    images = {"ci-dummy": image("dummy"), "ci-other": image("other")}
+    known = read(tmp_path, images, {"ci-dummy": dict(card(), **{key: value}), "ci-other": card("other")})
+    bad, good = plans.runs(repo, hosts={"n1": host({"deploy": deploy, "gpu_vendor": "AMD"})}, manifest=known)
+    assert bad["model"] == "dummy" and bad["outcome"]["failure_class"] == "invalid"
+    assert "key '%s'" % key in bad["outcome"]["reason"] and "build_manifest.json" in bad["outcome"]["reason"]
+    assert good["model"] == "other" and good["outcome"] is None
+
+
 def test_a_batch_manifest_is_no_build_manifest(tmp_path: Path) -> None:
     (tmp_path / "batch.json").write_text('[{"model_name": "dummy", "build_new": true}]')
     with pytest.raises(InvalidInput, match="a list is a batch manifest"):
