@@ -27,7 +27,7 @@ from .slurm_jobs import Submission, Task
 from .slurm_options import Options
 from .slurm_output import Job
 from .slurm_submit import Entry, Submissions, read_marker
-from .slurm_watch import Sight, Verdict
+from .slurm_watch import Found, Sight, Verdict
 
 _UNACCOUNTED = 600.0  # seconds after which a site that keeps no accounting is asked again
 _KILLED = 137  # a status that only Slurm can explain: its own kill for memory, or somebody's
@@ -111,28 +111,28 @@ class Follower:
 
     # -- asking --------------------------------------------------------------------------------------------------------------------
 
-    def _ask(self, tasks: Sequence[Open], now: bool) -> Tuple[Set[str], List[Job]]:
+    def _ask(self, tasks: Sequence[Open], now: bool) -> Tuple[Set[str], Found]:
         """(the tasks that Slurm was asked for, by key; what it knows of their jobs). No task when it was not asked, or does not answer."""
         polls, asked = int(self._watch.get("polls") or 0), float(self._watch.get("asked") or 0.0)
         pause = slurm_watch.pause(polls, lambda: float(self._watch.get("chance") or 0.0))
         if not tasks or (not now and 0 <= time.time() - asked < pause):
-            return set(), []
+            return set(), Found(())
         before = set(self._watch.pop("unknown", ()))
         past = [task for task in tasks if task.key() in before]
         names = sorted({task.entry.submission.name for task in past or tasks})
         try:
-            jobs = self.slurm.past_jobs(names) if past else self.slurm.jobs(names)
+            jobs = Found(self.slurm.past_jobs(names) if past else self.slurm.jobs(names))
         except Silent as error:
             self.warnings.append("%s; asked again later, nothing is given up" % error.message)
-            return set(), []
+            return set(), Found(())
         self._watch.update(asked=time.time(), polls=polls + 1)
         if not self.slurm.accounting:
             self._watch["unaccounted"] = time.time()
         return ({task.key() for task in past} if past else self._known_to_squeue(tasks, jobs)), jobs
 
-    def _known_to_squeue(self, tasks: Sequence[Open], jobs: Sequence[Job]) -> Set[str]:
+    def _known_to_squeue(self, tasks: Sequence[Open], jobs: Found) -> Set[str]:
         """Tasks that squeue knows; of the others nothing is known before accounting was asked, where there is any."""
-        unknown = {task.key() for task in tasks if slurm_watch.find(jobs, task.entry.job, task.place()) is None}
+        unknown = {task.key() for task in tasks if jobs.task(task.entry.job, task.place()) is None}
         if time.time() - float(self._watch.get("unaccounted") or 0.0) <= _UNACCOUNTED:
             unknown.clear()
         elif unknown:
@@ -149,9 +149,9 @@ class Follower:
 
     # -- one task ------------------------------------------------------------------------------------------------------------------
 
-    def _one(self, task: Open, marker: Mapping[str, str], jobs: Optional[Sequence[Job]]) -> None:
+    def _one(self, task: Open, marker: Mapping[str, str], jobs: Optional[Found]) -> None:
         """See whether a task has ended. `jobs` is None where Slurm was not asked for it."""
-        job = slurm_watch.find(jobs, task.entry.job, task.place()) if jobs is not None else None
+        job = jobs.task(task.entry.job, task.place()) if jobs is not None else None
         if jobs is None and (not marker or _needs_state(marker)):
             return  # only the scheduler could say more, and it was not asked
         missing = self._since("missing", task.key(), jobs is not None and job is None)
@@ -214,7 +214,9 @@ class Follower:
     def _submit(self, tasks: Sequence[Open]) -> None:
         """Submit what was written and fits; what sbatch refuses has ended."""
         waiting: Dict[str, Submission] = {}
+        of_submission: Dict[str, List[Open]] = {}
         for task in tasks:
+            of_submission.setdefault(task.entry.submission.name, []).append(task)
             if not task.entry.job and task.attempt.result() is None:
                 waiting[task.entry.submission.name] = task.entry.submission
         reason = self.folder.reason("cancel") or self.folder.reason("stop")
@@ -223,7 +225,7 @@ class Follower:
             return
         active = sum(1 for task in tasks if task.entry.job and task.attempt.result() is None)
         for submission in slurm_jobs.may_submit(list(waiting.values()), active, Options(max_jobs=self.max_jobs)):
-            mine = [task for task in tasks if task.entry.submission.name == submission.name]
+            mine = of_submission[submission.name]
             try:
                 self.submissions.submit([submission])
                 active, self.changed = active + len(mine), True

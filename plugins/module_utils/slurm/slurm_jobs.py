@@ -112,18 +112,14 @@ def group(runs: Sequence[Run], options: Options, campaign: str, place: str, max_
         else:
             alike.setdefault(shape, []).append(run)
     batches += [(shape, chunk) for shape, members in alike.items() for chunk in _chunks(members, size)]
-    return sorted((_submission(shape, members, campaign, place) for shape, members in batches), key=lambda entry: _first(entry, runs))
+    orders = {str(run["id"]): int(run.get("order", 0)) for run in runs}
+    made = [_submission(shape, members, campaign, place) for shape, members in batches]
+    return sorted(made, key=lambda entry: (orders[entry.tasks[0].run_id], entry.name))
 
 
 def _submission(shape: Shape, members: Sequence[Run], campaign: str, place: str) -> Submission:
     tasks = tuple(Task(number, str(run["id"]), int(run.get("attempt") or 1)) for number, run in enumerate(members))
     return Submission(name_of(campaign, place, tasks), shape, tasks, len(tasks) > 1)
-
-
-def _first(submission: Submission, runs: Sequence[Run]) -> Tuple[int, str]:
-    """Where the plan has a submission's first run."""
-    orders = {str(run["id"]): int(run.get("order", 0)) for run in runs}
-    return orders[submission.tasks[0].run_id], submission.name
 
 
 def may_submit(waiting: Sequence[Submission], active_tasks: int, options: Options) -> List[Submission]:

@@ -125,9 +125,9 @@ def _acknowledged(folder: CampaignFolder, job: Job, submissions: Submissions) ->
     for entry in submissions.entries():
         for task in entry.submission.tasks:
             if task.run_id in job["runs"] and task.attempt >= int(job["runs"][task.run_id]):
-                attempt = int(folder.run(task.run_id).get("attempt", 1))
-                queued = folder.run(task.run_id).get("queued")
-                found[task.run_id] = {"attempt": attempt, "folder": folder.path, "job": entry.job, "queued": queued}
+                run = folder.run(task.run_id)
+                told = {"attempt": int(run.get("attempt", 1)), "folder": folder.path, "job": entry.job, "queued": run.get("queued")}
+                found[task.run_id] = told
     return found
 
 

@@ -75,14 +75,18 @@ class Submissions:
             if os.path.exists(self._file(name, _TAKEN)):
                 self._unwrite(name)
                 continue
-            if not os.path.exists(self._file(name, "job.json")):
-                files.look_again(self._file(name))  # a play on another login node may have submitted it a moment ago
+            job = self._submitted(name)
             manifest = read_optional(self._file(name, "manifest.json"))
             if manifest:
-                job = read_optional(self._file(name, "job.json"))
                 entry = Entry(slurm_jobs.read_manifest(manifest), int(job.get("job") or 0), float(job.get("submitted") or 0.0))
                 found.append((os.stat(self._file(name, "manifest.json")).st_mtime_ns, entry))
         return [entry for dummy, entry in sorted(found, key=lambda pair: (pair[0], pair[1].submission.name))]
+
+    def _submitted(self, name: str) -> Dict[str, Any]:
+        """job.json, {} while nothing is known of a job."""
+        if not os.path.exists(self._file(name, "job.json")):
+            files.look_again(self._file(name))  # a play on another login node may have submitted it a moment ago
+        return read_optional(self._file(name, "job.json"))
 
     def take_back(self, submission: Submission, smaller: int) -> None:
         """Unwrite what sbatch refused as too large: its runs wait again, for arrays of at most so many tasks."""
@@ -109,8 +113,8 @@ class Submissions:
         os.makedirs(self._file(), mode=0o700, exist_ok=True)
         lock = self._lock()
         try:
-            known = {entry.submission.name: entry.job for entry in self.entries()}
-            pending = [submission for submission in chosen if not known.get(submission.name)]
+            known = {submission.name: int(self._submitted(submission.name).get("job") or 0) for submission in chosen}
+            pending = [submission for submission in chosen if not known[submission.name]]
             tried = [submission.name for submission in pending if os.path.exists(self._file(submission.name, "tried"))]
             jobs = self.slurm.known(tried) if tried else []
             for submission in pending:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import slurm_states
 from .slurm_jobs import Submission
@@ -45,12 +45,17 @@ def doubles(submission: Submission, jobs: Sequence[Job], own: int) -> List[int]:
     return sorted({job.job for job in jobs if job.name == submission.name and job.job != own and job.state.phase != slurm_states.ENDED})
 
 
-def find(jobs: Sequence[Job], number: int, task: int) -> Optional[Job]:
-    """One task of a job among what a command printed."""
-    for job in jobs:
-        if job.job == number and (job.task in (task, -1)):
-            return job
-    return None
+class Found:
+    """What a command printed, by task: a campaign has thousands of both."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs: Dict[Tuple[int, int], Job] = {}
+        for job in jobs:
+            self._jobs.setdefault((job.job, job.task), job)
+
+    def task(self, number: int, task: int) -> Optional[Job]:
+        """One task of a job; a job that is no array has only one."""
+        return self._jobs.get((number, task)) or self._jobs.get((number, -1))
 
 
 class Sight(NamedTuple):

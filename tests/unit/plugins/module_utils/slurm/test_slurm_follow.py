@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -249,3 +250,23 @@ def test_while_other_jobs_of_the_user_fill_a_limit_nothing_is_given_up(site: Sit
     assert site.poll() == ["sbatch", "squeue"] and site.result(1) == {}
     site.says("sbatch", "12\n")
     assert "sbatch" in site.poll() and Follower(site.folder, Slurm()).submissions.entries()[0].job == 12
+
+
+OPENED: List[str] = []
+sys.addaudithook(lambda event, arguments: OPENED.append(str(arguments[0])) if event == "open" else None)
+
+
+def test_what_a_submission_costs_does_not_grow_with_their_number(tmp_path: Path) -> None:
+    """Of a campaign with a thousand runs of several nodes each is a job of its own."""
+    reads = []
+    for count in (2, 12):
+        (tmp_path / str(count)).mkdir()
+        site = Site(tmp_path / str(count))
+        for number in range(1, count + 1):
+            site.folder.save_run(make_run(number))
+            site.submitted("mad-%012d" % number, 1, number, job=0)
+        site.says("sbatch", "7\n")
+        OPENED.clear()
+        assert site.poll() == ["sbatch"] * count
+        reads.append(sum(path.endswith(".json") for path in OPENED) / count)
+    assert reads[1] <= reads[0]

@@ -161,8 +161,9 @@ def test_a_job_is_adopted_by_name_or_marker_never_by_number() -> None:
 
 def test_one_task_of_several_is_found() -> None:
     jobs = [job("RUNNING", 7, 0), job("PENDING", 7, 1), job("RUNNING", 8)]
-    assert slurm_watch.find(jobs, 7, 1) is jobs[1] and slurm_watch.find(jobs, 8, 0) is jobs[2]
-    assert slurm_watch.find(jobs, 7, 2) is None and slurm_watch.find(jobs, 9, 0) is None
+    found = slurm_watch.Found(jobs)
+    assert found.task(7, 1) is jobs[1] and found.task(8, 0) is jobs[2]
+    assert found.task(7, 2) is None and found.task(9, 0) is None
 
 
 def test_what_goes_on() -> None:
