@@ -110,38 +110,61 @@ def select(tags: Sequence[Tag], entries: Sequence[Entry], directories: Mapping[s
     `directories` are those below scripts/, and whether they bring models. A model selected twice with the same arguments is
     chosen once, with a warning. Tags that select nothing are named in one error.
     """
-    found = [(tag, *_resolve(tag, entries, directories)) for tag in tags]
+    index = _Index(entries)
+    found = [(tag, *_resolve(tag, index, directories)) for tag in tags]
     empty = list(dict.fromkeys(tag for tag, chosen, _warnings in found if not chosen))
     if empty:
         more = ["and %d more tags without a model" % (len(empty) - _NAMED)] if len(empty) > _NAMED else []
-        raise InvalidInput("\n".join([_nothing(tag, entries, directories) for tag in empty[:_NAMED]] + more))
+        raise InvalidInput("\n".join([_nothing(tag, index, directories) for tag in empty[:_NAMED]] + more))
     warnings = [warning for _tag, _chosen, own in found for warning in own]
     return _once(((tag, choice) for tag, chosen, _own in found for choice in chosen), warnings)
 
 
-def _resolve(tag: Tag, entries: Sequence[Entry], directories: Collection[str]) -> Tuple[List[Choice], List[str]]:
-    chosen = [Choice(entry, tag.args) for entry in entries if tag.matches(entry.name, entry.tags)]
-    aliased = _aliased(tag, entries, directories)
+class _Index:
+    """Models by the words that name them: of ten thousand tags not each one can look at ten thousand models."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
+        self.with_colons = [entry for entry in entries if ":" in entry.name]
+        self._places: Dict[str, List[int]] = {}
+        for place, entry in enumerate(entries):
+            for word in {entry.name, *entry.tags}:
+                self._places.setdefault(word, []).append(place)
+
+    def matching(self, tag: Tag) -> List[Entry]:
+        """The models that a tag means, in their order."""
+        words = {tag.selector, tag.selector[len(tag.scope) + 1 :] if tag.scope else tag.selector}
+        possible = self.entries if "all" in words else self.called(*words)
+        return [entry for entry in possible if tag.matches(entry.name, entry.tags)]
+
+    def called(self, *words: str) -> List[Entry]:
+        """The models that have one of these words as their name or among their tags."""
+        return [self.entries[place] for place in sorted({place for word in words for place in self._places.get(word, ())})]
+
+
+def _resolve(tag: Tag, index: _Index, directories: Collection[str]) -> Tuple[List[Choice], List[str]]:
+    chosen = [Choice(entry, tag.args) for entry in index.matching(tag)]
+    aliased = _aliased(tag, index, directories)
     if chosen and aliased:
         return chosen, [
             "the tag %s selects %s with the arguments %s; for the model of directory %s write %s"
             % (abridged(tag.text), _some(choice.entry.name for choice in chosen), abridged(tag.args), tag.selector, aliased[0].entry.name)
         ]
-    return chosen or aliased or _with_colons(tag, entries), []
+    return chosen or aliased or _with_colons(tag, index), []
 
 
-def _aliased(tag: Tag, entries: Sequence[Entry], directories: Collection[str]) -> List[Choice]:
+def _aliased(tag: Tag, index: _Index, directories: Collection[str]) -> List[Choice]:
     """What DIR:NAME[:k=v] means if it is read as DIR/NAME."""
     if not tag.extras or tag.selector not in directories:
         return []
-    name = "%s/%s" % (tag.selector, tag.extras[0])
-    return [Choice(entry, compose(tag.extras[1:])) for entry in entries if entry.name == name and entry.directory == tag.selector]
+    name, args = "%s/%s" % (tag.selector, tag.extras[0]), compose(tag.extras[1:])
+    return [Choice(entry, args) for entry in index.called(name) if entry.name == name and entry.directory == tag.selector]
 
 
-def _with_colons(tag: Tag, entries: Sequence[Entry]) -> List[Choice]:
+def _with_colons(tag: Tag, index: _Index) -> List[Choice]:
     """What a tag means that begins with a name in which colons stand, where it means nothing else; the longest such name counts."""
     text = tag.text.strip()
-    named = [entry for entry in entries if ":" in entry.name and (text + ":").startswith(entry.name + ":")]
+    named = [entry for entry in index.with_colons if (text + ":").startswith(entry.name + ":")]
     longest = max((len(entry.name) for entry in named), default=0)
     args = compose(_parts(text[longest:]))
     return [Choice(entry, args) for entry in named if len(entry.name) == longest]
@@ -171,15 +194,15 @@ def _some(names: Iterable[str], limit: int = 5) -> str:
     return text if len(listed) <= limit else "%s and %d more" % (text, len(listed) - limit)
 
 
-def _nothing(tag: Tag, entries: Sequence[Entry], directories: Mapping[str, bool]) -> str:
+def _nothing(tag: Tag, index: _Index, directories: Mapping[str, bool]) -> str:
     words = tag.text.split()
     folder = tag.scope or tag.selector
     if not directories.get(folder, True):
         advice = "scripts/%s has neither models.json nor get_models_json.py; is it a submodule that is not checked out?" % folder
-    elif len(words) > 1 and all(_resolve(parse(word), entries, directories)[0] for word in words if word.strip(":")):
+    elif len(words) > 1 and all(_resolve(parse(word), index, directories)[0] for word in words if word.strip(":")):
         advice = "Did you mean %s?" % ",".join(words)
     else:
-        near = near_matches(tag, entries, [name for name, models in directories.items() if models])
+        near = near_matches(tag, index.entries, [name for name, models in directories.items() if models])
         advice = "Did you mean %s?" % " or ".join(near) if near else "Leave the tags out to list all names."
     return "No models found corresponding to the given tag: %s. %s" % (abridged(tag.text, 200).strip("'\""), advice)
 
