@@ -362,9 +362,12 @@ class ProcessBody(Body):
 
 
 def _is_foreign(folder: str) -> bool:
-    """Whether anything in a folder belongs to somebody else."""
+    """Whether anything in a folder belongs to somebody else, or lies where we may not look."""
     paths = (os.path.join(base, name) for base, folders, names in os.walk(folder) for name in folders + names)
-    return any(os.lstat(path).st_uid != os.geteuid() for path in paths)
+    try:
+        return any(os.lstat(path).st_uid != os.geteuid() for path in paths)
+    except OSError:
+        return True
 
 
 def _open_up(folder: str) -> None:

@@ -24,6 +24,7 @@ from .host_state import LOGS, Attempt, HostFolder
 _CHUNK = 1 << 20
 _SHORTEST_SECRET = 8
 _COMMIT = re.compile(r"[0-9a-f]{7,64}\Z")
+_LOST = "%s was replaced by something that is not a file; its content is lost"
 RESERVE = "reserve"  # a file that is given up when the disk is full, so that the record can still be written
 RESERVE_BYTES = 1 << 20
 
@@ -131,14 +132,17 @@ class Ending:
             self.outcome["notes"].append("%d artifacts held the value of a secret; it was masked" % masked)
 
     def _move_log(self, name: str) -> None:
-        target = self.attempt.file(name)
+        source, target = self.attempt.file("io", name), self.attempt.file(name)
+        if is_folder(source):  # it may be of another user, who alone can move it; it goes with the folder in which it lies
+            self.outcome["notes"].append(_LOST % name)
+            return
         with contextlib.suppress(FileNotFoundError):
-            os.rename(self.attempt.file("io", name), target)
+            os.rename(source, target)
         if not os.path.lexists(target):
             return
         if not is_regular(target):
             os.unlink(target)
-            self.outcome["notes"].append("%s was replaced by something that is not a file; its content is lost" % name)
+            self.outcome["notes"].append(_LOST % name)
         if self._mask(target, name):
             self.outcome["notes"].append("%s held the value of a secret; it was masked" % name)
 

@@ -55,6 +55,7 @@ class Supervisor:
         self.version = -1  # of the settings that were read last
         self.last_beat = 0.0
         self.told_to_stop = False
+        self.disk_full = False  # in this step something could not be written: the rest of it waits for the next one
         self.fruitless: Dict[str, int] = {}  # attempts whose keeper ended without a record
 
     def main(self) -> bool:
@@ -83,6 +84,7 @@ class Supervisor:
         """Whether there is anything left to do here."""
         if self.told_to_stop or self._lost_folder():
             return False
+        self.disk_full = False
         if self._settings_changed():
             self._look()
         self._end_of_keepers()
@@ -99,6 +101,8 @@ class Supervisor:
             return True
 
     def _patience(self) -> float:
+        if self.disk_full:
+            return _IDLE
         if any(not active.pid for active in self.active.values()):
             return _FOREIGN_LOOK
         if self.pending and self.machine_lock is None:
@@ -218,7 +222,7 @@ class Supervisor:
         except (OSError, MadError) as error:
             self._complain("the end of run %s cannot be written: %s" % (run["id"], error))
             self.pending.append((run, number))
-            time.sleep(5.0)
+            self.disk_full = True
 
     # -- starting ----------------------------------------------------------------------------------------------------------------
 
@@ -229,6 +233,9 @@ class Supervisor:
             return
         pending, self.pending = self.pending, []
         for run, number in pending:
+            if self.disk_full:
+                self.pending.append((run, number))
+                continue
             with self._or_later(run, number):
                 decision = self.folder.end_of_pending(run, number, cancel, stop)
                 if decision:
@@ -241,7 +248,7 @@ class Supervisor:
         waiting: List[Any] = []
         todo, self.pending = self.pending, []
         for run, number in todo:
-            if len(self.active) >= limit or waiting:
+            if len(self.active) >= limit or waiting or self.disk_full:
                 waiting.append((run, number))  # in order: a run that waits for GPUs is not overtaken
                 continue
             seat = self._seat(run, limit)
@@ -304,6 +311,7 @@ class Supervisor:
         except OSError as error:
             self._complain("the attempt folder %s cannot be made: %s" % (attempt.path, error.strerror))
             self.pending.append((run, number))
+            self.disk_full = True
             return
         self._fork(run, attempt, seat, attach=False)
         if len(self.active) > 1:
