@@ -67,16 +67,20 @@ def _docker_config(private: str, environment: Mapping[str, str]) -> str:
 
 
 def _podman_auth(private: str, environment: Mapping[str, str]) -> str:
-    """A copy of the user's login file."""
-    runtime = environment.get("XDG_RUNTIME_DIR") or "/run/user/%d" % os.geteuid()
+    """A copy of the user's logins: of all files in which podman looks for them, for it looks in no other than the one that we name."""
+    home, runtime = environment.get("HOME") or os.path.expanduser("~"), environment.get("XDG_RUNTIME_DIR") or "/run/user/%d" % os.geteuid()
     places = [
-        environment.get("REGISTRY_AUTH_FILE", ""),
         os.path.join(runtime, "containers", "auth.json"),
         "/run/containers/%d/auth.json" % os.geteuid(),
+        os.path.join(environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "containers", "auth.json"),
+        os.path.join(environment.get("DOCKER_CONFIG") or os.path.join(home, ".docker"), "config.json"),
     ]
-    settings = next((found for found in map(_read_settings, filter(None, places)) if found), {})
+    auths: Dict[str, Any] = {}
+    for place in [environment["REGISTRY_AUTH_FILE"]] if environment.get("REGISTRY_AUTH_FILE") else reversed(places):
+        found = _read_settings(place).get("auths")
+        auths.update(found if isinstance(found, dict) else {})
     path = os.path.join(private, "auth.json")
-    _write_private(path, {"auths": settings.get("auths", {})})
+    _write_private(path, {"auths": auths})
     return path
 
 
