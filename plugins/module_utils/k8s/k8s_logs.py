@@ -128,6 +128,7 @@ class LogReader:
         self.patience, self.tee = patience, tee
         self.done, self.stopped = threading.Event(), threading.Event()
         self.problem = ""
+        self._came = False  # anything new in this stream
         self.over: Callable[[], None] = lambda: None  # told at the end
         self.replaced: Callable[[], bool] = lambda: False  # whether the container was started again since
 
@@ -169,19 +170,19 @@ class LogReader:
 
     def _try(self, was_ended: bool) -> Tuple[bool, bool]:
         """One stream: (whether anything new came, whether another try makes sense)."""
+        self._came = False
         try:
-            came = self._follow(was_ended)
+            self._follow(was_ended)
             self.problem = ""
-            return came, True
         except ApiError as error:
             self.problem = error.message
-            return False, not (error.status in (401, 403) or (error.status == 404 and was_ended))
+            return self._came, not (error.status in (401, 403) or (error.status == 404 and was_ended))
         except Exception as error:  # noqa: BLE001 urllib3 has many ways to say that a stream broke; what came is kept
             self.problem = "the stream broke: %s" % (str(error) or type(error).__name__)
-            return True, True
+        return self._came, True
 
-    def _follow(self, was_ended: bool) -> bool:
-        """One stream, of a container that has ended to its end, so that the connection can serve again; whether anything new came."""
+    def _follow(self, was_ended: bool) -> None:
+        """One stream, of a container that has ended to its end, so that the connection can serve again."""
         when, count = resume_point(self.path)
         query = {"container": self.container, "follow": "true", "timestamps": "true"}
         if self.replaced():
@@ -189,18 +190,16 @@ class LogReader:
         if when:
             query["sinceTime"] = when[:19].decode("ascii") + "Z"  # whole seconds are what the server looks at
         response = self.api.open("GET", self.api.path("pods", self.pod, "log"), query, read=_ENDED_QUIET if was_ended else _QUIET)
-        came = False
         try:
             with open(self.path, "ab", buffering=0) as stream:
                 for found in _new(lines(response), when, count):
                     stream.write(b"".join(found))
-                    came = True
+                    self._came = True
                     self.tee.feed(map(text, found))
                     if (self.tee.ended and not was_ended) or self.stopped.is_set():
                         break
         finally:
             response.close()
-        return came
 
 
 def _new(found: Iterator[List[bytes]], when: bytes, count: int) -> Iterator[List[bytes]]:

@@ -111,6 +111,16 @@ def test_a_log_that_nobody_will_get_is_not_asked_for_again(tmp_path: Path, statu
     assert len(edge.asked) == asked and reader.problem == "no" and reader.done.is_set()
 
 
+def test_a_log_of_which_nothing_comes_any_more_is_given_up(tmp_path: Path) -> None:
+    """Streams that break at once bring nothing new: the container has ended, and what its node still has of the log is worth no more patience."""
+    line = b"2026-01-01T00:00:01.5Z one\n"
+    edge = Edge(Response([line], OSError("reset")), *[Response([line], OSError("reset")) for dummy in range(50)])
+    reader = LogReader(edge, "pod", "model", str(tmp_path / "log"), lambda: 0.0, Tee(str(tmp_path / "model")))  # type: ignore[arg-type]
+    reader.stopped.wait = lambda seconds=None: False  # type: ignore[method-assign, assignment]
+    reader.run()
+    assert len(edge.asked) == 2 and "reset" in reader.problem and (tmp_path / "log").read_bytes() == line
+
+
 @pytest.mark.parametrize("zone", ["Z", "+02:00", "-09:30"])
 def test_a_log_goes_on_whatever_time_zone_its_node_is_in(tmp_path: Path, zone: str) -> None:
     """The kubelet compares moments: a `sinceTime` that is hours away would bring nothing, or everything."""
