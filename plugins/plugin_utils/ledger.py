@@ -63,7 +63,7 @@ def complete(campaign: Campaign, plan: Mapping[str, Any], hosts: Mapping[str, Ho
     """Fill what is missing and return all rows' records. `write` false (check mode) touches no file."""
     known, problems = campaign.results()
     ledger = Ledger({}, {}, [], 0, [], [])
-    written = 0
+    fresh: List[Record] = []
     for run in sorted(plan["runs"], key=lambda entry: entry.get("order", 0)):
         run_id = run["id"]
         before = known.pop(run_id, None)
@@ -73,7 +73,8 @@ def complete(campaign: Campaign, plan: Mapping[str, Any], hosts: Mapping[str, Ho
             continue
         ledger.records[run_id] = record = records.with_origin(record, plan)
         if record != before:  # what a target sent was kept when it came
-            written += _save(campaign, record, ledger) if write else 1
+            fresh.append(record)
+    written = _save_all(campaign, fresh, ledger) if write else len(fresh)
     ledger.others.update(known)
     ledger.notes.extend("a run that is not in the plan: " + problem for problem in problems.values())
     return ledger._replace(written=written)
@@ -122,11 +123,26 @@ def _unrun(run: Mapping[str, Any], host: Host, launched: bool) -> Record:
     return _filled(run, host.failure_class or "infra", reason + why)
 
 
+def _save_all(campaign: Campaign, fresh: List[Record], ledger: Ledger) -> int:
+    """Keep records; how many changed anything. Together, for a fleet that was away has thousands; one by one where the disk refuses some."""
+    usual = [record for record in fresh if not _was_unreadable(record)]
+    others = [record for record in fresh if _was_unreadable(record)]
+    try:
+        written = len(campaign.save_results(usual))
+    except OSError:
+        written, others = 0, fresh
+    return written + sum(_save(campaign, record, ledger) for record in others)
+
+
+def _was_unreadable(record: Record) -> bool:
+    return bool(record["source"] == "controller" and record["reason"].startswith(UNREADABLE))
+
+
 def _save(campaign: Campaign, record: Record, ledger: Ledger) -> bool:
     """Keep a record; a disk that takes no more must not cost the other rows, nor the table."""
     path = campaign.result_path(record["run_id"])
     try:
-        if record["source"] == "controller" and record["reason"].startswith(UNREADABLE):
+        if _was_unreadable(record):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path, path + ".unreadable")
                 ledger.notes.append("%s could not be read and is kept as %s.unreadable" % (path, os.path.basename(path)))

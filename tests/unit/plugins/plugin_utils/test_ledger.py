@@ -184,6 +184,23 @@ def test_a_full_disk_costs_no_row_of_the_answer(tmp_path: Any, monkeypatch: Any)
     assert "No space left on device" in ledger.problems[0]
 
 
+def test_of_many_rows_that_are_written_together_one_that_is_refused_costs_itself(tmp_path: Any, monkeypatch: Any) -> None:
+    campaign = make_campaign(tmp_path, [make_run(number) for number in range(1, 151)])
+    write = files.Batch.write
+
+    def refuse(batch: Any, path: str, *arguments: Any) -> None:
+        if run_id(70) in path:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        write(batch, path, *arguments)
+
+    monkeypatch.setattr(files.Batch, "write", refuse)
+    ledger = complete(campaign, {"n1": "unreachable"})
+    assert (len(ledger.records), len(ledger.problems), len(campaign.results()[0])) == (150, 1, 149)
+    assert run_id(70) in ledger.problems[0] and campaign.unfinished("failed")
+    monkeypatch.undo()
+    assert (complete(campaign, {"n1": "unreachable"}).written, len(campaign.results()[0])) == (1, 150)
+
+
 def test_check_mode_touches_nothing(tmp_path: Any) -> None:
     campaign = make_campaign(tmp_path, [make_run(1), make_run(2)])
     campaign.save_result({**success(1), "repo_commit": "c" * 40})
