@@ -26,7 +26,8 @@ LONGEST_TEXT = 65536  # characters; one argument of a process can carry 128 KiB
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*\Z")  # spares the slow check
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNSAVED = re.compile("[\x00\ud800-\udfff]")  # what neither a process nor a UTF-8 file can carry
-_INTEGER = re.compile(r"[+-]?[0-9]{1,9}\Z")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}\Z")
+_LARGEST = 10**18  # a larger number has more digits than its text may have
 
 
 def abridged(value: Any, limit: int = 80) -> str:
@@ -142,10 +143,8 @@ def _words(value: Any, place: Place) -> List[str]:
 def _whole(value: Any, place: Place) -> int:
     if isinstance(value, str) and _INTEGER.match(value.strip()):
         return int(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST and value == int(value):
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     raise place.wrong("a whole number", value)
 
 

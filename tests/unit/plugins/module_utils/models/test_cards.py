@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
@@ -292,6 +292,9 @@ KEYS = st.sampled_from([*cards._READERS, "unknown", "source"])
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(KEYS, JSON, max_size=6), st.sampled_from(["", "d"]))
+@example({"n_gpus": 10**9}, "")
+@example({"n_gpus": 1e300}, "")
+@example({"n_gpus": 10**18 - 1}, "")
 def test_any_json_is_a_card_in_normal_form_or_one_sentence(keys: dict[str, Any], directory: str) -> None:
     """Nothing but InvalidInput, and what comes out has the promised types and survives a second time unchanged."""
     try:
