@@ -9,7 +9,7 @@ import os
 import tempfile
 import typing as t
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
 from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_file
@@ -25,6 +25,7 @@ from ansible_collections.mad.engine.plugins.plugin_utils.saying import failures_
 from ansible_collections.mad.engine.plugins.plugin_utils.transfer import TransferAction
 
 Result = t.Dict[str, t.Any]
+_NOT_BROUGHT = (MadError, AnsibleError, OSError)  # how a transfer fails: by its content, on its way, on the controller's disk
 
 
 class ActionModule(TransferAction):
@@ -126,11 +127,10 @@ class ActionModule(TransferAction):
                 build_source.pack([request["source"] for request in requests], self._mine.repo, archive)
                 sent = {"archive": self._put(archive, "sources.tar.gz"), "archive_sha256": hash_file(archive)}
             answer = self._on_host(requests, secrets, **sent)
-        if answer.get("logs"):
-            self._fetch_logs(answer["logs"])
+        notes = answer["notes"] + (self._fetch_logs(answer["logs"]) if answer.get("logs") else [])
         for outcome in answer["outcomes"]:
             self._take_archive(outcome)
-        return answer["outcomes"], answer["notes"]
+        return answer["outcomes"], notes
 
     def _on_host(self, requests: list[host_builds.Request], secrets: build_host.Secrets, **more: t.Any) -> Result:
         """One run of the module on the host."""
@@ -147,14 +147,19 @@ class ActionModule(TransferAction):
             raise ImageError("build host %s: %s %s" % (self._mine.host, said, str(result.get("module_stderr") or "")[-2000:]))
         return result
 
-    def _fetch_logs(self, logs: Result) -> None:
+    def _fetch_logs(self, logs: Result) -> list[str]:
+        """Bring build logs home; why they did not come, if they did not: what was built is built all the same."""
         os.makedirs(self._mine.logs_dir, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._mine.logs_dir) as scratch:
-            local = os.path.join(scratch, "logs.tar.gz")
-            self._fetch(logs["path"], local)
-            if hash_file(local) != logs["sha256"]:
-                raise ImageError("the build logs of %s were damaged on their way" % self._mine.host)
-            build_host.unpack_logs(local, self._mine.logs_dir)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._mine.logs_dir) as scratch:
+                local = os.path.join(scratch, "logs.tar.gz")
+                self._fetch(logs["path"], local)
+                if hash_file(local) != logs["sha256"]:
+                    raise ImageError("they were damaged on their way")
+                build_host.unpack_logs(local, self._mine.logs_dir)
+        except _NOT_BROUGHT as error:
+            return ["the build logs of %s did not come home: %s" % (self._mine.host, error)]
+        return []
 
     def _take_archive(self, outcome: host_builds.Outcome) -> None:
         """Bring an image's archive home; when that fails the build itself is a failure for the hosts that wait for it."""
@@ -173,5 +178,6 @@ class ActionModule(TransferAction):
                 local = os.path.join(scratch, "image.tar")
                 self._fetch(archive["path"], local)
                 image_archive.accept(local, path, archive)
-        except MadError as error:
-            record["archive_error"] = error.message
+        except _NOT_BROUGHT as error:
+            words = "the archive of image %s did not come home: %s" % (record["docker_image"], error)
+            record["archive_error"] = error.message if isinstance(error, MadError) else words

@@ -223,7 +223,8 @@ class TargetAction(TransferAction):
             return {"changed": changed, "running": running, "ended": [], "counts": self._mine.counts(len(running), queued), "more": False}
         for entry in answer["live"]:
             self._show(entry)
-        finished = self._mine.save(answer["results"] + self._fetch_large(answer["large"])) + self._mine.give_up(answer["unknown"])
+        finished = self._mine.save(answer["results"]) + self._mine.give_up(answer["unknown"])
+        finished += self._mine.save(self._fetch_large(answer["large"]))  # last: what does not come keeps none of the others away
         with contextlib.suppress(MadError, AnsibleError, OSError):  # the step that collects tries again and says what is wrong
             self._receive(answer.get("home") or {"unknown": []})
         counts = self._mine.counts(len(running), queued)

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
+from ansible.errors import AnsibleError
 
+from ansible_collections.mad.engine.plugins.action.image_build import ActionModule
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.building.arguments import ARGUMENTS
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
@@ -270,3 +273,29 @@ def test_what_a_task_returns_is_small_and_complete() -> None:
 )
 def test_lines_for_people(outcome: dict, text: str) -> None:
     assert host_builds.line(outcome) == text
+
+
+class Broken(ActionModule):
+    """A build host whose answers come, and whose files do not."""
+
+    def _execute_module(self, **dummy) -> dict:
+        archive = {"digest": DIGEST, "path": "/outbox/x.tar", "bytes": 1, "sha256": "0" * 64}
+        return {
+            "outcomes": [built("ci-a", archive=archive), built("ci-b")],
+            "logs": {"path": "/outbox/x", "sha256": "0" * 64},
+            "notes": ["a note"],
+        }
+
+    def _fetch(self, remote: str, local: str) -> None:
+        raise AnsibleError("failed to transfer file from %s" % remote)
+
+
+def test_what_was_built_is_built_though_its_log_and_its_archive_do_not_come(world: World) -> None:
+    world.wants("ci-a", hosts=["n1", "n2"])
+    world.wants("ci-b")
+    world.host()
+    task = MagicMock(args={"campaign_dir": str(world.folder)}, check_mode=False, async_val=0)
+    answer = Broken(task, *(MagicMock() for dummy in range(5))).run(task_vars={"inventory_hostname": "n1"})
+    assert [entry["status"] for entry in answer["built"]] == ["SUCCESS", "SUCCESS"] and answer["exit_code"] == 0
+    images = world.manifest()["built_images"]
+    assert "/outbox/x.tar" in images["ci-a"]["archive_error"] and "archive_error" not in images["ci-b"]

@@ -12,10 +12,12 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 
 from ansible_collections.mad.engine.plugins.module_utils.base import files
+from ansible_collections.mad.engine.plugins.module_utils.host import host_steps
 from ansible_collections.mad.engine.plugins.plugin_utils.target_action import TargetAction
+from ansible_collections.mad.engine.tests.support.records import make_campaign, make_run, run_id, success
 
 
 class Writing(TargetAction):
@@ -42,3 +44,30 @@ def test_a_results_folder_that_takes_no_more_is_the_controllers(tmp_path: Path) 
     said = re.escape(str(tmp_path / "large.json")) + ": File too large"
     assert re.search("^on the controller, not on the host: " + said, str(caught.value))
     assert list(tmp_path.iterdir()) == []
+
+
+class Polling(TargetAction):
+    """A host that answers one record, and has another one that does not fit into an answer and cannot be fetched."""
+
+    TARGET = "local"
+    ARGUMENTS = {
+        "campaign_dir": {"type": "path"},
+        "state": {"type": "str"},
+        "live": {"type": "bool"},
+        "stop": {"type": "str", "default": ""},
+    }
+
+    def _on_host(self, runs: Any, **job: Any) -> dict[str, Any]:
+        if job.get("collect"):
+            raise AnsibleError("failed to transfer file")
+        large = [{"run": run_id(2), "attempt": 1, "path": "/x", "bytes": 1 << 30}]
+        return dict(host_steps.nothing(), changed=True, results=[success(1)], large=large)
+
+
+def test_a_record_that_cannot_be_fetched_keeps_none_of_the_others_away(tmp_path: Path) -> None:
+    campaign = make_campaign(tmp_path, [make_run(1), make_run(2)])
+    task = MagicMock(args={"campaign_dir": campaign.folder, "state": "polled"}, check_mode=False, async_val=0)
+    step = Polling(task, MagicMock(), MagicMock(), MagicMock(), MagicMock(), MagicMock())
+    with pytest.raises(AnsibleError, match="failed to transfer file"):
+        step.run(task_vars={"inventory_hostname": "n1"})
+    assert list(campaign.results()[0]) == [run_id(1)]
