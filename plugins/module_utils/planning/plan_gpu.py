@@ -57,6 +57,8 @@ def _counted(gpus: Mapping[str, Any], present: Optional[List[int]]) -> Dict[str,
     wanted, pool = int(gpus["count"]["requested"]), list(gpus["pool"])
     if not pool and gpus["vendor"] == NO_GPU and wanted in (-1, 0, 1):
         return {"count": 0, "pool": []}  # a card without n_gpus says 1: on a host without GPUs that is no GPU
+    if wanted == -1 and not pool:
+        raise MadError("All GPUs requested (n_gpus -1), and none was found", "placement")
     if wanted > len(pool):
         raise MadError(_too_many(wanted, pool, pool if present is None else present), "placement")
     strange = [] if present is None else [index for index in pool if index not in present]

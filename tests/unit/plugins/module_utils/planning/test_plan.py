@@ -285,6 +285,7 @@ def test_too_many_gpus(repo: Path) -> None:
 def test_broken_gpus_say_why(repo: Path) -> None:
     known = plans.facts(count=0, problems=["amd-smi hung"])
     fails(one(repo, hosts={"n1": host(known=known)}), "placement", "Too many gpus requested(1). System has 0 gpus.", "amd-smi hung")
+    fails(one(repo, [card(n_gpus="-1")], {"n1": host(known=known)}), "placement", "All GPUs requested (n_gpus -1), and none was found", "amd-smi hung")
 
 
 @pytest.mark.parametrize("n_gpus,count", [("1", 0), ("-1", 0), ("0", 0)])
