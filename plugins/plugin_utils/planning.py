@@ -14,11 +14,12 @@ import time
 import typing as t
 
 from ansible_collections.mad.engine.plugins.module_utils.base import files
-from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_value
+from ansible_collections.mad.engine.plugins.module_utils.base.canonical import IGNORED_NAMES, hash_value
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput, MadError
 from ansible_collections.mad.engine.plugins.module_utils.building import manifest
 from ansible_collections.mad.engine.plugins.module_utils.containers import registry
 from ansible_collections.mad.engine.plugins.module_utils.models import discovery
+from ansible_collections.mad.engine.plugins.module_utils.models.discovery_cache import fingerprint
 from ansible_collections.mad.engine.plugins.module_utils.planning import (
     plan,
     plan_continue,
@@ -35,8 +36,7 @@ from .history.past import Past
 from .play_inputs import load_context_file
 
 _BEGIN = ".begin.lock"  # of a results folder: held while a campaign of a given name is begun
-# A repository may be somebody else's (in a container it often is); it is never written to, its index included, and runs nothing of its own.
-GIT = ("git", "--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+_SOURCES = ("models.json", "data.json", "scripts", "docker")  # of a repository; what else lies there untracked (results, say) reaches no run
 CREDENTIAL_FILE = "credential.json"  # of the model repository, as madengine has it
 _GIT_SECONDS = 30
 
@@ -237,29 +237,45 @@ def controller_engine() -> bool:
 
 
 def git_state(repo: str) -> tuple[str, bool]:
-    """(commit, whether tracked files differ from it); ("", False) for a folder that is not under git."""
+    """(commit, whether the files that runs are made of differ from it); ("", False) for a folder that is not under git."""
     known, commit = _git(repo, "rev-parse", "HEAD")
     if not known:
         return "", False
     clean, status = _git(repo, "status", "--porcelain", "--untracked-files=no")
-    return commit, bool(status) or not clean
+    return commit, bool(status) or not clean or bool(_untracked(repo))
+
+
+def _untracked(repo: str) -> list[str]:
+    """Sources that git does not know: no commit has them. Of ignored ones only models.json counts, without which the repository is none."""
+    given = ("ls-files", "-z", "--others")
+    found = [_git(repo, *given, "--exclude-standard", "--", *_SOURCES), _git(repo, *given, "--", _SOURCES[0])]
+    names = {name for known, text in found if known for name in text.split("\0") if name}
+    return sorted(name for name in names if not IGNORED_NAMES.intersection(name.split("/")))
 
 
 def git_diff(repo: str) -> str:
-    """16 hex digits for what tracked files differ from the commit in; "" when git does not say."""
+    """16 hex digits for what git_state's differences are; "" when git does not say."""
     known, text = _git(repo, "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD")
-    return hash_value(text)[: run_id.LENGTH] if known else ""
+    new = [[name, fingerprint(os.path.join(repo, name))] for name in _untracked(repo)]
+    return hash_value([text, new] if new else text)[: run_id.LENGTH] if known else ""
 
 
 def _git(repo: str, *arguments: str) -> tuple[bool, str]:
     """Ask git about a repository: whether it answered, and what."""
-    return _output([*GIT, "-C", repo, *arguments])
+    return _output([*replay.GIT, "-C", repo, *arguments], replay.git_environment())
 
 
-def _output(argv: list[str]) -> tuple[bool, str]:
+def _output(argv: list[str], environment: t.Mapping[str, str] | None = None) -> tuple[bool, str]:
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_GIT_SECONDS, check=False
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=_GIT_SECONDS,
+            check=False,
+            env=environment,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False, ""

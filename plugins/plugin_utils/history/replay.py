@@ -23,6 +23,9 @@ from .past import Past
 from .place import database_url
 
 FOLDER = ".replay"  # in mad_results: repositories as they were
+# A repository may be somebody else's (in a container it often is); it is never written to, its index included, and runs nothing of its own.
+GIT = ("git", "--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+_ELSEWHERE = ("DIR", "WORK_TREE", "COMMON_DIR", "INDEX_FILE", "OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES", "PREFIX", "NAMESPACE")
 _SECONDS = 600
 # Options that decide what a run is; the others (retries, timeouts of the play) are those of now.
 _OF_THEN = ("target_archs", "disable_skip_gpu_arch", "ignore_deprecated", "timeout")
@@ -180,12 +183,17 @@ def checkout(repo: str, commit: str, folder: str) -> str:
     return os.path.join(target, inside) if inside else target
 
 
+def git_environment() -> dict[str, str]:
+    """The environment for git: a play that a git hook started would otherwise look into the hook's repository, whatever -C says."""
+    return {name: value for name, value in os.environ.items() if name not in ["GIT_" + word for word in _ELSEWHERE]}
+
+
 def _git(repo: str, *arguments: str, index: str = "") -> str:
     where = repo if arguments[0] == "rev-parse" else _git(repo, "rev-parse", "--show-toplevel").rstrip("\n")
-    environ = {**os.environ, **({"GIT_INDEX_FILE": index} if index else {})}
+    environ = {**git_environment(), **({"GIT_INDEX_FILE": index} if index else {})}
     try:
         done = subprocess.run(
-            ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", where, *arguments],
+            [*GIT, "-C", where, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

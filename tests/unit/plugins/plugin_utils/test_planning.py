@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -80,6 +81,46 @@ def test_the_repository_is_not_written_to(repo: Path) -> None:
     before = (repo / ".git" / "index").read_bytes()
     assert planning.git_state(str(repo))[1] is False
     assert (repo / ".git" / "index").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"])
+def test_a_play_out_of_a_git_hook_names_the_repository_s_own_commit(
+    repo: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Git tells its hooks, and what they start, where its own repository is."""
+    known = commit(repo)
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "-q")
+    monkeypatch.setenv(name, str(other / {"GIT_DIR": ".git", "GIT_WORK_TREE": ".", "GIT_INDEX_FILE": ".git/index"}[name]))
+    assert planning.git_state(str(repo)) == (known, False)
+
+
+def test_what_no_commit_has_is_a_difference(repo: Path) -> None:
+    """A new script runs like a tracked one; results and caches beside it reach no run."""
+    known = commit(repo)
+    (repo / "results").mkdir()
+    (repo / "results" / "history.db").write_text("x")
+    (repo / "scripts" / "__pycache__").mkdir()
+    (repo / "scripts" / "__pycache__" / "x.pyc").write_text("x")
+    assert planning.git_state(str(repo)) == (known, False)
+    new = repo / "scripts" / "neu \u00e4.sh"
+    diffs = []
+    for text in ("echo 1\n", "echo 2\n"):
+        new.write_text(text)
+        assert planning.git_state(str(repo)) == (known, True)
+        diffs.append(planning.git_diff(str(repo)))
+    assert len(set(diffs)) == 2 and all(len(diff) == 16 for diff in diffs)
+
+
+def test_a_repository_that_another_one_does_not_track(repo: Path) -> None:
+    """A copy inside some checkout, ignored there or not: its commit says nothing about these files."""
+    git(repo, "init", "-q")
+    inner = repo / "copy"
+    shutil.copytree(repo, inner, ignore=shutil.ignore_patterns(".git", "copy"))
+    (repo / ".gitignore").write_text("copy\n")
+    git(repo, "add", ".gitignore")
+    git(repo, "commit", "-qm", "one")
+    assert planning.git_state(str(inner))[1] is True
 
 
 def test_git_without_a_commit_is_said(repo: Path) -> None:
