@@ -55,11 +55,11 @@ class ActionModule(ControllerAction):
         try:
             planned = planning.make(self._request(arguments, inputs))
         except planning.DiscoveryFailed as error:
-            return self._refused(str(error), summary.FAILED)
+            return self._refused(inputs, str(error), summary.FAILED)
         except ImageError as error:
-            return self._refused(error.message, summary.BUILD_FAILED)
+            return self._refused(inputs, error.message, summary.BUILD_FAILED)
         except MadError as error:
-            return self._refused(error.message, summary.BAD_ARGUMENTS)
+            return self._refused(inputs, error.message, summary.BAD_ARGUMENTS)
         result = self._answer(planned, inputs)
         if result["counts"]["done"] and not result["counts"]["execute"]:
             say(NOTHING % (result["campaign"], result["counts"]["done"]))
@@ -111,8 +111,8 @@ class ActionModule(ControllerAction):
 
     # -- out ---------------------------------------------------------------------------------------------------------------------
 
-    def _refused(self, reason: str, code: int) -> dict[str, t.Any]:
-        """A failed task; outside check mode last-summary.json says why."""
+    def _refused(self, inputs: PlayInputs, reason: str, code: int) -> dict[str, t.Any]:
+        """A failed task, with what was mistyped, since that may be why; outside check mode last-summary.json says why."""
         if not self.check:
             results = os.path.abspath(os.path.expanduser(str(_first(self._given.get("results"), "results"))))
             output = os.path.expanduser(str(_first(self._given.get("summary_output"), "")))
@@ -120,7 +120,7 @@ class ActionModule(ControllerAction):
                 summary.refuse(results, reason, code, output)
             except (MadError, OSError) as error:
                 reason = "%s (and last-summary.json cannot be written: %s)" % (reason, error)
-        return {"failed": True, "changed": False, "msg": reason, "exit_code": code}
+        return {"failed": True, "changed": False, "msg": reason, "exit_code": code, "warnings": plan_options.slips(inputs.said())}
 
     def _answer(self, planned: planning.Planned, inputs: PlayInputs) -> dict[str, t.Any]:
         """The task's result: counts and paths; the plan itself stays in its file."""

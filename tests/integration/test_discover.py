@@ -154,6 +154,16 @@ def test_a_host_pattern_that_matches_nothing_is_an_error(tmp_path: Path) -> None
     assert played.status == 0, played.output
 
 
+def test_an_inventory_without_hosts_is_an_error(tmp_path: Path) -> None:
+    """A mistyped name: Ansible alone would warn, and the fleet's benchmarks would run on the controller."""
+    missing = tmp_path / "inventroy.yml"
+    for playbook in ("mad.engine.discover", "mad.engine.run"):
+        played = play(playbook, tmp_path, inventory=missing, variables={"mad_repo": str(DEMO), "mad_tags": "hash_sha256"})
+        assert played.status != 0 and "no hosts in %s: is the name of the inventory right?" % missing in played.output, played.output
+    played = play("mad.engine.discover", tmp_path, inventory=missing, variables={"mad_repo": str(DEMO), "mad_hosts": "localhost"})
+    assert played.status == 0, played.output
+
+
 @pytest.mark.parametrize("strategy", ["linear", "free"])
 def test_warnings_are_ansible_s(tmp_path: Path, strategy: str) -> None:
     """Whatever the strategy."""
