@@ -9,7 +9,7 @@ need() {
   what=$1
   shift
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "dev: $what is missing; installing $*" >&2
+    echo "dev: missing: $what; installing $*" >&2
     log=$(mktemp)
     if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1; then
       tail -n 20 "$log" >&2
@@ -18,21 +18,29 @@ need() {
     fi
     rm -f "$log"
   else
-    echo "dev: $what is missing. Run this once:  sudo apt-get install -y --no-install-recommends $*" >&2
+    echo "dev: missing: $what. Run this once:  sudo apt-get update && sudo apt-get install -y --no-install-recommends $*" >&2
     exit 1
   fi
 }
 
-# prepare_python: an interpreter that can make virtual environments. ensurepip is Debian's python3-venv.
+# prepare_python [tools]: an interpreter that can make virtual environments (ensurepip is Debian's python3-venv), and what tests call.
 prepare_python() {
-  command -v "$python" >/dev/null 2>&1 || need "Python" python3 python3-venv ca-certificates
-  "$python" -c 'import ensurepip, venv' 2>/dev/null || need "Python's venv" python3-venv ca-certificates
+  missing='' packages=''
+  if ! command -v "$python" >/dev/null 2>&1; then
+    lack "$python" python3 python3-venv ca-certificates
+  elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    lack "Python's venv" python3-venv ca-certificates
+  fi
+  if [ "${1-}" = tools ]; then
+    command -v git >/dev/null 2>&1 || lack git git
+    command -v ssh-keygen >/dev/null 2>&1 || lack ssh-keygen openssh-client
+  fi
+  # shellcheck disable=SC2086  # a list of package names
+  [ -z "$missing" ] || need "$missing" $packages
 }
 
-prepare_tools() {
-  missing=
-  command -v git >/dev/null 2>&1 || missing="$missing git"
-  command -v ssh-keygen >/dev/null 2>&1 || missing="$missing openssh-client"
-  # shellcheck disable=SC2086  # a list of package names
-  [ -z "$missing" ] || need "$(echo "$missing" | sed 's/^ //; s/ / and /g')" $missing
+lack() {
+  missing="$missing${missing:+, }$1"
+  shift
+  packages="${packages}${packages:+ }$*"
 }

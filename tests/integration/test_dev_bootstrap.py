@@ -138,8 +138,18 @@ def test_a_user_gets_the_one_line_to_run(tmp_path: Path) -> None:
     """Nothing is installed without root; the line is complete."""
     done = shell('need "Python\'s venv" python3-venv git', tmp_path, 1000)
     assert done.returncode == 1
-    assert "sudo apt-get install -y --no-install-recommends python3-venv git" in done.stderr
+    assert "sudo apt-get update && sudo apt-get install -y --no-install-recommends python3-venv git\n" in done.stderr
     assert not (tmp_path / "apt.log").exists()
+
+
+def test_all_that_is_missing_is_one_line(tmp_path: Path) -> None:
+    """Not first Python, then the tools, one try each."""
+    done = shell("python=/no/such/python; PATH=${PATH%%:*}; prepare_python tools", tmp_path, 1000)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "dev: missing: /no/such/python, git, ssh-keygen. Run this once:  sudo apt-get update && "
+        "sudo apt-get install -y --no-install-recommends python3 python3-venv ca-certificates git openssh-client\n"
+    )
 
 
 def test_root_installs_what_is_missing(tmp_path: Path) -> None:
