@@ -31,7 +31,8 @@ def boot_id(path: str = BOOT_ID_FILE) -> str:
 def uptime() -> float:
     """Seconds since boot of the kernel, untouched when the time is set.
 
-    What `phases` is written with, /proc/uptime, is this clock only where nothing virtual lies over it (lxcfs, gVisor): see `Attempt.clock_offset`.
+    What `phases` is written with, /proc/uptime, is this clock only where nothing virtual lies over it (lxcfs, gVisor), and `date` stands in where it
+    cannot be read: see `Attempt.clock_offset`.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
