@@ -221,6 +221,18 @@ def test_one_run_without_a_row_yet(clean: Browser, tmp_path: Path) -> None:
     assert "pending" in clean.text("main") and "no row yet" in clean.text("main")
 
 
+def test_a_run_of_several_results(clean: Browser, tmp_path: Path) -> None:
+    """Its first number is not taken for its only one; a campaign without failures shows none in red."""
+    campaign = make_campaign(tmp_path, [make_run(1, model="table")])
+    good = success(1, model="table")
+    good["metrics"] = [make_metric(row="a"), make_metric(row="b"), make_metric(row="c")]
+    reports.save(campaign, good)
+    clean.open(report(tmp_path, campaign.name))
+    assert "samples_per_second and 2 more" in clean.text(".models tbody")
+    assert clean.run("document.querySelectorAll('.tile.success').length") == 1
+    assert clean.run("document.querySelectorAll('.tile.failure').length") == 0
+
+
 def test_unicode_and_very_long_names(clean: Browser, tmp_path: Path) -> None:
     names = ["模型/変換器-ß-🚀-" + "長" * 60, "x" * 300, "a-very/long_name." * 15]
     runs = [make_run(number, model=name, place={"host": name}) for number, name in enumerate(names, 1)]

@@ -43,6 +43,8 @@ def main():
     for row in rows():
         print("  %(algorithm)-9s %(block_bytes)6d bytes: %(performance)s MB per second" % row, flush=True)
         table.append(row)
+    if any(float(row["spread"]) > measure.NOISY for row in table):
+        print("  " + measure.NOISE)
     with open(path, "w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, fieldnames=list(table[0]))
         writer.writeheader()

@@ -14,6 +14,7 @@ SAMPLES = 7
 SAMPLE_SECONDS = 0.15
 WARM_UP_SECONDS = 0.3
 NOISY = 0.10
+NOISE = "note: the samples scatter by more than %d%%; something else runs on this machine" % (100 * NOISY)
 
 
 class Measurement:
@@ -76,5 +77,5 @@ def report(measurement, scale, unit):
     print("  samples: %s" % " ".join("%.4g" % (rate / scale) for rate in measurement.rates))
     print("  spread between the quartiles: %.1f%% of the median" % (100.0 * measurement.spread))
     if measurement.spread > NOISY:
-        print("  note: the samples scatter by more than %d%%; something else runs on this machine" % (100 * NOISY))
+        print("  " + NOISE)
     print("performance: %.6g %s" % (measurement.median / scale, unit), flush=True)

@@ -65,7 +65,8 @@ def main():
     parser.add_argument("--folder", default=".", help="where to write")
     args = parser.parse_args()
     kind, point = file_system(args.folder)
-    print("Durable writes of %d bytes below %s (%s, mounted at %s)" % (args.block, os.path.realpath(args.folder), kind, point))
+    print("Durable writes of %d bytes below %s" % (args.block, os.path.realpath(args.folder)))
+    print("  file system: %s%s" % (kind, ", mounted at " + point if point else ""))
     print("  method: pwrite + fsync, overwriting a file of %d MiB in a fixed order, one thread" % (FILE_BYTES >> 20))
     if kind in VOLATILE:
         print("  note: this file system lies in memory, so that fsync costs nothing; set mad_work_dir to a folder on a disk")

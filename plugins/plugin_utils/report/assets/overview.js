@@ -17,7 +17,7 @@ function tiles(found) {
   const ends = found.map((index) => (RUNS.started[index] === null ? null : RUNS.started[index] + (RUNS.seconds[index] || 0))).filter((time) => time !== null);
   const wall = times.length ? ends.reduce((a, b) => Math.max(a, b)) - times.reduce((a, b) => Math.min(a, b)) : null;
   const status = (name, word) => (counts[name] || name === "SUCCESS" || name === "FAILURE"
-    ? tile(counts[name].toLocaleString("en"), word, name.toLowerCase(), link({ view: "runs", status: name, page: null, run: null })) : null);
+    ? tile(counts[name].toLocaleString("en"), word, counts[name] ? name.toLowerCase() : "", link({ view: "runs", status: name, page: null, run: null })) : null);
   const share = found.length ? Math.floor((1000 * counts.SUCCESS) / found.length) / 10 : 0; // 99.96 is not 100
   return make("section", { class: "tiles", "aria-label": "Summary" },
     tile(found.length.toLocaleString("en"), found.length === 1 ? "run" : "runs", "", link({ view: "runs", page: null, run: null })),
@@ -102,6 +102,7 @@ function modelRows(group) {
   const parts = group.values.size ? [...group.values.values()] : [[]];
   return parts.map((members, place) => {
     const values = members.map((index) => RUNS.value[index]), middle = median(values);
+    const more = members.length ? RUNS.results[members[0]] - 1 : 0;
     const spread = values.length > 1 && middle ? deviation(values) / Math.abs(middle) : null;
     return make("tr", {},
       place ? make("td", {}) : make("th", { scope: "row" }, make("a", { href: link({ view: "models", model: TEXTS[group.model], run: null }) }, breakable(TEXTS[group.model]))),
@@ -109,7 +110,8 @@ function modelRows(group) {
       make("td", { class: "number" + (failed ? " bad" : "") }, place ? "" : failed.toLocaleString("en")),
       make("td", { class: "wide" }, members.length ? run.text("hardware", members[0]) : ""),
       make("td", { class: "number" }, members.length ? shownNumber(middle) : "\u2013", members.length ? make("span", { class: "narrow quiet loose" }, breakable(shownUnit(run.text("unit", members[0]))), make("br"), run.text("hardware", members[0])) : null),
-      make("td", { class: "wide" }, members.length ? breakable(run.text("unit", members[0])) : make("span", { class: "quiet" }, "no number")),
+      make("td", { class: "wide" }, members.length ? breakable(run.text("unit", members[0])) : make("span", { class: "quiet" }, "no number"),
+        more > 0 ? make("span", { class: "quiet" }, " and " + more + " more") : null),
       make("td", { class: "number wide" }, spread === null ? "" : shownShare(spread).replace("+", "\u00b1")),
       make("td", { class: "strip-cell wide" }, values.length > 1 ? strip(values) : null));
   });
@@ -141,7 +143,7 @@ function aboutCampaigns() {
   const parts = CAMPAIGNS.map((campaign) => make("div", { class: "about" },
     CAMPAIGNS.length > 1 ? make("h3", {}, campaign.name) : null,
     facts([["Began", shownTime(campaign.started || campaign.created)], ["Ended", shownTime(campaign.finished)], ["Repository", campaign.repository],
-      ["Commit", campaign.commit ? campaign.commit + (campaign.dirty ? " with uncommitted changes" : "") : "not under version control"],
+      ["Commit", campaign.commit ? campaign.commit + (campaign.dirty ? " with uncommitted changes" : "") : "unknown: no git, or no git repository"],
       ["mad.engine", campaign.version], ["Folder", campaign.folder]]),
     campaign.resume ? copyable("Take this campaign up again", campaign.resume) : null,
     campaign.notes.length ? make("details", {}, make("summary", {}, plural(campaign.notes.length, "note")), make("ul", {}, campaign.notes.map((note) => make("li", {}, note)))) : null));
