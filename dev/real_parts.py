@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import bootstrap
@@ -19,10 +22,11 @@ from ansible_collections.mad.engine.tests.support.engine import OwnEngine, find_
 if TYPE_CHECKING:
     from context import Context
 
-__all__ = ["NAMES", "OwnEngine", "steps"]
+__all__ = ["NAMES", "OwnEngine", "engine_of_its_own", "steps"]
 NAMES = ("install", "engine", "parts")
 # What integration tests use; the engine has a step of its own.
 WANTED = ("bash-static", "busybox", "chromium", "debootstrap", "podman", "postgresql", "registry", "slurm", "slurmdbd", "ssh", "sshd")
+_SHARED = threading.Lock()
 
 
 def steps(context: Context) -> list[Step]:
@@ -61,6 +65,20 @@ def engine(context: Context, job: Job) -> str:
         return "our own dockerd at " + host
     job.say("the engine at %s is used as it is" % (host or "the default socket"))
     return "one answers already; used as it is"
+
+
+@contextlib.contextmanager
+def engine_of_its_own(context: Context) -> Iterator[dict[str, str]]:
+    """Give a step whose tests count, clean and remove an engine that nobody else uses; where somebody's engine is used as it is, one step at a time."""
+    if not context.own_engine:
+        with _SHARED:
+            yield {}
+        return
+    own = OwnEngine()
+    try:
+        yield {"DOCKER_HOST": own.start().host}
+    finally:
+        own.stop()
 
 
 def parts() -> str:

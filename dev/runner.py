@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-WORKERS = 4  # the four long chains start at once; two cores are then busy all the time
+WORKERS = 5  # chains that wait for servers beside those that compute: two cores are then busy to the end
 SHOWN_LINES = 60
 
 

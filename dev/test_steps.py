@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import training_steps
 from bootstrap import Environment, requirements
+from real_parts import engine_of_its_own
 from runner import Absent, Failed, Job, Step, line_with
-from static_steps import in_copy, prepare_ansible_test
+from static_steps import in_copy, prepare_ansible_test, sanity
 
 if TYPE_CHECKING:
     from context import Context
@@ -23,9 +24,16 @@ if TYPE_CHECKING:
 FLOOR = (3, 8)
 # The last that run on Python 3.8.
 FLOOR_TOOLS = ["pytest<8.4", "hypothesis<6.114", "jsonschema<4.24"]
-# Files of tests/integration that are steps of their own, beside the others: what mostly waits for a scheduler, and what works through pages.
-CLUSTERS = ("test_slurm_*.py", "test_k8s_*.py")
-PAGES = ("test_docs.py", "test_report*.py", "test_judge*.py")
+# Files of tests/integration that are steps of their own, beside the others: what runs models on hosts, what mostly waits for a scheduler, and
+# what works through pages.
+FILES = {
+    "hosts": ("mad.engine.run, hosts, crashes", ("test_run_*.py", "test_host_*.py")),
+    "slurm": ("real Slurm", ("test_slurm_*.py",)),
+    "k8s": ("stand-in for Kubernetes", ("test_k8s_*.py",)),
+    "pages": ("documentation, judgement, reports", ("test_docs.py", "test_report*.py", "test_judge*.py")),
+}
+# Unit tests that next-core leaves out, for they know nothing of Ansible: the core's, the statistics', and those that only call shellcheck.
+ELSEWHERE = ("--ignore=tests/unit/plugins/module_utils", "--ignore=tests/unit/plugins/plugin_utils/judge", "-k", "not shellcheck")
 IMPORT_ALL = """
 import compileall, importlib, pathlib, sys
 tree = pathlib.Path(sys.argv[1]); core = tree / "ansible_collections/mad/engine/plugins/module_utils"
@@ -38,25 +46,23 @@ print("%d modules import on Python %d.%d" % (len(names), *sys.version_info[:2]))
 """
 
 
-def early(context: Context) -> list[Step]:
-    """Return the long ones, which start first."""
+def steps(context: Context) -> list[Step]:
+    """Return them, the longest chains first."""
+    about = "pytest tests/integration, the rest: builds, plans, discovery, the demo"
     return [
+        files("slurm", context),
+        Step("integration", about, lambda job: integration(context, job), False, ("engine", "parts")),
+        files("hosts", context),
+        Step("next-core", "ansible-core 2.21 on Python 3.12 or newer", lambda job: next_core(context, job), check=False),
+        *training_steps.make(context),
+        files("k8s", context),
+        files("pages", context),
         Step("unit", "pytest tests/unit", lambda job: unit(context, job)),
-        Step("integration", "pytest tests/integration, on real parts", lambda job: integration(context, job), False, ("engine", "parts")),
-        files("clusters", "real Slurm, stand-in for Kubernetes", context, CLUSTERS),
-        files("pages", "documentation, judgement, reports", context, PAGES),
-    ]
-
-
-def late(context: Context) -> list[Step]:
-    """Return the others."""
-    return [
+        Step("sanity", "ansible-test sanity, without ignores", lambda job: sanity(context, job), check=False),
         Step("floor", "the core compiles and imports on every Python from 3.8 on", lambda job: floor(context, job)),
         Step("floor-unit", "the core's unit tests on Python 3.8", lambda job: floor_unit(context, job), check=False, after=("floor",)),
-        *training_steps.make(context),
         Step("package", "collection build and install, pip install", lambda job: package(context, job), check=False),
         Step("molecule", "molecule: the role local", lambda job: molecule(context, job), check=False),
-        Step("next-core", "ansible-core 2.21 on Python 3.12 or newer", lambda job: next_core(context, job), check=False),
     ]
 
 
@@ -76,17 +82,22 @@ def unit(context: Context, job: Job) -> str:
 
 
 def integration(context: Context, job: Job) -> str:
-    """Tests on real parts, but for those of `clusters`, `pages` and of the training engine."""
-    left_out = ["--ignore=%s" % training_steps.PLAY, *("--ignore-glob=*/%s" % pattern for pattern in (*CLUSTERS, *PAGES))]
-    return pytest(job, "tests/integration", "--durations=15", *left_out, env={"MAD_DEV_HOME": str(context.home)})
+    """Tests on real parts that no other step runs."""
+    others = [pattern for dummy, patterns in FILES.values() for pattern in patterns]
+    left_out = ["--ignore=%s" % training_steps.PLAY, *("--ignore-glob=*/%s" % pattern for pattern in others)]
+    with engine_of_its_own(context) as engine:
+        return pytest(job, "tests/integration", "--durations=15", *left_out, env={**engine, "MAD_DEV_HOME": str(context.home)})
 
 
-def files(name: str, about: str, context: Context, patterns: Sequence[str]) -> Step:
+def files(name: str, context: Context) -> Step:
     """A step for some files of tests/integration."""
+    about, patterns = FILES[name]
 
     def action(job: Job) -> str:
         found = [str(path) for pattern in patterns for path in sorted((context.root / "tests" / "integration").glob(pattern))]
-        return pytest(job, "--durations=15", *found, env={"MAD_DEV_HOME": str(context.home)})
+        common: contextlib.AbstractContextManager[dict[str, str]] = contextlib.nullcontext({})
+        with engine_of_its_own(context) if name == "hosts" else common as engine:
+            return pytest(job, "--durations=15", *found, env={**engine, "MAD_DEV_HOME": str(context.home)})
 
     return Step(name, "pytest tests/integration: " + about, action, False, ("engine", "parts"))
 
@@ -145,7 +156,7 @@ def galaxy(context: Context, job: Job, folder: Path) -> None:
 def wheel(context: Context, job: Job, folder: Path) -> None:
     """pip install of the sources into a new environment; ansible-core finds the collection in site-packages."""
     job.must([sys.executable, "-m", "venv", folder / "venv"])
-    pip: list[str | Path] = [folder / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip: list[str | Path] = [folder / "venv/bin/python", "-m", "pip", "install", "-q", "--no-compile", "--disable-pip-version-check"]
     job.must([*pip, context.copy.path], what="pip install . failed")
     site = next((folder / "venv/lib").glob("python*/site-packages")) / "ansible_collections/mad/engine"
     for wanted in ("galaxy.yml", "meta/runtime.yml", "playbooks/discover.yml", "plugins/module_utils/base/errors.py", "README.md"):
@@ -165,7 +176,7 @@ def molecule(context: Context, job: Job) -> str:
 
 
 def next_core(context: Context, job: Job) -> str:
-    """Sanity, unit tests and one real play on the ansible-core that newer Pythons get."""
+    """Sanity, unit tests (but for ELSEWHERE) and one real play on the ansible-core that newer Pythons get."""
     version = context.next_python
     if not version:
         raise Absent("no Python 3.12 or newer here, so nothing ran on ansible-core 2.21", excusable=True)
@@ -174,7 +185,7 @@ def next_core(context: Context, job: Job) -> str:
     env = prepare_ansible_test(context)
     env["PATH"] = "%s:%s" % (programs, env["PATH"])
     job.must([programs / "ansible-test", "sanity", "--python", number, "--color", "no"], cwd=context.copy.path, env=env)
-    note = pytest(job, "tests/unit", "-n", "2", python=tools.python)
+    note = pytest(job, "tests/unit", *ELSEWHERE, "-n", "2", python=tools.python)
     demo: list[str | Path] = [tools.python, context.root / "dev" / "demo.py", "-e", "mad_runtime=host", "-e", "mad_tags=hash_sha256"]
     job.must(demo, env={"PATH": env["PATH"]}, what="the demo fails on core 2.21")
     return "Python %s: sanity, demo, %s" % (number, note)
