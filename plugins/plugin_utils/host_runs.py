@@ -36,36 +36,38 @@ class Secrets:
     ) -> None:
         self.given, self.repo, self._context = given, repo, context
         self.credentials = registry.load_credentials(credential_file, os.environ)
-        self._cards: dict[str, t.Any] = {}
 
     @functools.cached_property
     def context(self) -> t.Mapping[str, t.Any]:
         """The host's normalised context, asked for only when a run has secrets."""
         return self._context()
 
-    def of(self, run: Run) -> dict[str, str]:
-        """{name: value} of one run's secret variables, as far as anybody here knows them."""
-        found = self._known(run["card"])
-        if not set(run["secret_env"]) <= set(found) | set(self.given) | set(os.environ):
-            found = self._known(self._own_card(run))  # the plan's copy of the card holds no secret
-        return {name: str(value) for name in run["secret_env"] for value in [self._value(name, found)] if value is not None}
+    def of(self, runs: t.Iterable[Run]) -> dict[str, dict[str, str]]:
+        """{run id: {name: value}} of secret variables, as far as anybody here knows them."""
+        runs = [run for run in runs if run.get("secret_env")]
+        found = {run["id"]: self._known(run["card"]) for run in runs}
+        lacking = [run for run in runs if not set(run["secret_env"]) <= set(found[run["id"]]) | set(self.given) | set(os.environ)]
+        own = self._own_cards({str(run["model"]) for run in lacking})  # the plan's copy of a card holds no secret
+        found.update({run["id"]: self._known(own[run["model"]]) for run in lacking if run["model"] in own})
+        return {run["id"]: self._values(run["secret_env"], found[run["id"]]) for run in runs}
 
-    def _value(self, name: str, found: t.Mapping[str, str]) -> t.Any:
-        return self.given.get(name, found.get(name, os.environ.get(name)))
+    def _values(self, names: t.Iterable[str], found: t.Mapping[str, str]) -> dict[str, str]:
+        values = {name: self.given.get(name, found.get(name, os.environ.get(name))) for name in names}
+        return {name: str(value) for name, value in values.items() if value is not None}
 
     def _known(self, card: t.Mapping[str, t.Any]) -> dict[str, str]:
         return plan_env.secret_values(card, self.context, os.environ, self.credentials)
 
-    def _own_card(self, run: Run) -> t.Mapping[str, t.Any]:
-        """The card as the repository has it; the plan's where discovery no longer finds it."""
-        name = str(run["model"])
-        if name not in self._cards:
-            try:
-                models = discovery.discover(self.repo, [name], default_cache())["models"]
-            except MadError:
-                models = []
-            self._cards[name] = next((card for card in models if card["name"] == name), run["card"])
-        return dict(self._cards[name])
+    def _own_cards(self, names: t.Collection[str]) -> dict[str, t.Mapping[str, t.Any]]:
+        """Cards as the repository has them, all asked for at once; without those that it no longer has, for which each is asked for alone."""
+        if not names:
+            return {}
+        try:
+            models = discovery.discover(self.repo, sorted(names), default_cache(), broken={})["models"]
+        except MadError:
+            alone = [self._own_cards([name]) for name in names] if len(names) > 1 else []
+            return {name: card for cards in alone for name, card in cards.items()}
+        return {card["name"]: card for card in reversed(models) if card["name"] in names}
 
 
 class HostRuns:
@@ -145,12 +147,11 @@ class HostRuns:
 
     def stage_document(self, runs: list[Run], secrets: Secrets) -> dict[str, t.Any]:
         """What goes to the host beside files."""
-        values = {run["id"]: secrets.of(run) for run in runs if run.get("secret_env")}
         return {
             "schema": 1,
             "runs": runs,
             "facts": self.facts(),
-            "secrets": values,
+            "secrets": secrets.of(runs),
             "credentials": _registry_logins(runs, secrets.credentials),
         }
 

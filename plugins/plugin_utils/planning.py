@@ -271,7 +271,7 @@ def _output(argv: list[str], environment: t.Mapping[str, str] | None = None) -> 
             argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="surrogateescape",
             timeout=_GIT_SECONDS,
             check=False,

@@ -93,7 +93,8 @@ def make_plan(
             "host %s: a build alone needs gpu_vendor and guest_os in mad_context where nothing was detected. An example: mad_context=%s"
             % (planned[0].name, EXAMPLE)
         )
-    planner.warnings += notes(manifest, [host.context for host in planned]) if manifest is not None else []
+    if manifest is not None:
+        planner.warn(*notes(manifest, [host.context for host in planned]))
     for host in planned:
         planner.add(host)
     return planner.plan(repo, hosts)
@@ -143,7 +144,7 @@ class _Planner:
         self.images = Images(repository, plan_env.environ_secrets(sources.environ))
         self.builds = Builds(ignore_architecture=settings["build_only"])
         self.runs: List[Run] = []
-        self.warnings: List[str] = []
+        self.warnings: Dict[str, None] = {}  # each once, in their order
         self.engineless: List[str] = []
         self._further = {tuple(str(more[name]) for name in ("model", "args", "host")): int(more["repeats"]) for more in settings["further"]}
         self._drafts: Dict[Tuple[int, str, str], List[Draft]] = {}
@@ -164,7 +165,7 @@ class _Planner:
             for draft in (draft for draft, most in zip(drafts, repeats) if repeat <= most):
                 run = self._run(draft, host, repeat, len(seen))
                 if run["id"] in seen:
-                    self._warn("model %s is selected twice with the same card and args; it is planned once" % run["model"])
+                    self.warn("model %s is selected twice with the same card and args; it is planned once" % run["model"])
                     continue
                 seen.add(run["id"])
                 self._check_secrets(run, draft, secrets)
@@ -185,8 +186,7 @@ class _Planner:
 
     def _make_drafts(self, entry: Entry, host: _Host) -> List[Draft]:
         variants, problem = self._variants(entry, host)
-        for note in plan_draft.notes(entry.card, host.context):
-            self._warn(note)
+        self.warn(*plan_draft.notes(entry.card, host.context))
         drafts = [
             plan_draft.make(entry.card, host.context, variant, host.options, self.repository, self.sources)
             for variant in variants or [Variant("", [], "")]
@@ -267,9 +267,9 @@ class _Planner:
 
     # -- what concerns several runs ----------------------------------------------------------------------------------------------
 
-    def _warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
+    def warn(self, *texts: str) -> None:
+        """Say each text once."""
+        self.warnings.update(dict.fromkeys(texts))
 
     @staticmethod
     def _check_secrets(run: Run, draft: Draft, known: Dict[str, str]) -> None:
@@ -285,7 +285,7 @@ class _Planner:
         """plan.json, but for what the caller knows: creation, command line, commit."""
         self.builds.name_all()
         if self.engineless:
-            self._warn("no engine answers on %s: runs there use the runtime host, without an image" % ", ".join(self.engineless[:20]))
+            self.warn("no engine answers on %s: runs there use the runtime host, without an image" % ", ".join(self.engineless[:20]))
         plan: Dict[str, Any] = {
             "schema": SCHEMA,
             "campaign": self.settings["campaign"],
@@ -297,7 +297,7 @@ class _Planner:
             "hosts": {name: _host_part(hosts[name]) for name in hosts},
             "builds": [],
             "runs": self.runs,
-            "warnings": self.warnings + self.images.warnings + plan_data.notes([entry.card for entry in self.models], self.repository),
+            "warnings": [*self.warnings, *self.images.warnings] + plan_data.notes([entry.card for entry in self.models], self.repository),
         }
         plan["builds"] = needed_builds(plan, self.builds.requests())
         return plan

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..base import scalars
 from ..base.errors import ImageError, InvalidInput, MadError
@@ -60,7 +60,7 @@ def _asked(run: Run) -> Tuple[Any, ...]:
 
 
 def _kept(
-    old: Sequence[Run], new: Sequence[Run], hosts: Sequence[str], records: Records, launched: Mapping[str, int]
+    old: Sequence[Run], new: Sequence[Run], hosts: Container[str], records: Records, launched: Mapping[str, int]
 ) -> Tuple[List[Run], List[Run]]:
     """(kept, replaced) of the runs of earlier plays that this one does not plan. What runs is waited for; what was replaced before it ran
     goes. So does what ran with another content of the repository: its row stays in perf.csv and the history."""
@@ -101,7 +101,7 @@ def continue_plan(
     """
     runs = [_one(run, records.get(run["id"]), launched.get(run["id"], 0), rerun) for run in plan["runs"]]
     old_runs = list((old or {}).get("runs") or [])
-    kept, replaced = _kept(old_runs, runs, list(plan["hosts"]), records, launched)
+    kept, replaced = _kept(old_runs, runs, plan["hosts"], records, launched)
     hosts = {name: host for name, host in ((old or {}).get("hosts") or {}).items() if name not in plan["hosts"]}
     warnings = [*plan["warnings"], *_about_replaced(replaced)]
     result = dict(plan, runs=runs + kept, hosts=dict(plan["hosts"], **hosts), warnings=warnings)

@@ -103,7 +103,7 @@ class Images:
     def __init__(self, repository: Repository, environ_secrets: Mapping[str, str]) -> None:
         self.repository = repository
         self.secrets = sorted(environ_secrets)
-        self.warnings: List[str] = []
+        self.warnings: Dict[str, None] = {}  # each once, in their order
 
     def variants(self, card: Mapping[str, Any], context: Mapping[str, Any], architectures: Sequence[str]) -> List[Variant]:
         """All that the context admits, before any host is known. ImageError that lists the candidates when there is none."""
@@ -123,8 +123,7 @@ class Images:
         return [self._variant(path, choices) for path, choices in sets.items()]
 
     def _warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
+        self.warnings[text] = None
 
     def _warn_headless(self, found: Sequence[dockerfiles.Candidate]) -> None:
         for candidate in found:

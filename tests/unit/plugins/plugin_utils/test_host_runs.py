@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_tree
 from ansible_collections.mad.engine.plugins.module_utils.planning.run_id import LENGTH
-from ansible_collections.mad.engine.plugins.plugin_utils.host_runs import HostRuns
+from ansible_collections.mad.engine.plugins.plugin_utils.host_runs import HostRuns, Secrets
 from ansible_collections.mad.engine.tests.support.records import make_campaign, make_run
 
 Change = Callable[[Path], object]
@@ -61,3 +62,28 @@ def test_what_the_host_has_begun_stays_what_it_was(tmp_path: Path) -> None:
     mine.acknowledge({runs[0]["id"]: {"attempt": 1, "folder": "/w", "boot_id": "b", "queued": 1.0}})
     shutil.rmtree(repo)
     assert [run["id"] for run in mine.unchanged(runs)[0]] == [runs[0]["id"]]
+
+
+def test_secrets_that_only_cards_of_the_repository_hold(tmp_path: Path) -> None:
+    """A card that is wrong by now, or that is gone, costs no other model its secret."""
+    cards = [
+        {
+            "name": name,
+            "dockerfile": "docker/x",
+            "scripts": "scripts/x/run.sh",
+            "n_gpus": "1",
+            "args": "",
+            "tags": [],
+            "env_vars": {"HF_TOKEN": "of-" + name},
+        }
+        for name in ("one", "two", "wrong")
+    ]
+    cards[2]["n_gpus"] = []
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "models.json").write_text(json.dumps(cards))
+    secrets = Secrets({"GIVEN_TOKEN": 7}, "", str(tmp_path), dict)
+    runs = [make_run(number, model=name, secret_env=["HF_TOKEN"]) for number, name in enumerate(["one", "two", "wrong"], 1)]
+    runs += [make_run(4), make_run(5, secret_env=["GIVEN_TOKEN"])]
+    found = secrets.of(runs)
+    assert list(found.values()) == [{"HF_TOKEN": "of-one"}, {"HF_TOKEN": "of-two"}, {}, {"GIVEN_TOKEN": "7"}]
+    assert secrets.of([*runs, make_run(6, model="gone", secret_env=["HF_TOKEN"])]) == dict(found, **{make_run(6)["id"]: {}})
