@@ -16,7 +16,7 @@ from typing import Iterator, List
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
-from ansible_collections.mad.engine.plugins.module_utils.host import host_collect, host_state, host_steps
+from ansible_collections.mad.engine.plugins.module_utils.host import host_clean, host_collect, host_state, host_steps
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.bench_host import PRINT, BenchHost, MakeHost, make_host, pgrep
 
@@ -257,6 +257,26 @@ def test_clean_by_age(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> N
         if os.path.exists(path):
             os.utime(path, (old, old))
     assert host.absent(keep_days=1)["removed"] == [host.folder.path]
+
+
+def test_a_folder_that_resists_does_not_keep_the_others(tmp_path: Path) -> None:
+    """What the operating system does not let go is named with its whole path; everything else that is old goes."""
+    components.require("root")
+    job = {"host": "n1", "work_dir": str(tmp_path / "work"), "identity": "i", "runs": {}}
+    stuck, other = (host_state.folder_of(dict(job, campaign=name)) for name in ("c1", "c2"))
+    for folder in (stuck, other):
+        folder.make("c", "n1")
+    held = Path(stuck.path) / "held"
+    held.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "mad-test", str(held)], check=True)
+    try:
+        for path in (path for folder in (stuck, other) for path in (folder.path, folder.file("host.json"))):
+            os.utime(path, (1.0, 1.0))
+        with pytest.raises(MadError) as caught:
+            host_clean.absent(dict(job, campaign="", keep_days=10000))
+        assert all(word in caught.value.message for word in (stuck.path, "held", "by hand")) and not other.exists()
+    finally:
+        subprocess.run(["umount", "-l", str(held)], check=True)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

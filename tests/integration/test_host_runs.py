@@ -124,6 +124,22 @@ def test_entrypoint_does_not_break_a_run(make_host: MakeHost, tmp_path: Path) ->
         subprocess.run(["docker", "rmi", "-f", name], check=False, capture_output=True)
 
 
+def test_another_user_without_the_boot_clock(make_host: MakeHost, tmp_path: Path) -> None:
+    """An option --user, and a container whose /proc/uptime is closed to that user, as some machines have it."""
+    host = make_host("docker")
+    closed = tmp_path / "uptime"
+    closed.write_text("")
+    closed.chmod(0)
+    run_id = host.run("id -u; mkdir -m 0 closed; sleep 1\n" + PRINT, "docker", options=["--user", "1234:1234", "-v", "%s:/proc/uptime:ro" % closed])
+    host.go()
+    record = host.wait()[run_id]
+    assert record["status"] == "SUCCESS" and host.log(run_id).startswith("1234\n"), (record["reason"], record["notes"], record["log_excerpt"])
+    assert 0.9 < record["timings"]["model"] < 60 and abs(record["timings"]["started"] - time.time()) < 300
+    attempt = host.folder.attempt(run_id, 1)
+    host.until(lambda: not attempt.held())
+    assert not os.path.exists(attempt.file("work"))
+
+
 def test_what_cannot_start_is_class_launch(make_host: MakeHost) -> None:
     """A mount that does not exist, an option the engine refuses, options that would break the contract, a command that is not there."""
     host = make_host("docker")

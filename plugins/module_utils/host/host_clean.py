@@ -20,6 +20,10 @@ from .arguments import Answer, Job
 from .host_state import HostFolder, folder_of, work_dir
 
 
+class Resists(MadError):
+    """A folder that the operating system does not let us remove."""
+
+
 def _no_more(_base: str, _limit: float, _keep: Set[str], _check: bool) -> List[str]:
     return []
 
@@ -52,6 +56,7 @@ def absent(
         return {"changed": False, "removed": [], "kept": []}
     work_folder.check_owner(base)
     left: List[str] = []
+    resisting: List[str] = []
     for folder in _candidates(job, base):
         shared = bool(predecessors.others(folder))
         why = _still_needed(folder, job.get("runs") or {})
@@ -66,14 +71,15 @@ def absent(
             continue
         try:
             removed += elsewhere(folder, check)
+            if not check:
+                _remove_folder(folder)
         except MadError as error:
             if job.get("keep_days") is None:
                 raise  # of many folders, the others do not wait for this one
             kept.append({"path": folder.path, "reason": error.message})
+            resisting += [error.message] if isinstance(error, Resists) else []
             continue
         removed.append(folder.path)
-        if not check:
-            _remove_folder(folder)
     if job.get("keep_days") is not None:
         from . import host_images  # one campaign's folder goes without all that knows of images
 
@@ -82,6 +88,8 @@ def absent(
         in_use = _images_in_use(base, removed)
         removed += host_images.old_images(_limit(job), in_use, check)
         removed += old(base, _limit(job), in_use, check)
+    if resisting:
+        raise MadError("%s; everything else that is old was removed" % "; ".join(resisting[:5]))
     gone = removed + [path + " (this campaign's part in it)" for path in left]
     diff = {"before": "".join(line + "\n" for line in gone), "after": ""}
     return {"changed": bool(gone), "removed": removed, "kept": kept, "diff": diff}
@@ -135,9 +143,18 @@ def _remove_folder(folder: HostFolder) -> None:
             predecessors.remove_containers(folder)
             shutil.rmtree(folder.path, ignore_errors=True)
             if os.path.lexists(folder.path):
-                shutil.rmtree(folder.path)  # says what resists
+                _say_what_resists(folder.path)
         finally:
             os.close(lock)
+
+
+def _say_what_resists(path: str) -> None:
+    """Try once more; Resists names the folder, the file in it and the reason."""
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        words = "%s cannot be removed: %s: %s; remove it by hand (is it immutable, mounted over, or another user's?)"
+        raise Resists(words % (path, error.filename, error.strerror)) from error
 
 
 def _remove_old_files(base: str, limit: float, check: bool) -> List[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from typing import Any, Dict, List, Mapping, NamedTuple, Set
 
 from ..base import secret_names
@@ -56,6 +57,8 @@ class Preparation:
                 path, 0o777 if self.shared else 0o700
             )  # shared: another user than root works in the container; the folder above is 0700
         self._copy_tree()
+        if self.shared:
+            _open_to_all(self.work)
         plain, secret = self._environment()
         short, long = engine.split_environment(plain, secret)
         self._write("driver.sh", driver.render(self.run, self.attempt.number, self._place()), 0o755)
@@ -151,6 +154,15 @@ def _copy_file(source: str, target: str) -> str:
         os.symlink(os.readlink(source), target)
         return target
     return str(shutil.copy(source, target, follow_symlinks=False))
+
+
+def _open_to_all(folder: str) -> None:
+    """Let every user read and change what is in a folder, as `chmod -R a+rwX` does; links are left alone."""
+    for base, folders, names in os.walk(folder):
+        for path in [os.path.join(base, name) for name in folders + names]:
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISLNK(mode):
+                os.chmod(path, stat.S_IMODE(mode) | (0o777 if stat.S_ISDIR(mode) or mode & 0o111 else 0o666))
 
 
 def _visible_gpus(run: Mapping[str, Any], gpus: List[int]) -> Dict[str, str]:
