@@ -248,7 +248,8 @@ def test_scripts_before_and_after(make_host: MakeHost, runtime: str) -> None:
         post_scripts=[{"path": "scripts/common/post_scripts/post_test.sh", "args": [str(n)]} for n in range(2)],
     )
     bad_pre = host.run(PRINT, runtime, pre_scripts=[{"path": "scripts/m2", "args": []}])
-    bad_post = host.run(PRINT, runtime, post_scripts=[{"path": "scripts/common/nothing.sh"}])
+    bad_post = host.run(results, runtime, multiple_results="perf_m.csv", post_scripts=[{"path": "scripts/common/nothing.sh"}])
+    both_bad = host.run(results + "exit 5\n", runtime, multiple_results="perf_m.csv", post_scripts=[{"path": "scripts/common/nothing.sh"}])
     host.go()
     found = host.wait()
     record = found[good]
@@ -259,6 +260,9 @@ def test_scripts_before_and_after(make_host: MakeHost, runtime: str) -> None:
     assert "pre_test.sh" in host.log(good) and "Pre-Script" not in host.log(good)
     assert (found[bad_pre]["failure_class"], "scripts/m2" in found[bad_pre]["reason"]) == ("crash", True), found[bad_pre]
     assert (found[bad_post]["failure_class"], "nothing.sh" in found[bad_post]["reason"]) == ("crash", True), found[bad_post]
+    assert [metric["value"] for metric in found[bad_post]["metrics"]] == [1, 2]  # what was measured is kept
+    assert found[both_bad]["reason"] == "exit code 5" and any("post script" in note for note in found[both_bad]["notes"]), found[both_bad]
+    assert [metric["value"] for metric in found[both_bad]["metrics"]] == [1, 2] and found[both_bad]["files"]["artifacts"]
 
 
 def test_url_is_cloned(make_host: MakeHost, tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ commit=$(git -C "$dir" rev-parse HEAD 2>/dev/null) && note commit "$commit"
 
 _SCRIPT = """\
 note begin {phase} {number}
-cp -R "$base"/{path} "$dir"/ || give_up {phase} "$?" {number}
-(cd "$dir" && exec bash {command}) >>"$io/{phase}.log" 2>&1 </dev/null || give_up {phase} "$?" {number}
+cp -R "$base"/{path} "$dir"/ || {fail} {phase} "$?" {number}
+(cd "$dir" && exec bash {command}) >>"$io/{phase}.log" 2>&1 </dev/null || {fail} {phase} "$?" {number}
 """
 
 _COPY = """\
@@ -99,23 +99,32 @@ note exit model "$code"
 """
 
 _COLLECT = """\
-note begin collect
-bring() {
+bring() {{
   [ "$#" -eq 0 ] || cp -- "$@" "$io/artifacts/" || note fail collect "$?"
+}}
+collect() {{
+  note begin collect
+{bring}}}
+"""
+# What was measured is brought out all the same.
+_COLLECT_AND_GIVE_UP = """\
+collect_and_give_up() {
+  collect
+  give_up "$@"
 }
 """
 
 # Many at a time: a process for each of ten thousand files takes minutes.
 _BRING = """\
-set --
-for file in {patterns}; do
-  [ ! -f "$file" ] || set -- "$@" "$file"
-  [ "$#" -lt 200 ] || {{ bring "$@"; set --; }}
-done
-bring "$@"
+  set --
+  for file in {patterns}; do
+    [ ! -f "$file" ] || set -- "$@" "$file"
+    [ "$#" -lt 200 ] || {{ bring "$@"; set --; }}
+  done
+  bring "$@"
 """
 _BRING_ONE = """\
-[ ! -f {file} ] || bring {file}
+  [ ! -f {file} ] || bring {file}
 """
 
 _CLEAN_ENV = """\
@@ -158,8 +167,10 @@ def render(run: Mapping[str, Any], attempt: int, place: Place) -> str:
         parts.append(_COPY.format(source=quote(source)))
     if not run.get("skip_model_run"):
         parts.append(_MODEL.format(argv=quote_argv(run["command"]["argv"])))
-        parts += [_script("post", number, entry) for number, entry in enumerate(run.get("post_scripts") or [])]
-        parts.append(_collect(run))
+        posts = list(run.get("post_scripts") or [])
+        parts += [_collect(run)] + ([_COLLECT_AND_GIVE_UP] if posts else [])
+        parts += [_script("post", number, entry) for number, entry in enumerate(posts)]
+        parts.append("collect\n")
     parts.append("note end\nleave 0\n")
     return "\n".join(parts)
 
@@ -197,7 +208,8 @@ def _script(phase: str, number: int, entry: Mapping[str, Any]) -> str:
     if not path:
         raise InvalidInput("%s_scripts: an entry has no path: %r" % (phase, dict(entry)))
     command = quote_argv(["./" + posixpath.basename(path), *(entry.get("args") or [])])
-    return _SCRIPT.format(phase=phase, number=number, path=quote(path), command=command)
+    fail = "give_up" if phase == "pre" else "collect_and_give_up"
+    return _SCRIPT.format(phase=phase, number=number, path=quote(path), command=command, fail=fail)
 
 
 def _clone(run: Mapping[str, Any]) -> str:
@@ -230,13 +242,13 @@ def credential_names(cred: str) -> Dict[str, str]:
 
 def _collect(run: Mapping[str, Any]) -> str:
     """Bring out what matches: globs outside the quotes, everything else inside. No name stands twice in one call of cp, which refuses that."""
-    text = _COLLECT
+    text = ""
     results = relative(str(run.get("multiple_results") or ""), "multiple_results")
     for folder in ('"$base"', '"$dir"'):  # of two files of one name, the one in the run directory wins
         text += _BRING.format(patterns=" ".join("%s/%s" % (folder, pattern) for pattern in ARTIFACTS))
         if results:
             text += _BRING_ONE.format(file="%s/%s" % (folder, quote(results)))
-    return text
+    return _COLLECT.format(bring=text)
 
 
 # -- what the script wrote -----------------------------------------------------------------------------------------------------
@@ -277,6 +289,9 @@ def read_phases(path: str) -> Progress:
             what = {"phase": words[0], "code": int(words[1]), "detail": words[2].strip() if len(words) > 2 else ""}
             if words[0] == "collect":
                 notes.append("a result file could not be brought out (cp: exit status %d); engine.log says which" % what["code"])
+            elif words[0] == "post" and code:  # the model's own exit status is the cause
+                notes.append("a post script ended with exit status %d, too; see post.log" % what["code"])
+                ended = when
             else:
                 failure, ended = what, when
         elif event == "commit":

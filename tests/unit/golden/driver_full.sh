@@ -58,32 +58,41 @@ note begin model
 code=$?
 note exit model "$code"
 
-note begin post 0
-cp -R "$base"/scripts/common/post.sh "$dir"/ || give_up post "$?" 0
-(cd "$dir" && exec bash ./post.sh) >>"$io/post.log" 2>&1 </dev/null || give_up post "$?" 0
-
-note begin post 1
-cp -R "$base"/scripts/x/y.sh "$dir"/ || give_up post "$?" 1
-(cd "$dir" && exec bash ./y.sh) >>"$io/post.log" 2>&1 </dev/null || give_up post "$?" 1
-
-note begin collect
 bring() {
   [ "$#" -eq 0 ] || cp -- "$@" "$io/artifacts/" || note fail collect "$?"
 }
-set --
-for file in "$base"/*_profiler_output.csv "$base"/*_output.csv "$base"/*_trace.csv "$base"/library_trace.csv "$base"/*_env.csv; do
-  [ ! -f "$file" ] || set -- "$@" "$file"
-  [ "$#" -lt 200 ] || { bring "$@"; set --; }
-done
-bring "$@"
-[ ! -f "$base"/'perf m.csv' ] || bring "$base"/'perf m.csv'
-set --
-for file in "$dir"/*_profiler_output.csv "$dir"/*_output.csv "$dir"/*_trace.csv "$dir"/library_trace.csv "$dir"/*_env.csv; do
-  [ ! -f "$file" ] || set -- "$@" "$file"
-  [ "$#" -lt 200 ] || { bring "$@"; set --; }
-done
-bring "$@"
-[ ! -f "$dir"/'perf m.csv' ] || bring "$dir"/'perf m.csv'
+collect() {
+  note begin collect
+  set --
+  for file in "$base"/*_profiler_output.csv "$base"/*_output.csv "$base"/*_trace.csv "$base"/library_trace.csv "$base"/*_env.csv; do
+    [ ! -f "$file" ] || set -- "$@" "$file"
+    [ "$#" -lt 200 ] || { bring "$@"; set --; }
+  done
+  bring "$@"
+  [ ! -f "$base"/'perf m.csv' ] || bring "$base"/'perf m.csv'
+  set --
+  for file in "$dir"/*_profiler_output.csv "$dir"/*_output.csv "$dir"/*_trace.csv "$dir"/library_trace.csv "$dir"/*_env.csv; do
+    [ ! -f "$file" ] || set -- "$@" "$file"
+    [ "$#" -lt 200 ] || { bring "$@"; set --; }
+  done
+  bring "$@"
+  [ ! -f "$dir"/'perf m.csv' ] || bring "$dir"/'perf m.csv'
+}
+
+collect_and_give_up() {
+  collect
+  give_up "$@"
+}
+
+note begin post 0
+cp -R "$base"/scripts/common/post.sh "$dir"/ || collect_and_give_up post "$?" 0
+(cd "$dir" && exec bash ./post.sh) >>"$io/post.log" 2>&1 </dev/null || collect_and_give_up post "$?" 0
+
+note begin post 1
+cp -R "$base"/scripts/x/y.sh "$dir"/ || collect_and_give_up post "$?" 1
+(cd "$dir" && exec bash ./y.sh) >>"$io/post.log" 2>&1 </dev/null || collect_and_give_up post "$?" 1
+
+collect
 
 note end
 leave 0

@@ -39,22 +39,26 @@ note begin model
 code=$?
 note exit model "$code"
 
-note begin collect
 bring() {
   [ "$#" -eq 0 ] || cp -- "$@" "$io/artifacts/" || note fail collect "$?"
 }
-set --
-for file in "$base"/*_profiler_output.csv "$base"/*_output.csv "$base"/*_trace.csv "$base"/library_trace.csv "$base"/*_env.csv; do
-  [ ! -f "$file" ] || set -- "$@" "$file"
-  [ "$#" -lt 200 ] || { bring "$@"; set --; }
-done
-bring "$@"
-set --
-for file in "$dir"/*_profiler_output.csv "$dir"/*_output.csv "$dir"/*_trace.csv "$dir"/library_trace.csv "$dir"/*_env.csv; do
-  [ ! -f "$file" ] || set -- "$@" "$file"
-  [ "$#" -lt 200 ] || { bring "$@"; set --; }
-done
-bring "$@"
+collect() {
+  note begin collect
+  set --
+  for file in "$base"/*_profiler_output.csv "$base"/*_output.csv "$base"/*_trace.csv "$base"/library_trace.csv "$base"/*_env.csv; do
+    [ ! -f "$file" ] || set -- "$@" "$file"
+    [ "$#" -lt 200 ] || { bring "$@"; set --; }
+  done
+  bring "$@"
+  set --
+  for file in "$dir"/*_profiler_output.csv "$dir"/*_output.csv "$dir"/*_trace.csv "$dir"/library_trace.csv "$dir"/*_env.csv; do
+    [ ! -f "$file" ] || set -- "$@" "$file"
+    [ "$#" -lt 200 ] || { bring "$@"; set --; }
+  done
+  bring "$@"
+}
+
+collect
 
 note end
 leave 0
