@@ -117,11 +117,15 @@ class Images:
         if code:
             raise ImageError("image %s cannot be pulled: %s" % (name, last_line(errors or output)))
 
-    def _load(self, engine: ImageEngine, wanted: Wish) -> None:
+    def _archive(self, wanted: Wish) -> str:
+        """The archive of an image that the controller brought here, once it is seen to be whole."""
         archive = self.archives[wanted["digest"]]
         if archive.get("sha256") and hash_file(str(archive["path"])) != archive["sha256"]:
             raise ImageError("the archive of image %s was damaged on its way" % wanted["name"])
-        code, output, errors = engine.call("load", "--quiet", "--input", str(archive["path"]), timeout=_PULL_SECONDS)
+        return str(archive["path"])
+
+    def _load(self, engine: ImageEngine, wanted: Wish) -> None:
+        code, output, errors = engine.call("load", "--quiet", "--input", self._archive(wanted), timeout=_PULL_SECONDS)
         if code:
             raise ImageError("image %s cannot be loaded from its archive: %s" % (wanted["name"], last_line(errors or output)))
 

@@ -11,6 +11,7 @@ import queue
 import time
 from typing import Any, Callable, Dict, Mapping, Optional
 
+from ..base import scalars
 from ..base.errors import InvalidInput, MadError
 from . import k8s_judge
 from .k8s_client import Api, ApiError, Connection
@@ -37,6 +38,8 @@ def _definition(params: Mapping[str, Any]) -> Object:
     given = copy.deepcopy(params["definition"])
     if not isinstance(given, dict) or not isinstance(given.get("spec"), dict):
         raise InvalidInput("definition: a Job with metadata and spec was expected")
+    if not isinstance(given.get("metadata") or {}, dict):
+        raise scalars.wrong("definition.metadata", "a dict", given["metadata"])
     if given.get("kind", "Job") != "Job":
         raise InvalidInput("definition.kind is %r: this module makes Jobs; kubernetes.core.k8s makes everything else" % given["kind"])
     return dict({"apiVersion": "batch/v1", "kind": "Job"}, **given)

@@ -108,13 +108,14 @@ def claim(value: Any, key: str, default: Claim) -> Claim:
     if "claim_name" not in known:
         raise InvalidInput("%s: claim_name is missing: the name of a PersistentVolumeClaim" % key)
     made = default._replace(**known)
+    create = scalars.to_bool(made.create, key + ".create")
     for name in ("size", "storage_class", "access_mode"):
-        if name in known and not made.create:
+        if name in known and not create:
             raise InvalidInput("%s.%s says how a claim is made; write create: true as well, or leave it out" % (key, name))
     return Claim(
         checks.object_name(made.claim_name, key + ".claim_name"),
         mount_path(made.mount_path, key + ".mount_path"),
-        scalars.to_bool(made.create, key + ".create"),
+        create,
         checks.quantity(made.size, key + ".size"),
         checks.line(made.storage_class, key + ".storage_class"),
         checks.choice(made.access_mode, key + ".access_mode", ACCESS_MODES),

@@ -8,12 +8,14 @@ The login node needs no engine for that. Where it has one that holds the image, 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import shutil
 import time
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Container, Dict, Iterator, Mapping, Optional, Tuple
 
 from ..base import work_folder
-from ..base.canonical import hash_file
 from ..base.errors import ImageError, MadError
 from ..containers.image_archive import file_name
 from ..containers.image_engine import ImageEngine, last_line
@@ -80,15 +82,25 @@ class SharedImages(host_images.Images):
 
     def _keep(self, wanted: Wish) -> None:
         """Put an archive that the controller brought where every node reads it."""
-        archive, target = self.archives[wanted["digest"]], self._target(str(wanted["digest"]))
-        if archive.get("sha256") and hash_file(str(archive["path"])) != archive["sha256"]:
-            raise ImageError("the archive of image %s was damaged on its way" % wanted["name"])
-        scratch = "%s.%d" % (target, os.getpid())
-        with open(str(archive["path"]), "rb") as source, open(scratch, "wb") as copy:
-            for block in iter(lambda: source.read(1 << 20), b""):
-                copy.write(block)
+        path = self._archive(wanted)
+        with self._placed(wanted) as scratch, open(path, "rb") as source, open(scratch, "wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
             os.fsync(copy.fileno())
-        os.replace(scratch, target)
+
+    @contextlib.contextmanager
+    def _placed(self, wanted: Wish) -> Iterator[str]:
+        """A path to write an archive to: it is put in its place at the end, and goes when that fails."""
+        target = self._target(str(wanted["digest"]))
+        scratch = "%s.%s" % (target, secrets.token_hex(8))  # other login nodes may write the same one
+        try:
+            yield scratch
+            os.replace(scratch, target)
+        except OSError as error:
+            raise ImageError("the archive of image %s cannot be written to %s: %s" % (wanted["name"], target, error.strerror)) from error
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)
 
     def _holder(self, wanted: Wish) -> Optional[ImageEngine]:
         """The engine of this machine that holds the image; for Apptainer, which makes its own out of the archive, any."""
@@ -107,12 +119,10 @@ class SharedImages(host_images.Images):
         engine = self._holder(wanted)
         if engine is None:
             return False
-        target = self._target(str(wanted["digest"]))
-        scratch = "%s.%d" % (target, os.getpid())
-        code, output, errors = engine.call("save", "--output", scratch, str(wanted["digest"]), timeout=_SAVE_SECONDS)
-        if code:
-            raise ImageError("image %s cannot be saved to %s: %s" % (wanted["name"], target, last_line(errors or output)))
-        os.replace(scratch, target)
+        with self._placed(wanted) as scratch:
+            code, output, errors = engine.call("save", "--output", scratch, str(wanted["digest"]), timeout=_SAVE_SECONDS)
+            if code:
+                raise ImageError("image %s cannot be saved to %s: %s" % (wanted["name"], scratch, last_line(errors or output)))
         return True
 
 
@@ -122,15 +132,16 @@ def images(job: Mapping[str, Any], credentials: Mapping[str, Any]) -> SharedImag
     return SharedImages(host_state.work_dir(job), job.get("images") or {})
 
 
-def old_archives(work_dir: str, limit: float, keep: Mapping[str, Any], check: bool) -> Dict[str, float]:
+def old_archives(work_dir: str, limit: float, keep: Container[str], check: bool) -> Dict[str, float]:
     """Remove archives that were last used before `limit` and are not to be kept (file names); {path: when it was used}."""
     folder = archives_folder(work_dir)
     found: Dict[str, float] = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         path = os.path.join(folder, name)
-        used = os.lstat(path).st_mtime
-        if used < min(limit, time.time()) and name not in keep:
-            found[path] = used
-            if not check:
-                os.unlink(path)
+        with contextlib.suppress(OSError):  # gone by now, like what others were writing
+            used = os.lstat(path).st_mtime
+            if used < min(limit, time.time()) and name not in keep:
+                if not check:
+                    os.unlink(path)
+                found[path] = used
     return found

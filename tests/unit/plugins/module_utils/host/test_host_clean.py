@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 
@@ -95,6 +95,27 @@ def test_nobody_joins_while_it_is_removed(work: Work) -> None:
     with pytest.raises(MadError, match="another campaign joined it, just now"):
         host_clean._remove_folder(folder)
     assert predecessors.others(folder) == ["two"]
+
+
+def test_a_folder_that_cannot_go_keeps_no_other_here(work: Work) -> None:
+    """Cleaning by age goes on with the next one, and says why."""
+    busy, idle = work.join("one"), host_state.folder_of(work.job("one", campaign="c2"))
+    idle.make("c2", "n1")
+    for folder in (busy, idle):
+        for name in ("", "host.json"):
+            os.utime(folder.file(name), (1.0, 1.0))
+
+    locks: List[Any] = []
+
+    def elsewhere(folder: HostFolder, dummy_check: bool) -> List[str]:
+        if folder.path == busy.path:
+            locks.append(host_state.try_lock(folder.file("supervisor.lock")))
+        return []
+
+    answer = host_clean.absent(work.job("one", keep_days=14), elsewhere=elsewhere)
+    assert answer["removed"] == [idle.path] and [entry["path"] for entry in answer["kept"]] == [busy.path]
+    os.close(locks[0])
+    assert "a supervisor began to work in " + busy.path in answer["kept"][0]["reason"]
 
 
 def old_core(work: Work, content: bytes) -> str:

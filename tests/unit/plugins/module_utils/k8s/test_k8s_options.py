@@ -123,6 +123,7 @@ WRONG: Tuple[Tuple[Dict[str, Any], Tuple[str, ...]], ...] = (
     ({"in_cluster": True, "context": "x"}, ("in_cluster", "context")),
     ({"priority_class": "a", "priority_class_name": "b"}, ("another spelling",)),
     ({"data_pvc": {"claim_name": "x", "size": "1Gi"}}, ("k8s.data_pvc.size", "create: true")),
+    ({"data_pvc": {"claim_name": "x", "size": "1Gi", "create": "false"}}, ("k8s.data_pvc.size", "create: true")),
     ({"grace_seconds": "soon"}, ("k8s.grace_seconds", "seconds")),
 )
 
