@@ -14,10 +14,11 @@ import typing as t
 
 from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
+from ansible_collections.mad.engine.plugins.module_utils.building import manifest
 from ansible_collections.mad.engine.plugins.module_utils.containers import image_archive, registry
 from ansible_collections.mad.engine.plugins.module_utils.models import discovery
 from ansible_collections.mad.engine.plugins.module_utils.models.discovery_cache import default_cache
-from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_env, plan_repo
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_env, plan_manifest, plan_repo
 from ansible_collections.mad.engine.plugins.module_utils.planning.run_id import LENGTH
 from ansible_collections.mad.engine.plugins.module_utils.results import record
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
@@ -32,9 +33,14 @@ class Secrets:
     """Where the values of secret variables come from: the play's `secrets`, the plan's own sources, the controller's environment."""
 
     def __init__(
-        self, given: t.Mapping[str, t.Any], credential_file: str, repo: str, context: t.Callable[[], t.Mapping[str, t.Any]]
+        self,
+        given: t.Mapping[str, t.Any],
+        credential_file: str,
+        repo: str,
+        context: t.Callable[[], t.Mapping[str, t.Any]],
+        manifest: t.Mapping[str, t.Any] | None = None,
     ) -> None:
-        self.given, self.repo, self._context = given, repo, context
+        self.given, self.repo, self._context, self._manifest = given, repo, context, manifest
         self.credentials = registry.load_credentials(credential_file, os.environ)
 
     @functools.cached_property
@@ -47,8 +53,7 @@ class Secrets:
         runs = [run for run in runs if run.get("secret_env")]
         found = {run["id"]: self._known(run["card"]) for run in runs}
         lacking = [run for run in runs if not set(run["secret_env"]) <= set(found[run["id"]]) | set(self.given) | set(os.environ)]
-        own = self._own_cards({str(run["model"]) for run in lacking})  # the plan's copy of a card holds no secret
-        found.update({run["id"]: self._known(own[run["model"]]) for run in lacking if run["model"] in own})
+        found.update({run_id: self._known(card) for run_id, card in self._own_cards(lacking).items()})  # the plan's copy of a card holds no secret
         return {run["id"]: self._values(run["secret_env"], found[run["id"]]) for run in runs}
 
     def _values(self, names: t.Iterable[str], found: t.Mapping[str, str]) -> dict[str, str]:
@@ -58,14 +63,23 @@ class Secrets:
     def _known(self, card: t.Mapping[str, t.Any]) -> dict[str, str]:
         return plan_env.secret_values(card, self.context, os.environ, self.credentials)
 
-    def _own_cards(self, names: t.Collection[str]) -> dict[str, t.Mapping[str, t.Any]]:
-        """Cards as the repository has them, all asked for at once; without those that it no longer has, for which each is asked for alone."""
+    def _own_cards(self, runs: t.Sequence[Run]) -> dict[str, t.Mapping[str, t.Any]]:
+        """{run id: its card as manifest or repository has it}; without those that are no longer there."""
+        if self._manifest:
+            known = plan_manifest.cards_of(self._manifest)
+            keys = {run["id"]: (str(run["model"]), str((run["image"] or {}).get("name"))) for run in runs}
+            return {run_id: known[key] for run_id, key in keys.items() if key in known}
+        cards = self._of_repository({str(run["model"]) for run in runs})
+        return {run["id"]: cards[run["model"]] for run in runs if run["model"] in cards}
+
+    def _of_repository(self, names: t.Collection[str]) -> dict[str, t.Mapping[str, t.Any]]:
+        """Cards, all asked for at once; without those that the repository no longer has, for which each is asked for alone."""
         if not names:
             return {}
         try:
             models = discovery.discover(self.repo, sorted(names), default_cache(), broken={})["models"]
         except MadError:
-            alone = [self._own_cards([name]) for name in names] if len(names) > 1 else []
+            alone = [self._of_repository([name]) for name in names] if len(names) > 1 else []
             return {name: card for cards in alone for name, card in cards.items()}
         return {card["name"]: card for card in reversed(models) if card["name"] in names}
 
@@ -154,6 +168,12 @@ class HostRuns:
             "secrets": secrets.of(runs),
             "credentials": _registry_logins(runs, secrets.credentials),
         }
+
+    @functools.cached_property
+    def manifest(self) -> dict[str, t.Any] | None:
+        """The manifest that the campaign runs from, None when it has none."""
+        path = str((self.plan.get("options") or {}).get("manifest") or "")
+        return manifest.read(path) if path else None
 
     def archive(self, digest: str) -> str:
         """Path of an image's archive: this campaign's, else that of one beside it, else one beside the manifest that is run from; "" for none."""

@@ -84,7 +84,7 @@ def make(request: Request) -> Planned:
     if then:
         request = _as_then(request, then)
     found, known = ({"models": [then.run["card"]], "warnings": []}, None) if then and not request.manifest else _models(request)
-    layer = plan_manifest.context_layer(known) if known else {}
+    layer = (request.manifest, plan_manifest.context_layer(known)) if known else None
     hosts, warnings = plan_hosts.make_hosts(request.hosts, load_context_file, layer)
     if then:
         replay.settle(then, hosts)
@@ -187,7 +187,9 @@ def _models(request: Request) -> tuple[dict[str, t.Any], dict[str, t.Any] | None
     if request.manifest:
         if not os.path.exists(request.manifest):
             raise InvalidInput("mad_manifest %s does not exist" % request.manifest)
-        return {"models": [], "warnings": []}, manifest.read(request.manifest)
+        known = manifest.read(request.manifest)
+        plan_manifest.check(known)
+        return {"models": [], "warnings": []}, known
     if not request.tags:
         raise InvalidInput("neither mad_tags nor mad_manifest is set: name models by tag (mad.engine.discover lists them), or a manifest")
     # A build has no rows in which a bad card could be told, so there it ends the play.

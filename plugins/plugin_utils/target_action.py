@@ -22,7 +22,7 @@ from ansible.utils.display import Display
 from ansible_collections.mad.engine.plugins.module_utils.base import files
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.base.packed import unpack
-from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts, plan_manifest
 from ansible_collections.mad.engine.plugins.module_utils.results.campaign import Campaign
 from ansible_collections.mad.engine.plugins.plugin_utils import homecoming, host_runs, progress_command, progress_state, stage, zipapp
 from ansible_collections.mad.engine.plugins.plugin_utils.play_inputs import PlayInputs, load_context_file
@@ -166,7 +166,8 @@ class TargetAction(TransferAction):
         """A second time with the archives of images that the host lacks."""
         options = self._options
         file = options["credential_file"] or str((self._mine.plan.get("options") or {}).get("credential_file") or "")
-        secrets = host_runs.Secrets(options["secrets"], file, self._mine.repo, functools.partial(self._context, self._mine.host))
+        context = functools.partial(self._context, self._mine.host)
+        secrets = host_runs.Secrets(options["secrets"], file, self._mine.repo, context, self._mine.manifest)
         document, records = self._document(runs, secrets)
         made = stage.prepare(self._mine.repo, self._stage_paths(), document, self.PROGRAM)
         with tempfile.TemporaryDirectory(prefix="mad-stage-") as scratch:
@@ -185,7 +186,9 @@ class TargetAction(TransferAction):
     def _context(self, host: str) -> t.Mapping[str, t.Any]:
         """A host's normalised context, as campaign_plan makes it."""
         entries = PlayInputs(self._vars, self._templar).by_host([host], "")
-        return dict(plan_hosts.make_hosts(entries, load_context_file, {})[0][host]["context"])
+        known = self._mine.manifest
+        layer = (known["path"], plan_manifest.context_layer(known)) if known else None
+        return dict(plan_hosts.make_hosts(entries, load_context_file, layer)[0][host]["context"])
 
     def _put_images(self, digests: list[str]) -> dict[str, t.Any]:
         """Archives of images that this host lacks, as far as this campaign or the one that built them has them."""

@@ -210,8 +210,8 @@ def test_so_many_hosts_are_staged_at_the_same_time(mad_repo: MadRepo, fleet: Fle
 
 
 def test_a_manifest_of_madengine_runs(mad_repo: MadRepo) -> None:
-    """As madengine writes it: no ids, variables of the machine that built in the context, a card that only the manifest has."""
-    name = mad_repo.model("old", "echo $FOO $MAD_SYSTEM_GPU_ARCHITECTURE $ONLY_HERE\n" + NUMBER)
+    """As madengine writes it: no ids, variables of the machine that built in the context, a card that only the manifest has, secrets in both."""
+    name = mad_repo.model("old", "echo $FOO $MAD_SYSTEM_GPU_ARCHITECTURE $ONLY_HERE ${#HF_TOKEN} ${#CARD_TOKEN}\n" + NUMBER)
     image = mad_repo.image("old")
     subprocess.run(
         ["docker", "build", "--quiet", "--network=host", "--tag", image, "-"],
@@ -227,9 +227,9 @@ def test_a_manifest_of_madengine_runs(mad_repo: MadRepo) -> None:
     }
     document = {
         "built_images": {image: record},
-        "built_models": {image: {**mad_repo.cards[0], "tags": ["dummies"], "args": "", "env_vars": {"ONLY_HERE": "card"}}},
+        "built_models": {image: {**mad_repo.cards[0], "tags": ["dummies"], "args": "", "env_vars": {"ONLY_HERE": "card", "CARD_TOKEN": "123456789"}}},
         "context": {
-            "docker_env_vars": {"ROCM_PATH": "/opt/rocm", "FOO": "bar baz", "MAD_SYSTEM_GPU_ARCHITECTURE": "gfx942"},
+            "docker_env_vars": {"ROCM_PATH": "/opt/rocm", "FOO": "bar baz", "HF_TOKEN": "12345678", "MAD_SYSTEM_GPU_ARCHITECTURE": "gfx942"},
             **{"docker_mounts": {}, "docker_build_arg": {}, "gpu_vendor": "AMD", "guest_os": "UBUNTU", "docker_gpus": ""},
         },
         "credentials_required": [],
@@ -250,7 +250,7 @@ def test_a_manifest_of_madengine_runs(mad_repo: MadRepo) -> None:
     assert played.status == 0, played.output
     found = mad_repo.record("old")
     assert found["image"]["digest"] == docker("image", "inspect", "--format", "{{.Id}}", image)
-    assert mad_repo.log(found).startswith("bar baz card\n")
+    assert mad_repo.log(found).startswith("bar baz card 8 9\n")
     assert found["image"]["docker_sha"] == "" and checksum(path) == before
 
 

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 from ..base import files
 from ..base.errors import InvalidInput
 from ..base.secret_names import is_secret_name
+from ..containers.registry import check_reference
 
 SCHEMA = 1
 MASTER_PORT = 29500  # torch's own default
@@ -268,9 +269,15 @@ def read(path: str) -> Dict[str, Any]:
 
 
 def failures(document: Mapping[str, Any]) -> Dict[str, str]:
-    """{image name: error} of the builds that failed (the raw document or what read() returns)."""
-    summary = document.get("summary") or {}
-    return {entry["image"]: entry.get("error", "") for entry in summary.get("failed_builds", ()) if entry.get("image")}
+    """{image name, or model where a madengine names no image: error} of the builds that failed (the raw document or what read() returns)."""
+    failed = _failed_builds(document.get("summary"))
+    return {str(entry.get("image") or entry.get("model")): str(entry.get("error") or "") for entry in failed}
+
+
+def _failed_builds(summary: Any) -> List[Mapping[str, Any]]:
+    entries = summary.get("failed_builds") if isinstance(summary, Mapping) else None
+    found = entries if isinstance(entries, list) else []
+    return [entry for entry in found if isinstance(entry, Mapping) and (entry.get("image") or entry.get("model"))]
 
 
 def _mapping(value: Any, path: str, what: str) -> Mapping[str, Any]:
@@ -314,6 +321,9 @@ def _read_record(name: str, record: Mapping[str, Any], path: str) -> Dict[str, A
             raise InvalidInput("the build manifest %s: built_images[%r]: %s must be text, not %s" % (path, name, key, type(value).__name__))
         found[key] = value or ""
     found["docker_image"] = record.get("docker_image") or record.get("image_name") or name
+    for key in ("docker_image", "registry_image"):
+        if found[key]:
+            check_reference(found[key], "the build manifest %s: built_images[%r]: %s" % (path, name, key))
     found["docker_sha"] = found["docker_sha"] if _DIGEST.match(found["docker_sha"]) else ""
     if found["digest"] and not _DIGEST.match(found["digest"]):
         raise InvalidInput(

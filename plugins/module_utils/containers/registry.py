@@ -22,6 +22,7 @@ _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REGISTRY = re.compile(r"%s(?:/%s)*\Z" % (_HOST, _COMPONENT))
 _REPOSITORY = re.compile(r"%s(?:/%s)*\Z" % (_COMPONENT, _COMPONENT))
+_WORD = re.compile(r"[^\s\x00-\x20\x7f-][^\s\x00-\x20\x7f]{0,1023}\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
@@ -34,6 +35,13 @@ def normalise(registry: str) -> str:
         raise InvalidInput(
             "mad_registry %r is not a registry: expected host[:port][/path] in lower case, like localhost:5000 or docker.io" % registry
         )
+    return text
+
+
+def check_reference(text: Any, what: str) -> str:
+    """The name of an image, or a file or URL of one, as somebody gave it; what could not be one word of a command is refused. `what` begins the error."""
+    if not isinstance(text, str) or not _WORD.match(text):
+        raise InvalidInput("%s: expected the name of an image, without blanks and not beginning with '-', got %.200r" % (what, text))
     return text
 
 

@@ -20,6 +20,7 @@ from .context_keys import Path
 EXAMPLE = "{'gpu_vendor': 'AMD', 'guest_os': 'UBUNTU'}"
 _NEAR = 0.8  # similarity from which an unknown key counts as a slip of the pen
 _ABSENT = object()
+OUTSIDE = "MAD_SECRETS"  # variables of the play's environment with this in their name reach the model
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|\A\$[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -197,14 +198,21 @@ def _without_comments(layer: Dict[str, Any]) -> Dict[str, Any]:
     return kept
 
 
+def is_reference(value: Any, name: str) -> bool:
+    """Whether a value is nothing but the variable itself, as a shell writes it: NAME: ${NAME}."""
+    return value in ("${%s}" % name, "$" + name)
+
+
 def _unexpanded(layer: Mapping[str, Any], what: str) -> List[str]:
     """Warnings about variables that look as if a shell would fill them in, as madengine's Slurm job does. Values may be secret: only the name is shown."""
     found = [(key, name, _REFERENCE.search(value)) for key in context_keys.VARIABLES for name, value in sorted(layer.get(key, {}).items())]
-    return [
-        "%s: %s.%s says %s: nothing is expanded, the model gets these characters; write the value itself" % (what, key, name, match.group())
-        for key, name, match in found
-        if match
-    ]
+    return ["%s: %s.%s says %s: %s" % (what, key, name, match.group(), _what_of(layer[key][name], name)) for key, name, match in found if match]
+
+
+def _what_of(value: str, name: str) -> str:
+    if OUTSIDE in name and is_reference(value, name):
+        return "the environment of the play says the value; without it the model gets these characters"
+    return "nothing is expanded, the model gets these characters; write the value itself"
 
 
 def _without_effect(layer: Mapping[str, Any], what: str) -> List[str]:

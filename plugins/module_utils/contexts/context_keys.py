@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 from ..base import scalars
 from ..base.errors import InvalidInput
 from ..base.quoting import is_env_name
+from ..containers.registry import check_reference
 from ..facts.gpu import expand_indexes
 from ..results import aggregate
 from .launchers import canonical
@@ -26,6 +27,11 @@ def _text(value: Any, key: str) -> str:
     if not isinstance(value, str):
         raise scalars.wrong(key, "text", value)
     return scalars.to_text(value, key)
+
+
+def _image(value: Any, key: str) -> str:
+    text = _text(value, key).strip()
+    return check_reference(text, key) if text else ""
 
 
 def _word(value: Any, key: str) -> str:
@@ -169,7 +175,7 @@ KEYS: Dict[str, Check] = {
     "log_error_pattern_scan": scalars.to_bool,
     "log_error_benign_patterns": _texts,
     "log_error_patterns": _patterns,
-    "MAD_CONTAINER_IMAGE": _text,
+    "MAD_CONTAINER_IMAGE": _image,
     "distributed": _dict,
     "slurm": _dict,
     "k8s": _dict,

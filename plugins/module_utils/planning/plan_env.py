@@ -18,11 +18,11 @@ from ..base.merge import merge
 from ..base.secret_names import split_secrets
 from ..containers.registry import build_secrets
 from ..contexts import launchers
+from ..contexts.context import OUTSIDE, is_reference
 
 GUEST_OS = "UBUNTU"  # when the context says none, as in madengine
 DATA_HOME = "MAD_DATAHOME"  # where a model finds its data
 IMAGE_NAME = "DOCKER_IMAGE_NAME"  # how a model that starts its own containers is told its image
-_SECRETS_WORD = "MAD_SECRETS"
 _PLACEHOLDER = re.compile(r"<[^<>]*>\Z")  # what is no name of an image: <supply-your-image>
 
 
@@ -35,15 +35,18 @@ class Variables(NamedTuple):
 
 def environ_secrets(environ: Mapping[str, str]) -> Dict[str, str]:
     """Variables of the controller whose name contains MAD_SECRETS."""
-    return {name: value for name, value in environ.items() if _SECRETS_WORD in name}
+    return {name: value for name, value in environ.items() if OUTSIDE in name}
 
 
 def given_variables(
     card: Mapping[str, Any], context: Mapping[str, Any], environ: Mapping[str, str], credentials: Mapping[str, Any]
 ) -> Variables:
     """What people gave a model; InvalidInput when its card names a credential that is not there."""
-    layers = [card.get("env_vars") or {}, context.get("env_vars", {}), environ_secrets(environ), context.get("docker_env_vars", {})]
+    outside = environ_secrets(environ)
+    layers = [card.get("env_vars") or {}, context.get("env_vars", {}), outside, context.get("docker_env_vars", {})]
     plain, secret = split_secrets(merge(*layers))
+    # Manifests of madengine say MAD_SECRETS_HFTOKEN: ${MAD_SECRETS_HFTOKEN}.
+    secret.update({name: value for name, value in outside.items() if is_reference(secret.get(name), name)})
     secret.update(build_secrets(str(card.get("cred") or ""), credentials))
     return Variables({name: value for name, value in plain.items() if name not in secret}, secret)
 

@@ -18,10 +18,14 @@ from . import targets
 KEYS = ("context", "play_context", "context_file", "target", "runtime", "facts", "reachable", "unreachable", "reason")
 
 LoadFile = Callable[[str], Dict[str, Any]]
+_SECTIONS = {"slurm": "slurm", "k8s": "k8s", "kubernetes": "k8s"}  # of a context: the target each is for
 
 
-def layers(given: Mapping[str, Any], host: str, load_file: LoadFile, manifest_layer: Mapping[str, Any]) -> Tuple[List[Any], List[str]]:
-    """(layers, their names), lowest first: manifest, mad_context_file, mad_context of the play, mad_context of the host, mad_target."""
+def layers(given: Mapping[str, Any], host: str, load_file: LoadFile, manifest: Optional[Tuple[str, Mapping[str, Any]]]) -> Tuple[List[Any], List[str]]:
+    """(layers, their names), lowest first: manifest, mad_context_file, mad_context of the play, mad_context of the host, mad_target.
+
+    What a manifest says of another target than the host has chosen for itself does not count.
+    """
     found: List[Any] = []
     names: List[str] = []
 
@@ -30,7 +34,6 @@ def layers(given: Mapping[str, Any], host: str, load_file: LoadFile, manifest_la
             found.append(layer)
             names.append(name)
 
-    add(manifest_layer, "the build manifest")
     path = given.get("context_file")
     if not scalars.is_unset(path):
         add(load_file(str(path)), "mad_context_file %s" % path)
@@ -39,17 +42,28 @@ def layers(given: Mapping[str, Any], host: str, load_file: LoadFile, manifest_la
     add(contexts.load_text(given.get("context"), own), own)
     if not scalars.is_unset(given.get("target")):
         add({"deploy": given["target"]}, "mad_target of host %s" % host)
+    if manifest:
+        found.insert(0, _of_target(manifest[1], found, names))
+        names.insert(0, "the build manifest %s" % manifest[0])
     return found, names
 
 
+def _of_target(layer: Mapping[str, Any], above: List[Any], names: List[str]) -> Mapping[str, Any]:
+    """A manifest's layer without the sections of other targets than the one that the layers above it choose."""
+    if all(scalars.is_unset(upper.get("deploy")) and not any(upper.get(key) is not None for key in _SECTIONS) for upper in above):
+        return layer
+    chosen = contexts.normalise(above, names)["context"]["deploy"]
+    return {key: value for key, value in layer.items() if key != "deploy" and _SECTIONS.get(key, chosen) == chosen}
+
+
 def make_host(
-    name: str, given: Mapping[str, Any], load_file: LoadFile, manifest_layer: Optional[Mapping[str, Any]] = None
+    name: str, given: Mapping[str, Any], load_file: LoadFile, manifest: Optional[Tuple[str, Mapping[str, Any]]] = None
 ) -> Tuple[Dict[str, Any], List[str]]:
     """(host for make_plan, warnings). A host without facts counts as unreachable: nothing can be started where nothing is known."""
     unknown = sorted(set(given) - set(KEYS))
     if unknown:
         raise InvalidInput("hosts: %s: unknown key %r; known are %s" % (name, unknown[0], ", ".join(KEYS)))
-    found = contexts.normalise(*layers(given, name, load_file, manifest_layer or {}))
+    found = contexts.normalise(*layers(given, name, load_file, manifest))
     facts = given.get("facts") or None
     if facts is not None and not isinstance(facts, Mapping):
         raise scalars.wrong("hosts: %s: facts" % name, "a dict", facts)
@@ -73,13 +87,13 @@ def make_host(
 
 
 def make_hosts(
-    given: Mapping[str, Mapping[str, Any]], load_file: LoadFile, manifest_layer: Optional[Mapping[str, Any]] = None
+    given: Mapping[str, Mapping[str, Any]], load_file: LoadFile, manifest: Optional[Tuple[str, Mapping[str, Any]]] = None
 ) -> Tuple[Dict[str, Dict[str, Any]], List[str]]:
-    """All hosts, in order, and each warning once; a file is read once."""
+    """All hosts, in order, and each warning once; a file is read once. `manifest` is the path and the context_layer of the one that is run from."""
     hosts: Dict[str, Dict[str, Any]] = {}
     warnings: Dict[str, None] = {}
     load = functools.lru_cache(maxsize=None)(load_file)
     for name in given:
-        hosts[name], notes = make_host(name, given[name], load, manifest_layer)
+        hosts[name], notes = make_host(name, given[name], load, manifest)
         warnings.update(dict.fromkeys(notes))
     return hosts, list(warnings)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ..base.errors import InvalidInput, MadError
+from ..base.errors import ImageError, InvalidInput, MadError
 from ..base.merge import merge
+from ..base.scalars import named
+from ..building.manifest import failures
 from ..containers import registry as registries
 from ..contexts.context_keys import COMMENT
 from ..models import cards
@@ -17,7 +19,7 @@ from .plan_image import Variant, manifest_image
 
 _OF_THE_RUN = ("docker_env_vars", "guest_os", "tools", "pre_scripts", "post_scripts", "encapsulate_script")
 _OF_THE_BUILD = ("docker_build_arg", "gpu_vendor", "ctx_test", "host_os", "skip_perf_collection")
-_OF_THE_DEPLOYMENT = ("slurm", "k8s", "distributed", "env_vars")
+_OF_THE_DEPLOYMENT = ("slurm", "k8s", "kubernetes", "distributed", "env_vars")
 # Found on the machine that built, so of no meaning on the one that runs.
 _DETECTED = ("MAD_GPU_VENDOR", "MAD_RUNTIME_NGPUS", "MAD_MULTI_NODE_RUNNER")
 _DETECTED_START = "MAD_SYSTEM_"
@@ -59,28 +61,54 @@ def entries(
     return found
 
 
+def check(manifest: Mapping[str, Any]) -> None:
+    """A MadError for a manifest without any image: no run would be planned, and no row would say so."""
+    failed = ["%s (%.300s)" % item for item in failures(manifest).items()]
+    if manifest["images"]:
+        return
+    if failed:
+        raise ImageError("the build manifest %s: no image was built, so there is nothing to run; failed: %s" % (manifest["path"], named(failed)))
+    raise InvalidInput("the build manifest %s: built_images is empty, so there is nothing to run" % manifest["path"])
+
+
 def notes(manifest: Mapping[str, Any], contexts: Sequence[Mapping[str, Any]]) -> List[str]:
-    """What of a manifest's context is not taken over, although a host has nothing of its own in its place; comments and a build's own are no news."""
-    read = _OF_THE_RUN + _OF_THE_BUILD
-    given = [key for key, value in sorted(manifest["context"].items()) if value and key not in read and not key.startswith(COMMENT)]
+    """What of a manifest's context is not taken over, although a host has nothing of its own in its place (comments and a build's own are no
+    news), and the models of it that have no image."""
+    config = (manifest.get("deployment") or {}).get("config") or {}
+    read = _OF_THE_RUN + _OF_THE_BUILD + _OF_THE_DEPLOYMENT
+    said = {key for layer in (config, manifest["context"]) for key, value in layer.items() if value and key != "target"}
+    given = [key for key in sorted(said) if key not in read and not key.startswith(COMMENT)]
     unread = [key for key in given if any(key not in context for context in contexts)]
-    if not unread:
-        return []
-    return [
-        "the build manifest %s: of its context, %s %s not taken over; write what the hosts that run need into their mad_context"
-        % (manifest["path"], ", ".join(unread[:10]), "are" if len(unread) > 1 else "is")
-    ]
+    found = []
+    if unread:
+        found.append(
+            "the build manifest %s: of its context, %s %s not taken over; write what the hosts that run need into their mad_context"
+            % (manifest["path"], ", ".join(unread[:10]), "are" if len(unread) > 1 else "is")
+        )
+    failed = [name for name in failures(manifest) if name not in manifest["models"]]
+    if failed:
+        found.append("the build manifest %s: builds failed, and what they are for does not run: %s" % (manifest["path"], named(failed)))
+    return found
 
 
 def context_layer(manifest: Mapping[str, Any]) -> Dict[str, Any]:
     """The lowest layer of every host's context: what the build wrote down for the run. Mounts, GPUs and vendor are the host's own."""
-    context = manifest["context"]
-    config = (manifest.get("deployment") or {}).get("config") or {}
+    context, deployment = manifest["context"], manifest.get("deployment") or {}
+    config = deployment.get("config") or {}
     layer = {key: context[key] for key in _OF_THE_RUN if context.get(key)}
     layer.update({key: config[key] for key in _OF_THE_DEPLOYMENT if config.get(key)})
+    if layer.get("k8s"):
+        layer.pop("kubernetes", None)  # the same for readers that know it by this name
+    if deployment.get("target", "local") != "local" and not deployment.get("hosts"):  # several targets: each host knows its own
+        layer["deploy"] = deployment["target"]
     variables = layer.get("docker_env_vars") or {}
     if isinstance(variables, Mapping):
         layer["docker_env_vars"] = {
             name: value for name, value in variables.items() if name not in _DETECTED and not str(name).startswith(_DETECTED_START)
         }
     return merge(layer)
+
+
+def cards_of(manifest: Mapping[str, Any]) -> Dict[Tuple[str, str], Dict[str, Any]]:
+    """{(model, name of the image in a run): card}, secret values included, which a plan does not keep."""
+    return {(card["name"], variant.choices[0].image["name"]): card for card, variant, _problem in entries(manifest)}

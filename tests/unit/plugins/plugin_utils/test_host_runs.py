@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.canonical import hash_tree
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan_manifest
 from ansible_collections.mad.engine.plugins.module_utils.planning.run_id import LENGTH
 from ansible_collections.mad.engine.plugins.plugin_utils.host_runs import HostRuns, Secrets
 from ansible_collections.mad.engine.tests.support.records import make_campaign, make_run
@@ -87,3 +88,18 @@ def test_secrets_that_only_cards_of_the_repository_hold(tmp_path: Path) -> None:
     found = secrets.of(runs)
     assert list(found.values()) == [{"HF_TOKEN": "of-one"}, {"HF_TOKEN": "of-two"}, {}, {"GIVEN_TOKEN": "7"}]
     assert secrets.of([*runs, make_run(6, model="gone", secret_env=["HF_TOKEN"])]) == dict(found, **{make_run(6)["id"]: {}})
+
+
+def test_secrets_of_a_manifest(tmp_path: Path) -> None:
+    """madengine writes them into it: into the card's variables and into its context. The plan's copies hold none, so they are read again."""
+    path = tmp_path / "build_manifest.json"
+    card = {"name": "m", "scripts": "scripts/one/run.sh", "env_vars": {"CARD_TOKEN": "of the card"}}
+    images = {name: {"model": "m", "docker_image": name} for name in ("ci-a", "ci-b")}
+    models = {"ci-a": dict(card, env_vars={"CARD_TOKEN": "of another image"}), "ci-b": card}
+    path.write_text(json.dumps({"built_images": images, "built_models": models, "context": {"docker_env_vars": {"HF_TOKEN": "of the context"}}}))
+    run = make_run(1, model="m", card={"name": "m"}, image={"name": "ci-b"}, secret_env=["CARD_TOKEN", "HF_TOKEN"])
+    campaign = make_campaign(tmp_path / "results", [run])
+    campaign.save_plan(dict(campaign.plan(), options={"manifest": str(path)}, repo={"path": str(tmp_path)}))
+    mine = HostRuns(campaign, "n1")
+    layer = plan_manifest.context_layer(mine.manifest or {})
+    assert Secrets({}, "", mine.repo, lambda: layer, mine.manifest).of([run])[run["id"]] == {"CARD_TOKEN": "of the card", "HF_TOKEN": "of the context"}

@@ -293,7 +293,7 @@ def test_madengines_manifest(tmp_path) -> None:
     assert image["gpu_architecture"] == "gfx942"
     assert found["registry"] == "docker.io"
     assert found["deployment"] == {"target": "local", "config": {"env_vars": {}, "debug": False, "slurm": {"partition": "gpu"}}}
-    assert manifest.failures(found) == {}
+    assert manifest.failures(found) == {"old": "x"}  # madengine names the model, not the image
 
 
 @pytest.mark.parametrize(
@@ -333,6 +333,9 @@ def test_other_kinds_of_manifests(tmp_path, record, image, is_given) -> None:
         ({"built_images": {"ci-dummy_dummy.ubuntu.amd": "x"}}, r"built_images\['ci-dummy_dummy.ubuntu.amd'\] must be an object"),
         ({"built_images": {"ci-dummy_dummy.ubuntu.amd": {"registry_image": 1}}}, "registry_image must be text, not int"),
         ({"built_images": {"ci-dummy_dummy.ubuntu.amd": {"digest": "latest"}}}, "digest 'latest' is not sha256"),
+        ({"built_images": {"ci-dummy_dummy.ubuntu.amd": {"docker_image": "--privileged"}}}, "docker_image: expected the name of an image.*'--privileged'"),
+        ({"built_images": {"ci-dummy_dummy.ubuntu.amd": {"docker_image": 5}}}, "docker_image: expected the name of an image.*got 5"),
+        ({"built_images": {"ci-dummy_dummy.ubuntu.amd": {"registry_image": "a b"}}}, "registry_image: expected the name of an image.*'a b'"),
         ({"deployment": "local"}, "deployment must be an object"),
         ({"deployment_config": []}, "deployment_config must be an object"),
         ({"context": "x"}, "context must be an object, not str"),

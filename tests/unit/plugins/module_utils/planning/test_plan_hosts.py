@@ -20,7 +20,7 @@ def load(path: str) -> dict:
 
 def made(**given: object) -> dict:
     return plan_hosts.make_host(
-        "n1", dict({"facts": plans.facts()}, **given), load, {"env_vars": {"A": "m", "B": "m", "C": "m", "D": "m", "E": "m"}}
+        "n1", dict({"facts": plans.facts()}, **given), load, ("m.json", {"env_vars": {"A": "m", "B": "m", "C": "m", "D": "m", "E": "m"}})
     )[0]
 
 
@@ -39,6 +39,34 @@ def test_the_target_is_the_last_word() -> None:
     assert made(context={}, target="docker")["context"]["deploy"] == "local"
     with pytest.raises(InvalidInput, match="^Conflicting deployment configuration"):
         made(context={"slurm": {}}, target="local")
+
+
+OF_SLURM = {"deploy": "slurm", "slurm": {"partition": "p"}, "distributed": {"nnodes": 1}, "env_vars": {"A": "m"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "kept"),
+    [
+        ({}, "slurm", True),
+        ({"context": {"env_vars": {"B": "1"}}}, "slurm", True),
+        ({"context": {"slurm": {"qos": "q"}}}, "slurm", True),
+        ({"target": "slurm"}, "slurm", True),
+        ({"target": "local"}, "local", False),
+        ({"context": {"deploy": "docker"}}, "local", False),
+        ({"context": "{'k8s': {}, 'gpu_vendor': 'NONE'}"}, "k8s", False),
+        ({"play_context": {"kubernetes": {"namespace": "n"}, "gpu_vendor": "NONE"}}, "k8s", False),
+    ],
+)
+def test_a_host_chooses_another_target_than_the_manifest(given: dict, target: str, kept: bool) -> None:
+    """What was built for a cluster runs on a machine, too; what the manifest says beside the cluster stays."""
+    context = plan_hosts.make_host("n1", dict({"facts": plans.facts()}, **given), load, ("m.json", OF_SLURM))[0]["context"]
+    assert context["deploy"] == target and context["env_vars"]["A"] == "m"
+    assert ((context.get("slurm") or {}).get("partition") == "p") is kept
+
+
+def test_errors_name_the_manifest() -> None:
+    with pytest.raises(InvalidInput, match="^the build manifest /b/m.json: deploy: expected one of"):
+        plan_hosts.make_host("n1", {"facts": plans.facts()}, load, ("/b/m.json", {"deploy": "cloud"}))
 
 
 @pytest.mark.parametrize("empty", [None, "", "  ", {}])

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
+from ansible_collections.mad.engine.plugins.module_utils.base.errors import ImageError, InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.building import manifest
-from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_manifest
+from ansible_collections.mad.engine.plugins.module_utils.contexts import context
+from ansible_collections.mad.engine.plugins.module_utils.planning import plan, plan_env, plan_manifest
 from ansible_collections.mad.engine.tests.support import plans
 from ansible_collections.mad.engine.tests.support.plans import card, host
 
@@ -130,6 +131,56 @@ def test_its_context_is_the_lowest_layer(tmp_path: Path) -> None:
     assert plan_manifest.context_layer(known) == {
         "docker_env_vars": {"FOO": "1"}, "pre_scripts": [{"path": "x"}], "env_vars": {"BAR": "2"}, "distributed": {"launcher": "vllm"},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("deployment", "expected"),
+    [
+        ({"deployment_config": {"target": "slurm"}}, {"deploy": "slurm"}),
+        ({"deployment_config": {"target": "kubernetes", "kubernetes": {"namespace": "n"}}}, {"deploy": "k8s", "kubernetes": {"namespace": "n"}}),
+        ({"deployment_config": {"target": "k8s", "k8s": {"a": 1}, "kubernetes": {"a": 1}}}, {"deploy": "k8s", "k8s": {"a": 1}}),
+        ({"deployment": {"target": "slurm", "config": {"slurm": {"nodes": 1}}}}, {"deploy": "slurm", "slurm": {"nodes": 1}}),
+        ({"deployment": {"target": "slurm", "config": {}, "hosts": {"a": "slurm", "b": "local"}}}, {}),
+    ],
+)
+def test_its_target_is_that_of_hosts_that_name_none(tmp_path: Path, deployment: dict, expected: dict) -> None:
+    assert plan_manifest.context_layer(read(tmp_path, {}, {}, **deployment)) == dict(expected, docker_env_vars={})
+
+
+def test_what_of_its_deployment_is_not_taken_over_is_said(repo: Path, tmp_path: Path) -> None:
+    """As madengine's own example has it: GPUs beside the target."""
+    config = {"target": "local", "env_vars": {"A": "1"}, "debug": False, "docker_gpus": "0,1", "gpus_per_node": 8}
+    known = read(tmp_path, {"ci-dummy": image("dummy")}, {"ci-dummy": card()}, deployment_config=config, context={"docker_gpus": ""})
+    (warning,) = plans.make(repo, manifest=known)["warnings"]
+    assert "docker_gpus, gpus_per_node are not taken over" in warning
+
+
+def test_builds_that_failed_are_said(repo: Path, tmp_path: Path) -> None:
+    failed = {"failed_builds": [{"model": "other", "error": "boom"}, {"model": "third", "image": "ci-third", "error": "boom"}, "odd"]}
+    known = read(tmp_path, {"ci-dummy": image("dummy")}, {"ci-dummy": card()}, summary=failed)
+    (warning,) = plans.make(repo, manifest=known)["warnings"]
+    assert warning.endswith("builds failed, and what they are for does not run: other, ci-third")
+    plan_manifest.check(known)
+
+
+def test_a_manifest_without_images_is_an_error(tmp_path: Path) -> None:
+    """It would be a campaign of no runs that ends well."""
+    with pytest.raises(InvalidInput, match="build_manifest.json: built_images is empty, so there is nothing to run"):
+        plan_manifest.check(read(tmp_path, {}, {}))
+    with pytest.raises(ImageError, match=r"no image was built, so there is nothing to run; failed: dummy \(no base image\)"):
+        plan_manifest.check(read(tmp_path, {}, {}, summary={"failed_builds": [{"model": "dummy", "error": "no base image"}]}))
+
+
+def test_a_secret_that_names_itself_comes_from_outside(repo: Path, tmp_path: Path) -> None:
+    """madengine's own examples say MAD_SECRETS_HFTOKEN: ${MAD_SECRETS_HFTOKEN}; another value is the last word."""
+    outside = {"MAD_SECRETS_A": "a-secret", "MAD_SECRETS_B": "b-secret", "MAD_SECRETS_C": "c-secret"}
+    values = {"A": "${MAD_SECRETS_A}", "B": "$MAD_SECRETS_B", "C": "own", "D": "${MAD_SECRETS_D}"}
+    given = {"docker_env_vars": {"MAD_SECRETS_" + name: value for name, value in values.items()}}
+    assert plan_env.secret_values(card(), given, outside, {}) == {
+        "MAD_SECRETS_A": "a-secret", "MAD_SECRETS_B": "b-secret", "MAD_SECRETS_C": "own", "MAD_SECRETS_D": "${MAD_SECRETS_D}",
+    }  # fmt: skip
+    warnings = context.normalise([given])["warnings"]
+    assert len(warnings) == 3 and all("the environment of the play says the value" in warning for warning in warnings)
 
 
 def test_the_registry_of_the_play_stands_above_the_manifest_s(repo: Path, tmp_path: Path) -> None:
