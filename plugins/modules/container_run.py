@@ -166,7 +166,7 @@ images:
   returned: success, state staged
   sample: [{name: ci-dummy_dummy.ubuntu.amd, digest: "sha256:...", how: present, seconds: 0.1}]
 folder:
-  description: The campaign's folder on the host.
+  description: The campaign's folder on the host; empty where nothing was brought.
   type: str
   returned: success, state staged
 replaced:

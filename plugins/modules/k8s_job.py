@@ -122,8 +122,16 @@ complete:
   description: Whether the Job has ended well.
   type: bool
   returned: without O(campaign_dir), V(state=present)
+campaign:
+  description: Name of the campaign.
+  type: str
+  returned: with O(campaign_dir)
+campaign_dir:
+  description: Its folder on the controller.
+  type: str
+  returned: with O(campaign_dir)
 counts:
-  description: The cluster's runs by where they stand.
+  description: The cluster's runs by where they stand. Only a run whose record is on the controller is done.
   type: dict
   returned: with O(campaign_dir), states staged, started, polled and cancelled
   sample: {total: 4, done: 2, success: 2, failure: 0, skipped: 0, running: 1, queued: 1}
@@ -138,11 +146,54 @@ ended:
   type: list
   elements: dict
   returned: with O(campaign_dir), states staged, started, polled and cancelled
+  sample: [{run: 0123456789abcdef, model: dummy, status: SUCCESS, failure_class: "", metric: 14164 samples_per_second, seconds: 31.2}]
+more:
+  description: Whether more results wait for the next poll.
+  type: bool
+  returned: with O(campaign_dir), states started, polled and cancelled
+patient:
+  description: Whether a poll may ask this host to wait for its runs (O(patience)).
+  type: bool
+  returned: with O(campaign_dir), states started, polled and cancelled
+never_started:
+  description: Ids of runs that this host never took over, because staging or starting them failed. Nobody needs to wait for them.
+  type: list
+  elements: str
+  returned: with O(campaign_dir), states started, polled and cancelled
+runs:
+  description: Number of runs staged (state staged), or the ids of the runs whose files came home (state collected).
+  type: raw
+  returned: with O(campaign_dir), states staged and collected
+images:
+  description: What was done for each image; nodes pull theirs themselves.
+  type: list
+  elements: dict
+  returned: with O(campaign_dir), state staged
+  sample: [{name: registry.example.com/dummy:1, digest: "sha256:...", how: cluster, seconds: 0.0}]
+folder:
+  description: The campaign's folder on the inventory host; empty where nothing was brought.
+  type: str
+  returned: with O(campaign_dir), state staged
+replaced:
+  description:
+    - Where the files of another campaign of the same name were put, one of another results folder in which nothing ran any more.
+    - Empty where there was none.
+  type: str
+  returned: with O(campaign_dir), state staged
+bytes:
+  description: Size of the archive that was fetched.
+  type: int
+  returned: with O(campaign_dir), state collected
 removed:
   description: What was removed, or would be in check mode.
   type: list
   elements: str
   returned: state absent
+kept:
+  description: Folders that were left alone, each with the reason.
+  type: list
+  elements: dict
+  returned: with O(campaign_dir) or O(keep_days), state absent
 """
 
 from ansible.module_utils.basic import AnsibleModule

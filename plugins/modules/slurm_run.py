@@ -117,6 +117,10 @@ more:
   description: Whether more results wait for the next poll.
   type: bool
   returned: success, states started, polled and cancelled
+patient:
+  description: Always false, since a login node is not asked to wait for its runs.
+  type: bool
+  returned: success, states started, polled and cancelled
 never_started:
   description: Ids of runs that this host never took over, because staging or starting them failed. Nobody needs to wait for them.
   type: list
@@ -133,7 +137,13 @@ images:
   returned: success, state staged
   sample: [{name: ci-dummy_dummy.ubuntu.amd, digest: "sha256:...", how: present, seconds: 0.1}]
 folder:
-  description: The campaign's folder on the host.
+  description: The campaign's folder on the login node; empty where nothing was brought.
+  type: str
+  returned: success, state staged
+replaced:
+  description:
+    - Where the files of another campaign of the same name were put, one of another results folder in which nothing ran any more.
+    - Empty where there was none.
   type: str
   returned: success, state staged
 bytes:

@@ -130,19 +130,23 @@ class TargetAction(TransferAction):
     def _staged(self) -> Result:
         runs = self._mine.open_runs()
         if not runs:
-            return {"changed": False, "runs": 0, "images": [], "ended": [], "counts": self._mine.counts()}
+            return self._brought(0)
         if self._task.check_mode:
             runs, dummy = self._mine.resolve(runs)
             answer = self._on_host(self._mine.wanted(runs), **self._words("staged"))
-            return {"changed": answer["changed"], "runs": len(runs), "images": [], "ended": [], "counts": self._mine.counts()}
+            return self._brought(len(runs), changed=answer["changed"])
         runs, finished = self._resolved(runs)
         if not runs:
-            return {"changed": bool(finished), "runs": 0, "images": [], "ended": finished, "counts": self._mine.counts()}
+            return self._brought(0, ended=finished, changed=bool(finished))
         answer = self._stage(runs)[0]
         finished += self._take_staged(answer)
         changed = bool(answer["changed"] or finished)
         told = {key: answer[key] for key in ("folder", "images", "replaced")}
-        return dict(told, changed=changed, runs=len(runs), ended=finished, counts=self._mine.counts())
+        return self._brought(len(runs), ended=finished, changed=changed, **told)
+
+    def _brought(self, runs: int, **told: t.Any) -> Result:
+        """What staging so many runs returns."""
+        return {"changed": False, "images": [], "folder": "", "replaced": "", "ended": [], **told, "runs": runs, "counts": self._mine.counts()}
 
     def _resolved(self, runs: list[host_runs.Run]) -> tuple[list[host_runs.Run], list[host_runs.Run]]:
         """(runs with everything decided, what became of those that turn out not to be possible)."""
@@ -202,7 +206,7 @@ class TargetAction(TransferAction):
     def _started(self) -> Result:
         runs = self._mine.open_runs()
         if not runs:
-            return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
+            return self._standing()
         answer = self._start(runs)
         if not self._task.check_mode:
             self._mine.acknowledge(answer["acknowledged"])
@@ -211,7 +215,7 @@ class TargetAction(TransferAction):
     def _polled(self) -> Result:
         runs = self._mine.open_runs()
         if not runs:
-            return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
+            return self._standing()
         return self._followed(self._poll(runs))
 
     def _live(self) -> dict[str, t.Any] | None:
@@ -222,28 +226,30 @@ class TargetAction(TransferAction):
         """Keep what an answer brought and say where the host stands. Check mode keeps nothing."""
         running, queued = answer["running"], answer["queued"]
         if self._task.check_mode:
-            changed = bool(answer["changed"] or answer["results"])
-            return {"changed": changed, "running": running, "ended": [], "counts": self._mine.counts(len(running), queued), "more": False}
+            return self._standing(running, queued, changed=bool(answer["changed"] or answer["results"]))
         for entry in answer["live"]:
             self._show(entry)
         finished = self._mine.save(answer["results"]) + self._mine.give_up(answer["unknown"])
         finished += self._mine.save(self._fetch_large(answer["large"]))  # last: what does not come keeps none of the others away
         with contextlib.suppress(MadError, AnsibleError, OSError):  # the step that collects tries again and says what is wrong
             self._receive(answer.get("home") or {"unknown": []})
-        counts = self._mine.counts(len(running), queued)
         if answer.get("waits_for") and not progress_command.callback_enabled():  # the callback says it in its own way
             say("%s: %s" % (self._mine.host, progress_state.waiting(answer["waits_for"])))
-        return {
-            **({"warnings": answer["warnings"]} if answer.get("warnings") else {}),
-            "changed": bool(answer["changed"] or finished),
-            "running": running,
-            "ended": finished,
-            "counts": counts,
-            "more": answer["more"],
-            "patient": bool(answer.get("patient")),
-            "never_started": self._mine.never_started(answer["unknown"]),
-            **({"waits_for": answer["waits_for"]} if answer.get("waits_for") else {}),
-        }
+        return self._standing(
+            running,
+            queued,
+            changed=bool(answer["changed"] or finished),
+            ended=finished,
+            more=answer["more"],
+            patient=bool(answer.get("patient")),
+            never_started=self._mine.never_started(answer["unknown"]),
+            **{name: answer[name] for name in ("warnings", "waits_for") if answer.get(name)},
+        )
+
+    def _standing(self, running: t.Sequence[Result] = (), queued: int = 0, **news: t.Any) -> Result:
+        """What every state that follows runs returns: where the host stands, and what is new."""
+        quiet = {"changed": False, "ended": [], "more": False, "patient": False, "never_started": []}
+        return {**quiet, **news, "running": list(running), "counts": self._mine.counts(len(running), queued)}
 
     def _fetch_large(self, entries: list[Result]) -> list[Result]:
         """Records that do not fit into an answer."""
@@ -295,7 +301,7 @@ class TargetAction(TransferAction):
     def _cancelled(self) -> Result:
         runs = self._mine.open_runs()
         if not runs:
-            return {"changed": False, "running": [], "ended": [], "counts": self._mine.counts()}
+            return self._standing()
         words = self._words("cancelled")
         return self._followed(self._on_host(self._mine.wanted(runs), reason=self._options["stop"], wait=self._options["wait"], **words))
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 import resource
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 
 from ansible_collections.mad.engine.plugins.module_utils.base import files
@@ -71,3 +73,15 @@ def test_a_record_that_cannot_be_fetched_keeps_none_of_the_others_away(tmp_path:
     with pytest.raises(AnsibleError, match="failed to transfer file"):
         step.run(task_vars={"inventory_hostname": "n1"})
     assert list(campaign.results()[0]) == [run_id(1)]
+
+
+@pytest.mark.parametrize("state", ["staged", "started", "polled", "cancelled", "collected"])
+@pytest.mark.parametrize("name", ["container_run", "slurm_run", "k8s_job"])
+def test_a_state_returns_what_its_module_documents_though_nothing_is_left_to_do(tmp_path: Path, name: str, state: str) -> None:
+    campaign = make_campaign(tmp_path, [])
+    task = MagicMock(args={"campaign_dir": campaign.folder, "state": state}, check_mode=False, async_val=0)
+    action = import_module("ansible_collections.mad.engine.plugins.action." + name).ActionModule
+    answer = action(task, MagicMock(), MagicMock(), MagicMock(), MagicMock(), MagicMock()).run(task_vars={"inventory_hostname": "n1"})
+    document = yaml.safe_load(import_module("ansible_collections.mad.engine.plugins.modules." + name).RETURN)
+    returned = {key: entry["returned"] for key, entry in document.items() if not entry["returned"].startswith(("while", "without"))}
+    assert set(answer) - {"changed"} == {key for key, when in returned.items() if state in when or "state" not in when}
