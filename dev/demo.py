@@ -45,7 +45,11 @@ def choose(asked_for_host: bool) -> tuple[str, str]:
     """Return (runtime, base image): the first engine that answers and can run an image; "host" and why, said aloud, without one."""
     reason = "asked for" if asked_for_host else "no container engine answers"
     for name, question in ENGINES.items():
-        if asked_for_host or not shutil.which(name) or not succeeds(question, 20):
+        if asked_for_host or not shutil.which(name):
+            continue
+        problem = trouble(question, 20)
+        if problem:
+            reason = "%s does not answer (%s)" % (name, problem)
             continue
         with bootstrap.patience("making the base image", say):
             image, problem = base(name)
@@ -57,12 +61,14 @@ def choose(asked_for_host: bool) -> tuple[str, str]:
     return "host", ""
 
 
-def succeeds(argv: list[str], seconds: float) -> bool:
-    """Tell whether a command ends well in time."""
+def trouble(argv: list[str], seconds: float) -> str:
+    """Return why a command does not end well in time, in its own last words; "" if it does."""
     try:
-        return not subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=seconds, check=False).returncode
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+        done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", timeout=seconds, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    said = done.stderr.strip().splitlines() or ["exit status %d" % done.returncode]
+    return said[-1][:200] if done.returncode else ""
 
 
 def base(client: str) -> tuple[str, str]:
@@ -73,7 +79,7 @@ def base(client: str) -> tuple[str, str]:
         return "", str(error)
     except base_image.CannotMake as error:
         say("%s; pulling %s (up to 5 minutes)" % (error, PULLED))
-        return (PULLED, "") if succeeds([client, "pull", PULLED], 300) else ("", "no base image can be made or pulled (%s)" % error)
+        return (PULLED, "") if not trouble([client, "pull", PULLED], 300) else ("", "no base image can be made or pulled (%s)" % error)
 
 
 def variables(runtime: str, image: str) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class _Planner:
         self.builds = Builds(ignore_architecture=settings["build_only"])
         self.runs: List[Run] = []
         self.warnings: Dict[str, None] = {}  # each once, in their order
-        self.engineless: List[str] = []
+        self.engineless: Dict[str, List[str]] = {}  # hosts by why the engine there is none
         self._further = {tuple(str(more[name]) for name in ("model", "args", "host")): int(more["repeats"]) for more in settings["further"]}
         self._drafts: Dict[Tuple[int, str, str], List[Draft]] = {}
         self._filled: Dict[Tuple[int, int, str], Run] = {}
@@ -171,7 +171,7 @@ class _Planner:
                 self._check_secrets(run, draft, secrets)
                 self.runs.append(run)
         if drafts and self._falls_to_host(host):
-            self.engineless.append(host.name)
+            self.engineless.setdefault(plan_fill.silent_engine(host.facts or {}), []).append(host.name)
 
     def _repeats(self, run: Run, host: _Host) -> int:
         """How often a model runs on a host: mad_repeats, and more where a comparison is not decided yet."""
@@ -284,8 +284,9 @@ class _Planner:
     def plan(self, repo: str, hosts: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
         """plan.json, but for what the caller knows: creation, command line, commit."""
         self.builds.name_all()
-        if self.engineless:
-            self.warn("no engine answers on %s: runs there use the runtime host, without an image" % ", ".join(self.engineless[:20]))
+        for problem, names in self.engineless.items():
+            why = " (%s)" % problem if problem else ""
+            self.warn("no engine answers on %s: runs there use the runtime host, without an image%s" % (", ".join(names[:20]), why))
         plan: Dict[str, Any] = {
             "schema": SCHEMA,
             "campaign": self.settings["campaign"],

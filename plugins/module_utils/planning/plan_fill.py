@@ -59,6 +59,11 @@ def _engine_problems(facts: Mapping[str, Any], names: Sequence[str] = _ENGINES) 
     return "; ".join("%s: %s" % (name, _engine(facts, name).get("problem") or "not found") for name in names)
 
 
+def silent_engine(facts: Mapping[str, Any]) -> str:
+    """Why an engine whose command is there does not answer, with what to do; "" where none is installed."""
+    return "; ".join(str(_engine(facts, name).get("problem")) for name in _ENGINES if _engine(facts, name).get("command"))
+
+
 # -- hardware --------------------------------------------------------------------------------------------------------------------
 
 

@@ -88,9 +88,21 @@ def test_a_dockerfile_without_header_is_warned_about(repo: Path) -> None:
 def test_an_engine_is_missing(repo: Path) -> None:
     made = make(repo, hosts={"n1": host(known=plans.NO_ENGINE)})
     assert made["runs"][0]["runtime"] == "host" and made["builds"] == []
-    assert any("no engine answers on n1" in warning for warning in made["warnings"])
+    assert "no engine answers on n1: runs there use the runtime host, without an image" in made["warnings"]
     fails(one(repo, hosts={"n1": host(known=plans.NO_ENGINE, runtime="docker")}), "infra", "mad_runtime is docker", "not installed")
     assert one(repo, hosts={"n1": host(known=plans.facts(engine="podman"))})["runtime"] == "podman"
+
+
+def test_an_engine_that_is_there_and_does_not_answer(repo: Path) -> None:
+    """Nobody takes the runtime host for meant, where only a right is missing."""
+    shut = plans.facts(engine="")
+    shut["engines"]["docker"].update(command="/usr/bin/docker", problem="this user may not use it")
+    made = make(repo, hosts={"n1": host(known=shut), "n2": host(known=shut), "n3": host(known=plans.NO_ENGINE)})
+    told = [warning for warning in made["warnings"] if "no engine answers" in warning]
+    assert told == [
+        "no engine answers on n1, n2: runs there use the runtime host, without an image (this user may not use it)",
+        "no engine answers on n3: runs there use the runtime host, without an image",
+    ]
 
 
 def test_base_docker(repo: Path) -> None:
