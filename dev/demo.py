@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def trouble(argv: list[str], seconds: float) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     said = done.stderr.strip().splitlines() or ["exit status %d" % done.returncode]
-    return said[-1][:200] if done.returncode else ""
+    return textwrap.shorten(said[-1], 150, placeholder=" ...") if done.returncode else ""
 
 
 def base(client: str) -> tuple[str, str]:
