@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 # Names under which ansible-test of core 2.18 to 2.21 looks for its get-pip.py.
 GET_PIP = ("20_3_4", "21_3_1", "24_2", "24_3_1", "25_0", "25_2", "25_3")
 
-# Sanity tests that only read, find nearly the same on every ansible-core and take more than half of the time: the step next-core runs them.
-ONCE = ("pylint", "pep8")
+# Sanity tests that only read and find nearly the same on every ansible-core; those that take more than half of the time run in the step next-core,
+# those that install tools of their own for seconds of work here.
+THERE, HERE = ("pylint", "pep8"), ("changelog", "pslint", "shellcheck", "yamllint")
 
 
 def steps(context: Context) -> list[Step]:
@@ -66,14 +68,19 @@ def sanity(context: Context, job: Job) -> str:
     if ignores:
         job.say("ignore files: " + " ".join(ignores))
     env, here = prepare_ansible_test(context), "%d.%d" % current()
-    elsewhere = [word for name in ONCE if context.next_python for word in ("--skip-test", name)]
+    elsewhere = without(THERE) if context.next_python else []
     job.must(["ansible-test", "sanity", *elsewhere, "--python", here, "--color", "no"], cwd=context.copy.path, env=env)
-    note = "Python %s%s" % (here, "; %s: next-core" % ", ".join(ONCE) if elsewhere else "")
+    note = "Python %s%s" % (here, "; %s: next-core" % ", ".join(THERE) if elsewhere else "")
     if (3, 8) in context.pythons:
         argv = ["ansible-test", "sanity", "--test", "import", "--test", "compile", "--python", "3.8", "--color", "no"]
         job.must(argv, cwd=context.copy.path, env=env)
         return note + "; import and compile on 3.8"
     return note + "; no 3.8 here"
+
+
+def without(names: Sequence[str]) -> list[str]:
+    """Return the options that leave out these sanity tests."""
+    return [word for name in names for word in ("--skip-test", name)]
 
 
 def current() -> tuple[int, int]:

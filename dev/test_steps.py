@@ -16,7 +16,7 @@ import training_steps
 from bootstrap import Environment, requirements
 from real_parts import engine_of_its_own
 from runner import Absent, Failed, Job, Step, line_with
-from static_steps import in_copy, prepare_ansible_test, sanity
+from static_steps import HERE, in_copy, prepare_ansible_test, sanity, without
 
 if TYPE_CHECKING:
     from context import Context
@@ -184,8 +184,9 @@ def next_core(context: Context, job: Job) -> str:
     programs, number = tools.path / "bin", "%d.%d" % version
     env = prepare_ansible_test(context)
     env["PATH"] = "%s:%s" % (programs, env["PATH"])
-    job.must([programs / "ansible-test", "sanity", "--python", number, "--color", "no"], cwd=context.copy.path, env=env)
-    note = pytest(job, "tests/unit", *ELSEWHERE, "-n", "2", python=tools.python)
+    argv: list[str | Path] = [programs / "ansible-test", "sanity", *without(HERE), "--python", number, "--color", "no"]
+    job.must(argv, cwd=context.copy.path, env=env)
+    note = pytest(job, "tests/unit", *ELSEWHERE, python=tools.python)
     demo: list[str | Path] = [tools.python, context.root / "dev" / "demo.py", "-e", "mad_runtime=host", "-e", "mad_tags=hash_sha256"]
     job.must(demo, env={"PATH": env["PATH"]}, what="the demo fails on core 2.21")
     return "Python %s: sanity, demo, %s" % (number, note)

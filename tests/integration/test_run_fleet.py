@@ -287,4 +287,3 @@ def test_clean_removes_what_is_old_and_nothing_that_runs(campaigns: Campaigns) -
     campaigns.open()
     came = campaigns.play(campaign="running")
     assert came.status == 0 and set(campaigns.states("running").values()) == {"SUCCESS"}, came.output
-    assert campaigns.play("clean", mad_keep_days=14).recap()["n1"]["changed"] in (0, 1)

@@ -11,8 +11,8 @@ import sys
 import time
 
 SAMPLES = 7
-SAMPLE_SECONDS = 0.15
-WARM_UP_SECONDS = 0.3
+SAMPLE_SECONDS = 0.1
+WARM_UP_SECONDS = 0.2
 NOISY = 0.10
 NOISE = "note: the samples scatter by more than %d%%; something else runs on this machine" % (100 * NOISY)
 

@@ -12,7 +12,7 @@ import os
 import time
 
 BLOCK = bytes(range(256)) * 4096
-SECONDS = 1.0
+SECONDS = 0.5
 SAMPLES = 3
 MEGA = 1e6
 

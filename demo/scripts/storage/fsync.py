@@ -10,7 +10,7 @@ import os
 import time
 
 SAMPLES = 5
-SAMPLE_SECONDS = 0.4
+SAMPLE_SECONDS = 0.25
 LEAST_WRITES = 10
 FILE_BYTES = 4 << 20
 VOLATILE = ("tmpfs", "ramfs", "devtmpfs")
