@@ -18,6 +18,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -95,7 +97,7 @@ class Environment:
         run([self.interpreter, "-m", "venv", str(self.path)], "python3 -m venv failed")
         # Python compiles what is imported by itself; all of it, as pip does, takes as long as the rest.
         pip = [self.python, "-m", "pip", "install", "--no-compile", "--progress-bar=off", "--disable-pip-version-check"]
-        run([*pip, *self.wanted], "pip could not install the requirements: is the package index reachable?")
+        run([*pip, *self.wanted], "pip could not install the requirements; is the package index reachable? (PIP_INDEX_URL names another one)")
         (self.path / ".complete").write_text("%.1f s\n" % (time.monotonic() - started), "utf-8")
         say("made in %.0f s" % (time.monotonic() - started))
 
@@ -138,8 +140,11 @@ def run(argv: list[str], problem: str) -> None:
     """Run a command, or end with its last lines and a sentence that says what it was for."""
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
     if done.returncode:
-        print("\n".join(done.stdout.splitlines()[-20:]), file=sys.stderr)
-        sys.exit("dev: %s (command: %s)" % (problem, " ".join(argv)))
+        said = [line for line in done.stdout.splitlines() if not re.match("WARNING: Retrying .Retry.total=[1-9]", line)]  # the last one says it
+        print("\n".join(said[-20:]), file=sys.stderr)
+        if "No space left on device" in done.stdout:
+            problem = "no space is left on the disk below %s; MAD_DEV_HOME names another folder" % HOME
+        sys.exit("dev: %s (command: %s)" % (problem, shlex.join(argv)))
 
 
 def make_tree() -> Path:
