@@ -11,10 +11,11 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import List
+from typing import Iterator, List
 
 import pytest
 
@@ -22,6 +23,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadE
 from ansible_collections.mad.engine.plugins.module_utils.host import host_state, processes
 from ansible_collections.mad.engine.tests.support import components
 from ansible_collections.mad.engine.tests.support.bench_host import PRINT, BenchHost, MakeHost, make_host, pgrep
+from ansible_collections.mad.engine.tests.support.engine import Door
 
 __all__ = ["make_host"]  # a fixture
 RUNTIMES = ("host", "docker")
@@ -327,6 +329,77 @@ def test_a_container_of_somebody_else_is_left_alone(make_host: MakeHost) -> None
     time.sleep(0.5)
     state = subprocess.run(["docker", "inspect", "-f", "{{.State.Running}}", name], capture_output=True, text=True, check=True)
     assert state.stdout.strip() == "true"
+
+
+@pytest.fixture()
+def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    """Give an engine that can be gone for a time."""
+    with tempfile.TemporaryDirectory(prefix="mad-door-", dir="/tmp") as folder:  # socket paths are short
+        door = Door(Path(folder))
+        monkeypatch.setenv("DOCKER_HOST", door.host)
+        yield door.open()
+        door.close()
+
+
+def test_an_engine_that_is_restarted_costs_no_run(make_host: MakeHost, tmp_path: Path, door: Door) -> None:
+    """A container that lives on without its engine (live-restore) is waited for, whether the engine comes back before its end or after."""
+    host = make_host("docker")
+    go_on = tmp_path / "go_on"
+    script = "until [ -e %s ]; do sleep 0.1; done\n" % go_on + PRINT
+    first, second = (host.run(script + "rm -f %s\n" % go_on, "docker", mounts=mounted(tmp_path, "docker")) for _number in range(2))
+    host.go()
+    for run_id, before in ((first, True), (second, False)):
+        host.until_running(run_id)
+        door.close()
+        host.until(lambda: host.log(run_id, "engine.log"))  # its client knows
+        time.sleep(2.0)
+        attempt = host.folder.attempt(run_id, 1)
+        assert attempt.held() and not attempt.result()
+        if before:
+            door.open()
+        go_on.touch()
+        host.until(lambda: not go_on.exists())
+        if not before:
+            door.open()
+        host.until(lambda: host.result(run_id))
+    assert [record["status"] for record in host.wait().values()] == ["SUCCESS", "SUCCESS"]
+    host.until(lambda: not host.containers())
+
+
+def test_an_engine_that_is_gone(make_host: MakeHost, door: Door) -> None:
+    """What waits for it has its row soon; a container that could not be removed keeps its folder until that can be done."""
+    host = make_host("docker")
+    run_id = host.run(PRINT, "docker")
+    host.stage()
+    door.close()
+    host.start()
+    record = host.wait(100)[run_id]
+    assert record["failure_class"] in ("launch", "infra") and "Cannot connect" in record["reason"], record
+    attempt = host.folder.attempt(run_id, 1)
+    host.until(lambda: not host.supervisor())
+    door.open()
+    name = "mad-%s-%s-1" % (host.campaign, run_id)
+    words = [
+        "docker",
+        "run",
+        "-d",
+        "--network",
+        "host",
+        "--name",
+        name,
+        "--label",
+        "mad.campaign=" + host.campaign,
+        host.image,
+        "sleep",
+        "600",
+    ]
+    subprocess.run(words, check=True, capture_output=True)
+    Path(attempt.file(host_state.LEFT)).write_text(name)
+    door.close()
+    kept = host.absent()["kept"]
+    assert kept and name in kept[0]["reason"] and host.folder.exists()
+    door.open()
+    assert host.absent()["removed"] and not host.folder.exists() and host.containers() == []
 
 
 def test_attempt_claimed_and_never_started(make_host: MakeHost, tmp_path: Path) -> None:

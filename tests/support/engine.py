@@ -13,7 +13,9 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 from . import components
@@ -96,3 +98,48 @@ def find_or_start() -> tuple[str, OwnEngine | None]:
     except RuntimeError:
         own.stop()
         raise
+
+
+class Door:
+    """A socket in front of an engine's own: closed, the engine is gone for its clients, as while it is restarted; what it runs goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "door.sock"
+        self.host = "unix://%s" % self.path
+        self._engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").partition("://")[2]
+        self._listener: socket.socket | None = None
+        self._open: list[socket.socket] = []
+
+    def open(self) -> Door:
+        """Let clients through."""
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen(64)
+        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+        return self
+
+    def close(self) -> None:
+        """Turn everybody out, and let nobody in."""
+        self.path.unlink(missing_ok=True)
+        for connection in [self._listener, *self._open]:
+            if connection:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def _serve(self, listener: socket.socket) -> None:
+        with listener, contextlib.suppress(OSError):
+            while True:
+                client, engine = listener.accept()[0], socket.socket(socket.AF_UNIX)
+                engine.connect(self._engine)
+                self._open += [client, engine]
+                for source, target in ((client, engine), (engine, client)):
+                    threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    """Pass bytes on until one side is done."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)

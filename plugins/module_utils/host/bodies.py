@@ -17,16 +17,18 @@ import subprocess
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
+from ..base import files
 from ..base.canonical import hash_value
 from ..base.errors import LaunchError, MadError
 from ..containers import engine
-from . import driver, processes
+from . import driver, host_state, processes
 from .host_state import Attempt, HostFolder
 from .preparation import Prepared, Seat, cpu_set, mark
 
 RUNNING, ENDED, NEVER, GONE = "running", "ended", "never", "gone"  # what attach finds
 _STARTING = ("created", "configured", "initialized")  # a container that no process has run in
-_ENGINE_PATIENCE = 120.0  # seconds of trying to get a container removed
+_ENGINE_PATIENCE = 120.0  # seconds for an engine to come back: it is restarted, or hangs for a time
+_SHORT_PATIENCE = 5.0  # the same where it has made no container for us, as far as anybody knows
 
 
 class End(NamedTuple):
@@ -106,6 +108,7 @@ class ContainerBody(Body):
         self.name = engine.container_name(run["campaign"], run["id"], attempt.number)
         self.engine = engine.Engine(str(run["runtime"]))
         self.restarts = 0
+        self._silent_since = 0.0  # when the engine began to give no answer; 0: it answers
         self._remover: Optional[subprocess.Popen[bytes]] = None
         self.started: Optional[Prepared] = None
 
@@ -166,7 +169,15 @@ class ContainerBody(Body):
         progress = self.progress()
         if progress.ended or (code == 0 and self.started):
             return False
-        document = self._mine()
+        try:
+            document = self._mine()
+        except LaunchError:
+            raise
+        except MadError:
+            if not self._is_worth_waiting():
+                raise
+            return True
+        self._silent_since = 0.0
         if document is not None and _is_up(document["State"]):
             time.sleep(1.0)
             self._wait_for_end()
@@ -174,6 +185,15 @@ class ContainerBody(Body):
         if document is not None and document["State"].get("Status") in _STARTING and not progress.began and code == 125:
             return self._start_again(document)
         return False
+
+    def _is_worth_waiting(self) -> bool:
+        """The engine gives no answer. A container may go on without it (live-restore), and its driver writes its end down itself."""
+        self._silent_since = self._silent_since or time.monotonic()
+        return self._may_exist() and time.monotonic() - self._silent_since <= _ENGINE_PATIENCE
+
+    def _may_exist(self) -> bool:
+        """Whether there may be a container: the engine gave an id, or nobody has seen how the client that asked for one ended."""
+        return bool(self._id()) or self.started is None or self.child_status() is None
 
     def _start_again(self, document: Mapping[str, Any]) -> bool:
         """The name was taken by a start that a dead keeper's client had asked for and that came to nothing."""
@@ -205,7 +225,7 @@ class ContainerBody(Body):
         return ""
 
     def _remove(self) -> str:
-        started = time.monotonic()
+        deadline = time.monotonic() + (_ENGINE_PATIENCE if self._may_exist() else _SHORT_PATIENCE)
         while True:
             try:
                 document = None if self._id() else self._mine()
@@ -215,7 +235,7 @@ class ContainerBody(Body):
                 return ""  # not ours: nothing of this attempt is there
             except MadError as error:
                 problem = error.message
-            if not problem or time.monotonic() - started > _ENGINE_PATIENCE:
+            if not problem or time.monotonic() > deadline:
                 return problem
             time.sleep(1.0)
 
@@ -246,7 +266,11 @@ class ContainerBody(Body):
         """Remove the container unless it is to stay."""
         if self._remover is not None and self._wait_for(self._remover) == 0:
             return []
-        return [] if keep_alive else self.end()
+        notes = [] if keep_alive else self.end()
+        if notes:
+            with contextlib.suppress(OSError):
+                files.write_atomic(self.attempt.file(host_state.LEFT), self.name.encode("utf-8"), 0o600)
+        return notes
 
     def empty(self, path: str) -> None:
         """Empty a folder of what root in the container left and we may not delete."""

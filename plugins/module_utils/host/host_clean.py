@@ -62,6 +62,8 @@ def absent(
         why = _still_needed(folder, job.get("runs") or {})
         if not why and (job.get("runs") or not shared):  # what runs there may be the others' alone
             why = predecessors.why_busy(folder)
+        if not why and not check:
+            why = predecessors.left_behind(folder)
         if why:
             kept.append({"path": folder.path, "reason": why})
             continue

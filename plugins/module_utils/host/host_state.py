@@ -38,6 +38,7 @@ from . import processes
 
 _ATTEMPT = re.compile(r"attempt-([1-9][0-9]{0,5})\Z")
 _RUN_ID = re.compile(r"[0-9a-f]{16}\Z")
+LEFT = "left"  # file in the folder of an attempt whose container could not be removed; the name of the container
 LOGS = ("model.log", "pre.log", "post.log", "engine.log")
 ELSEWHERE = "elsewhere"  # boot id of a launch that no reboot of this machine ends
 DEFAULT_LOCK = "/var/tmp/mad-host.lock"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from typing import List, Tuple
 
 from ..base import files, work_folder
@@ -75,6 +76,25 @@ def why_busy(folder: HostFolder) -> str:
                 return "run %s is running" % run_id
             if attempt.launch() and not attempt.result() and attempt.launch().get("boot_id") in (processes.boot_id(), host_state.ELSEWHERE):
                 return "run %s was started and has no record yet; poll or cancel the campaign first" % run_id
+    return ""
+
+
+def left_behind(folder: HostFolder) -> str:
+    """Remove what a keeper could not remove because its engine gave no answer; "" or what is still there."""
+    for run_id in folder.run_ids():
+        for number in folder.attempts(run_id):
+            mark = folder.attempt(run_id, number).file(host_state.LEFT)
+            program = str(folder.run(run_id).get("runtime")) if os.path.exists(mark) else ""
+            if not shutil.which(program):  # nothing was left, or its engine has left the machine as well
+                continue
+            name = host_state.read_text(mark)
+            try:
+                problem = Engine(program).remove(name)
+            except MadError as error:
+                problem = error.message
+            if problem:
+                return "its container %s could not be removed: %s" % (name, problem)
+            os.unlink(mark)
     return ""
 
 
