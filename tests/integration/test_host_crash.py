@@ -348,22 +348,27 @@ def test_an_engine_that_is_restarted_costs_no_run(make_host: MakeHost, tmp_path:
     script = "until [ -e %s ]; do sleep 0.1; done\n" % go_on + PRINT
     first, second = (host.run(script + "rm -f %s\n" % go_on, "docker", mounts=mounted(tmp_path, "docker")) for _number in range(2))
     host.go()
-    for run_id, before in ((first, True), (second, False)):
-        host.until_running(run_id)
-        door.close()
-        host.until(lambda: host.log(run_id, "engine.log"))  # its client knows
-        time.sleep(2.0)
-        attempt = host.folder.attempt(run_id, 1)
-        assert attempt.held() and not attempt.result()
-        if before:
-            door.open()
-        go_on.touch()
-        host.until(lambda: not go_on.exists())
-        if not before:
-            door.open()
-        host.until(lambda: host.result(run_id))
+    _run_without_engine(host, first, go_on, door, True)
+    _run_without_engine(host, second, go_on, door, False)
     assert [record["status"] for record in host.wait().values()] == ["SUCCESS", "SUCCESS"]
     host.until(lambda: not host.containers())
+
+
+def _run_without_engine(host: BenchHost, run_id: str, go_on: Path, door: Door, back_before_the_end: bool) -> None:
+    """Take the engine away while a run goes on, and give it back."""
+    host.until_running(run_id)
+    door.close()
+    host.until(lambda: host.log(run_id, "engine.log"))  # its client knows
+    time.sleep(2.0)
+    attempt = host.folder.attempt(run_id, 1)
+    assert attempt.held() and not attempt.result()
+    if back_before_the_end:
+        door.open()
+    go_on.touch()
+    host.until(lambda: not go_on.exists())
+    if not back_before_the_end:
+        door.open()
+    host.until(lambda: host.result(run_id))
 
 
 def test_an_engine_that_is_gone(make_host: MakeHost, door: Door) -> None:

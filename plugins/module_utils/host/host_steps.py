@@ -310,17 +310,7 @@ def _wait_for_the_end(folder: HostFolder, patience: float) -> None:
 
 def nothing() -> Answer:
     """An answer of started, polled and cancelled with nothing in it."""
-    return {
-        "changed": False,
-        "results": [],
-        "more": False,
-        "large": [],
-        "running": [],
-        "queued": 0,
-        "unknown": [],
-        "live": [],
-        "waits_for": {},
-    }
+    return {"changed": False, "results": [], "more": False, "large": [], "running": [], "queued": 0, "unknown": [], "live": [], "waits_for": {}}
 
 
 def _standing(folder: HostFolder, run_id: str, attempt: int) -> Tuple[str, Optional[host_state.Standing]]:

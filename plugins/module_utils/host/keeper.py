@@ -199,9 +199,7 @@ class Keeper:
         if end.oom or (killed and (on_machine if own is None else own > 0)):
             self.outcome["oom"] = True
             if not end.oom and own is None:
-                self.outcome["notes"].append(
-                    "it was killed while the kernel killed for memory on this machine; whether it was the one is not known"
-                )
+                self.outcome["notes"].append("it was killed while the kernel killed for memory on this machine; whether it was the one is not known")
             self.outcome["exit_code"] = progress.exit_code if progress.exit_code is not None else end.code
         elif not progress.began:
             self._error("launch", "it did not start: %s" % (end.words or "exit status %s" % end.code))
