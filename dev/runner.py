@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-WORKERS = 5  # chains that wait for servers beside those that compute: two cores are then busy to the end
+WORKERS = 6  # five chains of tests on real parts, which wait half of their time, and one step that computes meanwhile
 SHOWN_LINES = 60
 
 
@@ -34,13 +34,17 @@ class Absent(Exception):
 
 @dataclasses.dataclass
 class Step:
-    """One thing to check. `check` says that it is quick and needs neither root nor services; `after` names steps that must have ended before."""
+    """One thing to check. `check` says that it is quick and needs neither root nor services; `after` names steps that must have ended before.
+
+    `waits` says that its tests wait for servers and have time limits: steps that only compute run with `nice` and take what these leave of the cores.
+    """
 
     name: str
     about: str
     action: Callable[[Job], str | None]
     check: bool = True
     after: Sequence[str] = ()
+    waits: bool = False
 
 
 @dataclasses.dataclass
@@ -73,7 +77,7 @@ class Job:
         words = [str(word) for word in argv]
         self.say("$ " + " ".join(words))
         process = subprocess.Popen(
-            words,
+            words if self.step.waits else ["nice", "-n", "5", *words],
             cwd=cwd or self.run.root,
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,

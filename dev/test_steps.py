@@ -27,8 +27,8 @@ FLOOR_TOOLS = ["pytest<8.4", "hypothesis<6.114", "jsonschema<4.24"]
 # Files of tests/integration that are steps of their own, beside the others: what runs models on hosts, what mostly waits for a scheduler, and
 # what works through pages.
 FILES = {
-    "hosts": ("mad.engine.run, hosts, crashes", ("test_run_*.py", "test_host_*.py")),
-    "slurm": ("real Slurm", ("test_slurm_*.py",)),
+    "hosts": ("campaigns on hosts, crashes", ("test_run_context.py", "test_run_fleet.py", "test_run_killed.py", "test_host_*.py")),
+    "slurm": ("real Slurm", ("test_slurm_*.py", "test_run_mixed.py")),
     "k8s": ("stand-in for Kubernetes", ("test_k8s_*.py",)),
     "pages": ("documentation, judgement, reports", ("test_docs.py", "test_report*.py", "test_judge*.py")),
 }
@@ -48,19 +48,19 @@ print("%d modules import on Python %d.%d" % (len(names), *sys.version_info[:2]))
 
 def steps(context: Context) -> list[Step]:
     """Return them, the longest chains first."""
-    about = "pytest tests/integration, the rest: builds, plans, discovery, the demo"
+    about = "pytest tests/integration, the rest: builds, images, plans, discovery, the demo"
     return [
         files("slurm", context),
-        Step("integration", about, lambda job: integration(context, job), False, ("engine", "parts")),
         files("hosts", context),
-        Step("next-core", "ansible-core 2.21 on Python 3.12 or newer", lambda job: next_core(context, job), check=False),
-        *training_steps.make(context),
+        Step("integration", about, lambda job: integration(context, job), False, ("engine", "parts"), True),
         files("k8s", context),
         files("pages", context),
-        Step("unit", "pytest tests/unit", lambda job: unit(context, job)),
-        Step("sanity", "ansible-test sanity, without ignores", lambda job: sanity(context, job), check=False),
+        *training_steps.make(context),
+        Step("next-core", "ansible-core 2.21 on Python 3.12 or newer", lambda job: next_core(context, job), check=False),
         Step("floor", "the core compiles and imports on every Python from 3.8 on", lambda job: floor(context, job)),
         Step("floor-unit", "the core's unit tests on Python 3.8", lambda job: floor_unit(context, job), check=False, after=("floor",)),
+        Step("unit", "pytest tests/unit", lambda job: unit(context, job)),
+        Step("sanity", "ansible-test sanity, without ignores", lambda job: sanity(context, job), check=False),
         Step("package", "collection build and install, pip install", lambda job: package(context, job), check=False),
         Step("molecule", "molecule: the role local", lambda job: molecule(context, job), check=False),
     ]
@@ -99,7 +99,7 @@ def files(name: str, context: Context) -> Step:
         with engine_of_its_own(context) if name == "hosts" else common as engine:
             return pytest(job, "--durations=15", *found, env={**engine, "MAD_DEV_HOME": str(context.home)})
 
-    return Step(name, "pytest tests/integration: " + about, action, False, ("engine", "parts"))
+    return Step(name, "pytest tests/integration: " + about, action, False, ("engine", "parts"), True)
 
 
 def floor(context: Context, job: Job) -> str:

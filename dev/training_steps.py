@@ -29,8 +29,8 @@ def make(context: Context) -> list[Step]:
     longer = "the training engine: kills everywhere, real launchers, exports, notebooks, documentation"
     return [
         Step("training-lint", reading, lambda job: lint(context, job)),
-        Step("training", about, lambda job: unit(context, job), False, ("training-lint",)),
-        Step("training-integration", longer, lambda job: integration(context, job), False, ("training",)),
+        Step("training", about, lambda job: unit(context, job), False, ("training-lint",), True),
+        Step("training-integration", longer, lambda job: integration(context, job), False, ("training",), True),
     ]
 
 
