@@ -35,10 +35,8 @@ def tree_of(repo: str, paths: t.Iterable[str]) -> dict[str, str]:
         source = os.path.join(repo, path)
         if os.path.commonpath([os.path.realpath(source), real]) != real:
             raise InvalidInput("%s in the model repository %s is a link that leads out of it; nothing of the controller goes to hosts" % (path, repo))
-        if os.path.isdir(source):
-            found.update({path + "/" + name: os.path.join(source, name) for name in canonical.walk_files(source)})
-        elif os.path.lexists(source):
-            found[path] = source
+        if os.path.lexists(source):
+            found.update({"/".join(filter(None, (path, name))): file for name, file in canonical.files_of(source, repo).items()})
         elif path != COMMON:
             raise InvalidInput("%s does not exist in the model repository %s" % (path, repo))
     for name, source in _own().items():

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import stat
-from typing import Any, Callable, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 _CHUNK = 1 << 20
 # Never part of a content hash: version control and what interpreters leave behind.
@@ -62,5 +62,46 @@ def walk_files(root: str, keep: Optional[Callable[[str], bool]] = None) -> Itera
 def hash_tree(root: str, keep: Optional[Callable[[str], bool]] = None) -> str:
     """sha256 over (path, kind, bytes) of a file or of every file below a directory; times and owners do not count."""
     if not os.path.isdir(root):
-        return hash_value([["", *_entry(root)]])
-    return hash_value(sorted([relative, *_entry(os.path.join(root, relative))] for relative in walk_files(root, keep)))
+        return hash_files({"": root})
+    return hash_files({relative: os.path.join(root, relative) for relative in walk_files(root, keep)})
+
+
+def hash_files(found: Mapping[str, str]) -> str:
+    """The same of {name: path}."""
+    return hash_value(sorted([name, *_entry(path)] for name, path in found.items()))
+
+
+def files_of(root: str, top: str) -> Dict[str, str]:
+    """{name: path} of what is taken when a file or directory (then as walk_files) of the tree `top` is taken out of it.
+
+    A link that leads elsewhere in that tree would lead nowhere then: what it leads to stands in its place. Other links stay.
+    """
+    if not os.path.isdir(root):
+        return {"": _inside(root, top) or root}
+    return _followed(root, top, ())
+
+
+def _followed(root: str, top: str, above: Tuple[str, ...]) -> Dict[str, str]:
+    found: Dict[str, str] = {}
+    here = (*above, os.path.realpath(root))
+    for name in walk_files(root):
+        path = os.path.join(root, name)
+        target = _inside(path, top) if os.path.islink(path) and _leads_out(name, os.readlink(path)) else ""
+        if not target or any((folder + os.sep).startswith(target + os.sep) for folder in here):  # a directory that it lies in has no end
+            found[name] = path
+        elif os.path.isdir(target):
+            found.update({"%s/%s" % (name, inner): source for inner, source in _followed(target, top, here).items()})
+        else:
+            found[name] = target
+    return found
+
+
+def _leads_out(name: str, link: str) -> bool:
+    relative = os.path.normpath(os.path.join(os.path.dirname(name), link))
+    return os.path.isabs(relative) or relative == ".." or relative.startswith("../")
+
+
+def _inside(path: str, top: str) -> str:
+    """Where a link leads if something is there, inside the tree `top`; else ""."""
+    target, base = os.path.realpath(path), os.path.realpath(top)
+    return target if os.path.exists(target) and os.path.commonpath([target, base]) == base else ""

@@ -266,7 +266,7 @@ def _fill(
         run[key] = _side_scripts(context, key, repository, sources.common)
     side = [entry["path"] for entry in run["pre_scripts"] + run["post_scripts"] if repository.is_file(entry["path"])]
     run["stage"] = sorted({run["command"]["directory"], *side} | ({COMMON} if repository.is_dir(COMMON) else set()))
-    for path in run["stage"]:
+    for path in (*run["stage"], run["command"]["scripts"]):
         repository.check_stage(path, _what(card, "scripts"))
     run["options"] = quoting.split_words(str(card.get("additional_docker_run_options") or ""), _what(card, "additional_docker_run_options"))
     engine.check_options(run["options"])

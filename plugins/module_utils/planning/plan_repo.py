@@ -11,7 +11,7 @@ import stat
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..base import files
-from ..base.canonical import hash_tree, hash_value, walk_files
+from ..base.canonical import files_of, hash_files, hash_value
 from ..base.errors import InvalidInput
 from ..building import build_source, dockerfiles
 
@@ -74,7 +74,7 @@ class Repository:
             return "%s is a link that leads out of the repository %s; nothing of the controller goes to hosts" % (path, self.path)
         try:
             self.tree(path)
-            return next(filter(None, map(_unfit, [os.path.join(full, name) for name in walk_files(full)])), "") if os.path.isdir(full) else ""
+            return next(filter(None, map(_unfit, files_of(full, self.path).values())), "") if os.path.isdir(full) else ""
         except InvalidInput as error:
             return error.message
         except OSError as error:  # it vanished between two looks
@@ -85,7 +85,7 @@ class Repository:
         if path not in self._trees:
             full = os.path.join(self.path, path)
             try:
-                self._trees[path] = hash_tree(full) if os.path.exists(full) else ""
+                self._trees[path] = hash_files(files_of(full, self.path)) if os.path.exists(full) else ""
             except OSError as error:
                 raise InvalidInput("%s cannot be read: %s" % (error.filename or full, error.strerror)) from error
         return self._trees[path]

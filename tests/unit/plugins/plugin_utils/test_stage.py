@@ -129,3 +129,32 @@ def test_archive_is_private_and_begins_with_the_document(tmp_path: Path) -> None
     with tarfile.open(tmp_path / "s.tar.gz") as archive:
         names = archive.getnames()
     assert names[:2] == ["stage.json", "core.pyz"] and {"tree/m/a\nb", "tree/m/link"} <= set(names)
+
+
+def test_links_to_elsewhere_in_the_repository_become_what_they_lead_to(tmp_path: Path) -> None:
+    """As with madengine, which copies scripts with cp -L: the folder travels without what lies beside it."""
+    for name in ("scripts/shared/run.sh", "scripts/shared/deep/data.txt", "scripts/one/own.txt", "pre.sh"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    one = tmp_path / "scripts/one"
+    links = {
+        **{"run.sh": "../shared/run.sh", "data": "../shared/deep", "near": "own.txt", "up": "..", "all": "../..", "lost": "absent"},
+        **{"hosts": "/opt/data", "absolute.sh": str(tmp_path / "scripts/shared/run.sh")},
+    }
+    for name, target in links.items():
+        (one / name).symlink_to(target)
+    (tmp_path / "scripts/shared/deep/back").symlink_to("../../one")
+    (tmp_path / "scripts/pre.sh").symlink_to("../pre.sh")
+    stage.write(stage.prepare(str(tmp_path), ["scripts/one", "scripts/pre.sh"], {}), str(tmp_path / "stage.tar.gz"))
+    with tarfile.open(tmp_path / "stage.tar.gz") as archive:
+        found = {member.name.partition("tree/scripts/")[2]: member.linkname or _content(archive, member) for member in archive.getmembers()}
+    assert {name: text for name, text in found.items() if name and not name.startswith("common/")} == {
+        **{"one/run.sh": "scripts/shared/run.sh", "one/absolute.sh": "scripts/shared/run.sh", "one/data/data.txt": "scripts/shared/deep/data.txt"},
+        **{"one/own.txt": "scripts/one/own.txt", "one/near": "own.txt", "one/up": "..", "one/all": "../..", "one/lost": "absent"},
+        **{"one/hosts": "/opt/data", "one/data/back": "../../one", "pre.sh": "pre.sh"},
+    }
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    stream = archive.extractfile(member)
+    return stream.read().decode("utf-8", "replace") if stream and member.name.startswith("tree/") else ""

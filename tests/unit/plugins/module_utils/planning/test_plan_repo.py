@@ -65,6 +65,33 @@ def test_links_inside_a_folder_are_files_like_any_other(repo: Path) -> None:
     assert one(repo, [model])["outcome"] is None
 
 
+def test_what_a_link_leads_to_is_content(repo: Path) -> None:
+    """Models share scripts by links. A change there is another run; a link that stays inside the folder counts as itself."""
+    (repo / "scripts/shared/deep").mkdir(parents=True)
+    for name in ("run.sh", "deep/data.txt", "deep/more.txt"):
+        (repo / "scripts/shared" / name).write_text(name)
+    model = own(repo, "links")
+    (repo / "scripts/links/run.sh").unlink()
+    for name, target in (("run.sh", "../shared/run.sh"), ("data", "../shared/deep"), ("same.sh", "run.sh"), ("abs", repo / "scripts/shared/deep")):
+        (repo / "scripts/links" / name).symlink_to(target)
+    ids = []
+    for change in ("", "run.sh", "deep/data.txt"):
+        if change:
+            (repo / "scripts/shared" / change).write_text("other")
+        run = one(repo, [model])
+        assert run["outcome"] is None
+        ids.append(run["id"])
+    assert len(set(ids)) == 3
+
+
+def test_a_script_that_is_a_link_out_of_the_repository(repo: Path) -> None:
+    """It would be the host's own file of that name."""
+    model = own(repo, "links")
+    (repo / "scripts/links/run.sh").unlink()
+    (repo / "scripts/links/run.sh").symlink_to("/etc/hostname")
+    fails(one(repo, [model]), "invalid", "scripts/links/run.sh is a link that leads out of the repository")
+
+
 @pytest.mark.parametrize(
     "scripts,words",
     [
