@@ -28,7 +28,7 @@ FLOOR_TOOLS = ["pytest<8.4", "hypothesis<6.114", "jsonschema<4.24"]
 # what works through pages.
 FILES = {
     "hosts": ("campaigns on hosts, crashes", ("test_run_context.py", "test_run_fleet.py", "test_run_killed.py", "test_host_*.py")),
-    "slurm": ("real Slurm", ("test_slurm_*.py", "test_run_mixed.py")),
+    "slurm": ("real Slurm", ("test_run_mixed.py", "test_slurm_*.py")),
     "k8s": ("stand-in for Kubernetes", ("test_k8s_*.py",)),
     "pages": ("documentation, judgement, reports", ("test_docs.py", "test_report*.py", "test_judge*.py")),
 }
