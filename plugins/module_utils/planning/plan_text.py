@@ -120,9 +120,9 @@ def _summary(plan: Mapping[str, Any]) -> str:
     hosts = len({run["place"]["host"] for run in runs})
     execute = sum(1 for run in runs if run.get("wanted", True) and not run.get("outcome"))
     refused = sum(1 for run in runs if run.get("wanted", True) and run.get("outcome"))
-    return "campaign %s: %s on %s, %d to run, %d that will not run, %d final or not in this play" % (
-        plan["campaign"], _plural(len(runs), "run"), _plural(hosts, "host"), execute, refused, len(runs) - execute - refused,
-    )  # fmt: skip
+    rest = [(refused, "that will not run"), (len(runs) - execute - refused, "done or not in this play")]
+    counts = ["%d to run" % execute, *("%d %s" % part for part in rest if part[0])]
+    return "campaign %s: %s on %s, %s" % (plan["campaign"], _plural(len(runs), "run"), _plural(hosts, "host"), ", ".join(counts))
 
 
 def _builds(plan: Mapping[str, Any]) -> List[str]:
