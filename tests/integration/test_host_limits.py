@@ -223,7 +223,8 @@ def test_absent_removes_what_is_done_and_nothing_that_runs(make_host: MakeHost) 
     """A running campaign stays with a reason; a finished one goes whole; others of the same user stay."""
     host = make_host()
     done = make_host(work=host.work, lock=str(host.base / "other.lock"))
-    run_id = host.run("sleep 3\n" + PRINT)
+    gate = host.base / "gate"
+    run_id = host.run("while [ ! -e %s ]; do sleep 0.1; done\n%s" % (gate, PRINT))
     finished = done.run(PRINT)
     host.go()
     done.go()
@@ -235,6 +236,7 @@ def test_absent_removes_what_is_done_and_nothing_that_runs(make_host: MakeHost) 
     assert done.absent(keep_days=None, check=True)["removed"] == [done.folder.path] and done.folder.exists()
     assert done.absent(keep_days=None)["removed"] == [done.folder.path] and not done.folder.exists()
     assert done.absent(keep_days=None)["changed"] is False
+    gate.touch()
     assert host.wait()[run_id]["status"] == "SUCCESS" and finished
 
 
@@ -360,7 +362,7 @@ def test_another_work_folder_of_the_same_names_is_left_alone(make_host: MakeHost
     mine.go()
     mine.wait()
     mine.until(lambda: not mine.folder.supervised() and not mine.containers())
-    going = theirs.run("sleep 6\n" + PRINT, "docker")
+    going = theirs.run("while [ ! -e /tmp/gate ]; do sleep 0.1; done\n" + PRINT, "docker")
     assert set(mine.planned) == set(theirs.planned)
     theirs.go()
     theirs.until_running(going)
@@ -370,4 +372,5 @@ def test_another_work_folder_of_the_same_names_is_left_alone(make_host: MakeHost
     mine.until(lambda: not mine.folder.supervised())
     assert mine.absent()["removed"] == [mine.folder.path]
     assert theirs.running(going)
+    subprocess.run(["docker", "exec", *theirs.containers(), "touch", "/tmp/gate"], check=True)
     assert theirs.wait()[going]["status"] == "SUCCESS"

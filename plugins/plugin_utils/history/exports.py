@@ -12,14 +12,14 @@ import filecmp
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.results import rows as perf_rows
 
 from . import junit, openmetrics
-from .query import each_row
+from .query import batches, each_row
 
 Rows = Callable[[], Iterator[dict[str, Any]]]
 # Numbers of a row that stand beside the cells of perf.csv.
@@ -120,23 +120,12 @@ def _parquet(stream: BinaryIO, asked: Rows) -> None:
     kinds.update(dict.fromkeys(("created", "started", "finished"), pyarrow.timestamp("ms", tz="UTC")))
     schema = pyarrow.schema(list(kinds.items()))
     with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
-        for some in _batches(asked(), _PARQUET_ROWS):
+        for some in batches(asked(), _PARQUET_ROWS):
             writer.write_table(pyarrow.Table.from_pylist([_in_milliseconds(typed(row)) for row in some], schema=schema))
 
 
 def _in_milliseconds(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **{name: None if not row[name] else round(row[name] * 1000) for name in ("created", "started", "finished")}}
-
-
-def _batches(found: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for row in found:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 WRITERS: dict[str, Callable[[BinaryIO, Rows], None]] = {

@@ -29,7 +29,7 @@ from ansible_collections.mad.engine.plugins.module_utils.results.metrics import 
 from ansible_collections.mad.engine.plugins.module_utils.results.rows import COLUMNS, KEY
 
 from . import imports
-from .query import each_row
+from .query import batches, each_row
 
 UNIQUE = ("campaign", "created", "run_id", "attempt", "result")
 # Columns of perf.csv that are numbers; every other known column is text, whatever it looks like (a commit may be all digits).
@@ -180,7 +180,7 @@ def _make_index(collection: Any, what: Upload) -> None:
 
 def _bring(collection: Any, what: Upload, documents: Iterable[Document]) -> Answer:
     total = inserted = updated = 0
-    for batch in _batches(documents, what.batch_size):
+    for batch in batches(documents, what.batch_size):
         total += len(batch)
         new, changed = (_upsert if what.upsert else _insert)(collection, what, batch)
         inserted, updated = inserted + new, updated + changed
@@ -215,17 +215,6 @@ def _insert(collection: Any, _what: Upload, batch: list[Document]) -> tuple[int,
 def _now() -> datetime.datetime:
     now = datetime.datetime.now(datetime.UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)  # what BSON holds
-
-
-def _batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    for found in documents:
-        batch.append(found)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _explain(where: Server, what: Upload, error: Exception) -> str:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 try:
     import sqlalchemy as sa
@@ -32,6 +33,7 @@ _RUN_ID = 16  # digits; fewer ask for ids that begin so
 _BATCH = 1000
 
 Text = str | Sequence[str]
+T = TypeVar("T")
 
 
 def rows(url: str, **wanted: Any) -> list[dict[str, Any]]:
@@ -62,9 +64,16 @@ def each_row(url: str, **wanted: Any) -> Iterator[dict[str, Any]]:
             keys = [(entry["campaign"], entry["created"]) for entry in _campaigns(connection, filters, **chosen)]
             if not keys:
                 return
-            query = query.where(sa.or_(*(schema.of_campaign(table, key) for key in keys)))
+            query = query.where(schema.of_campaigns(table, keys))
         for found in connection.execution_options(stream_results=True, yield_per=_BATCH).execute(query):
             yield _answer(found, cells)
+
+
+def batches(found: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Rows so many at a time."""
+    rest = iter(found)
+    while some := list(itertools.islice(rest, size)):
+        yield some
 
 
 def campaigns(url: str, **wanted: Any) -> list[dict[str, Any]]:

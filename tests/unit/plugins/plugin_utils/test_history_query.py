@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.plugins.module_utils.results import record as records
 from ansible_collections.mad.engine.plugins.module_utils.results.hardware import hardware_class, of_cells
-from ansible_collections.mad.engine.plugins.plugin_utils.history import query, schema
+from ansible_collections.mad.engine.plugins.plugin_utils.history import imports, query, schema
 from ansible_collections.mad.engine.plugins.plugin_utils.index import Index, IndexProblem, database_url
 from ansible_collections.mad.engine.tests.support.records import (
     FACTS,
@@ -94,6 +94,15 @@ def test_the_last_campaigns(url: str) -> None:
     assert query.campaigns(url, campaign="c1")[0]["results"] == 2
     with pytest.raises(InvalidInput, match="no campaign 'c9'"):
         query.campaigns(url, before="c9")
+
+
+def test_more_campaigns_than_sqlite_nests_conditions(url: str, tmp_path: Any) -> None:
+    lines = ["c%04d,m,1,%016x,1,1,2026-01-01T00:00:00Z" % (number, number) for number in range(1010)]
+    (tmp_path / "perf.csv").write_text("\n".join(["campaign,model,performance,run_id,attempt,result,started", *lines]))
+    imports.import_files(url, [str(tmp_path / "perf.csv")])
+    names = ["c%04d" % number for number in range(1005)]
+    assert [row["campaign"] for row in query.rows(url, campaign=names)] == names
+    assert len(query.rows(url, last=1009)) == 1009
 
 
 def test_campaigns_of_one_name_do_not_overwrite_each_other(url: str) -> None:
