@@ -131,14 +131,14 @@ def test_docker_is_installed_and_started_without_systemd(bare: str) -> None:
     assert "would install docker.io, iptables" in output and "docker would be installed and started" in output
     refused = play("mad.engine.prepare_host", inventory=bare, code=2)
     assert "has no systemd that could start Docker. Set prepare_host_start_without_systemd=true" in refused
-    broken = json.dumps({**options, "prepare_host_dockerd_args": ["--no-such-option"], "prepare_host_wait": 4})
-    dead = play("mad.engine.prepare_host", "-e", broken, inventory=bare, code=2)
+    broken = ["-e", json.dumps(options), "-e", "prepare_host_dockerd_args=--no-such-option prepare_host_wait=4"]  # texts, as a command line has them
+    dead = play("mad.engine.prepare_host", *broken, inventory=bare, code=2)
     assert "bare: docker was installed but does not answer after 4 s: the docker command is there but no server answers" in dead
     assert "see /var/log/dockerd.log" in dead and recap(dead, "bare")["failed"] == 1
     output = play("mad.engine.prepare_host", *words, inventory=bare)
     assert "answers now" in output and recap(output, "bare")["changed"] >= 1
     again = play("mad.engine.prepare_host", *words, inventory=bare)
     assert "answers, nothing was done" in again and recap(again, "bare")["changed"] == 0
-    users = [*words, "-e", json.dumps({"prepare_host_docker_users": ["games"]})]
+    users = [*words, "-e", "prepare_host_docker_users=games"]
     assert recap(play("mad.engine.prepare_host", *users, inventory=bare), "bare")["changed"] == 1
     assert recap(play("mad.engine.prepare_host", *users, inventory=bare), "bare")["changed"] == 0
