@@ -42,6 +42,11 @@ class Tag(NamedTuple):
         """The extra arguments as they are appended to a card's args: "" or " --k v --x"."""
         return compose(self.extras)
 
+    @property
+    def words(self) -> Set[str]:
+        """The words of which a model that is meant has one: its name, one of its tags, or "all", which every model has."""
+        return {self.selector, self.selector[len(self.scope) + 1 :]} if self.scope else {self.selector}
+
     def matches(self, name: str, tags: Sequence[str]) -> bool:
         """True if a model of this full name and these tags is meant (DIR:NAME aside, which needs to know all models)."""
         scope = self.scope
@@ -133,8 +138,7 @@ class _Index:
 
     def matching(self, tag: Tag) -> List[Entry]:
         """The models that a tag means, in their order."""
-        words = {tag.selector, tag.selector[len(tag.scope) + 1 :] if tag.scope else tag.selector}
-        possible = self.entries if "all" in words else self.called(*words)
+        possible = self.entries if "all" in tag.words else self.called(*tag.words)
         return [entry for entry in possible if tag.matches(entry.name, entry.tags)]
 
     def called(self, *words: str) -> List[Entry]:

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import zlib
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.mad.engine.plugins.module_utils.base.quoting import quote_argv
 from ansible_collections.mad.engine.plugins.module_utils.models import tags
@@ -23,6 +23,8 @@ from ansible_collections.mad.engine.plugins.module_utils.results.perf import cle
 from ansible_collections.mad.engine.plugins.module_utils.results.record import plain
 
 from .entries import Entry, Runs
+
+Asked = Mapping[str, Sequence[tags.Tag]]
 
 CHUNK = 64
 _BUDGET = 12 << 20  # bytes of log in one report, before compression
@@ -42,8 +44,9 @@ def budgets(entries: Sequence[Entry]) -> Dict[str, int]:
 def packed(found: Sequence[Tuple[Runs, Entry]]) -> Iterator[str]:
     """The details of all runs, in order, as base64 of zlib streams of JSON lists of CHUNK runs."""
     limits = budgets([entry for dummy, entry in found])
+    asked = {place: asked_by(runs.plan) for place, runs in {id(runs): runs for runs, dummy in found}.items()}
     for start in range(0, len(found), CHUNK):
-        part = [details(runs, entry, limits.get(entry.status, 0)) for runs, entry in found[start : start + CHUNK]]
+        part = [details(runs, entry, limits.get(entry.status, 0), asked[id(runs)]) for runs, entry in found[start : start + CHUNK]]
         yield base64.b64encode(zlib.compress(compact(part).encode("utf-8"), 6)).decode("ascii")
 
 
@@ -58,7 +61,7 @@ def compact(value: Any) -> str:
         return json.dumps(plain(value), **form)
 
 
-def details(runs: Runs, entry: Entry, limit: int) -> Dict[str, Any]:
+def details(runs: Runs, entry: Entry, limit: int, asked: Optional[Asked] = None) -> Dict[str, Any]:
     """Everything that the page of one run shows; empty parts are left out."""
     record, run = entry.record, entry.run
     lines, note = log_tail(runs.campaign, record, limit)
@@ -87,7 +90,7 @@ def details(runs: Runs, entry: Entry, limit: int) -> Dict[str, Any]:
         "place": record["place"],
         "target": record["target"],
         "host": {key: record["host"][key] for key in _HOST_FACTS if key in record["host"]},
-        "repeat": repeat_command(runs, entry),
+        "repeat": repeat_command(runs, entry, asked),
         "attempts": _attempts(runs.campaign, record),
     }
     return {key: value for key, value in found.items() if value not in (None, "", [], {})}
@@ -159,24 +162,33 @@ def _shortened(line: str) -> str:
 # -- the command -------------------------------------------------------------------------------------------------------------------
 
 
-def repeat_command(runs: Runs, entry: Entry) -> str:
+def asked_by(plan: Mapping[str, Any]) -> Asked:
+    """The tags that a plan was made with, by the words that models share with them."""
+    found: Dict[str, List[tags.Tag]] = {}
+    for text in (plan.get("options") or {}).get("tags") or ():
+        tag = tags.parse(str(text))
+        for word in tag.words:
+            found.setdefault(word, []).append(tag)
+    return found
+
+
+def repeat_command(runs: Runs, entry: Entry, asked: Optional[Asked] = None) -> str:
     """The command line that makes this run again, in a campaign of its own: the play's own words, for one model and one host."""
     plan, model = runs.plan, str(entry.record["model"])
     words = [str(word) for word in plan.get("command") or ("ansible-playbook", "mad.engine.run")]
     if runs.hosts > 1:
         words += ["--limit", entry.host]
     if not (plan.get("options") or {}).get("manifest"):
-        words += ["-e", "mad_tags=" + model + _extras(plan, entry.record)]
+        words += ["-e", "mad_tags=" + model + _extras(asked_by(plan) if asked is None else asked, entry.record)]
     if int((plan.get("options") or {}).get("repeats") or 1) > 1:
         words += ["-e", "mad_repeats=1"]
     return quote_argv(words)
 
 
-def _extras(plan: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    """The arguments that the tag which chose this model gave it, as the tag says them."""
-    labels = (record["card"] or {}).get("tags") or ()
-    for text in (plan.get("options") or {}).get("tags") or ():
-        tag = tags.parse(str(text))
-        if tag.matches(str(record["model"]), list(labels)):
-            return "".join(":" + part for part in tag.extras)
-    return ""
+def _extras(asked: Asked, record: Mapping[str, Any]) -> str:
+    """The arguments that the tag which chose this run gave it, as the tag says them. They stand at the end of the card's."""
+    card, model = record["card"] or {}, str(record["model"])
+    labels = list(card.get("tags") or ())
+    possible = [tag for word in (model, *labels, "all") for tag in asked.get(word, ()) if tag.matches(model, labels)]
+    fitting = [tag for tag in possible if str(card.get("args") or "").endswith(tag.args)] or possible[:1]
+    return "".join(":" + part for part in max(fitting, key=lambda tag: len(tag.args)).extras) if fitting else ""

@@ -46,9 +46,9 @@ def _map(
     failed: Dict[Tuple[str, str], int],
     hardware: Dict[str, str],
 ) -> Dict[str, Any]:
-    for dummy, model in failed:  # a model that failed everywhere has a column too
-        if all(column[3] != model for column in columns.values()):
-            columns[model, ""] = [model, "", "", model]
+    shown = {column[3] for column in columns.values()}
+    for model in dict.fromkeys(model for dummy, model in failed if model not in shown):  # what failed everywhere has a column too
+        columns[model, ""] = [model, "", "", model]
     medians = {key: statistics.median(found) for key, found in values.items()}
     normal = _normal(medians, hardware)
     cells = []

@@ -157,6 +157,14 @@ def test_the_command_to_repeat_a_run(tmp_path: Any) -> None:
     )
 
 
+def test_each_of_two_runs_of_a_model_is_repeated_with_its_own_arguments(tmp_path: Any) -> None:
+    cards = [{"name": "dummy", "args": " --a 1" + args} for args in (" --size 4", "", " --size 8 --fast")]
+    runs = [make_run(number, card=card, args=card["args"]) for number, card in enumerate(cards, 1)]
+    campaign = make_campaign(tmp_path, runs, options={"tags": ["all", "dummy:size=4", "dummy:size=8:fast"]})
+    read = entries.read(campaign)
+    assert [details.repeat_command(read, entry).rpartition("=dummy")[2] for entry in read.entries] == [":size=4", "", ":size=8:fast"]
+
+
 def test_the_library_is_the_one_we_looked_at() -> None:
     with open(os.path.join(page.ASSETS, "uplot", "uPlot.iife.min.js"), "rb") as stream:
         assert hashlib.sha256(stream.read()).hexdigest() == UPLOT
