@@ -105,7 +105,8 @@ def _line(entry: Entry, texts: Texts) -> Iterable[Tuple[str, Any]]:
     yield "tags", [place(str(tag)) for tag in _tags(record)]
     yield "status", known.STATUSES.index(entry.status)
     yield "class", place(entry.failure_class)
-    yield "reason", place(str(record["reason"])[:_REASON])
+    reason = str(record["reason"])
+    yield "reason", place(reason if len(reason) <= _REASON else reason[: _REASON - 1] + "\u2026")
     yield "value", first.value if first else None
     yield "text", place(first.text if first else "")
     yield "unit", place(first.unit if first else "")

@@ -43,7 +43,7 @@ function timing(found) {
 
 function place(index, found) {
   const host = found.host || {}, gpu = host.gpu || {}, cpu = host.cpu || {}, gpus = found.gpus || {}, os = host.os || {};
-  const where = Object.entries(found.place || {}).filter(([name, value]) => name !== "host" && typeof value !== "object").map(([name, value]) => [name, value]);
+  const where = Object.entries(found.place || {}).filter(([name, value]) => name !== "host" && typeof value !== "object").map(([name, value]) => [name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " "), value]);
   return section("Place", facts([["Host", run.text("host", index) + (host.hostname && host.hostname !== run.text("host", index) ? " (" + host.hostname + ")" : "")], ...where, ["Runtime", run.text("runtime", index)],
     ["GPU", gpu.vendor && gpu.vendor !== "NONE" ? [gpu.count, "\u00d7", gpu.product || gpu.architecture || gpu.vendor].filter(Boolean).join(" ") : gpu.vendor ? "none" : ""],
     ["GPUs of this run", gpus.indexes && gpus.indexes.length ? gpus.indexes.join(", ") : gpus.count], ["Driver", gpu.driver], ["ROCm or CUDA", gpu.runtime_version],

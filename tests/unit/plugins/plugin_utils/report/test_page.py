@@ -135,6 +135,16 @@ def test_numbers_that_are_none(tmp_path: Any) -> None:
     assert data["series"] == []
 
 
+def test_a_long_reason_says_that_it_goes_on(tmp_path: Any) -> None:
+    """In the table; the run's page has all of it."""
+    campaign = make_campaign(tmp_path, [make_run(1)])
+    reports.save(campaign, {**crash(1), "reason": "x" * 300})
+    text = rendered(campaign)
+    data = data_of(text)
+    shown = data["texts"][data["runs"]["reason"][0]]
+    assert len(shown) == 200 and shown.endswith("x\u2026") and details_of(text)[0]["reason"] == "x" * 300
+
+
 def test_logs_share_what_room_there_is(tmp_path: Any) -> None:
     campaign = reports.fleet(tmp_path, "big", hosts=2, failing=0.5, logs=2000)
     found = entries.read(campaign).entries
