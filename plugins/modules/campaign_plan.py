@@ -16,8 +16,8 @@ description:
   - Runs wholly on the controller, once for the whole play (C(run_once=true)), also when no host answers. It changes nothing on any host.
   - What is wrong with one model becomes a row of its own (C(FAILURE) or C(SKIPPED) with a reason) and never stops the others.
     What concerns all of them (a bad option, a bad context, no tags) fails the task.
-  - The context of a host is merged from layers, lowest first. These are presets of its target, O(manifest), E(mad_context_file),
-    E(mad_context) of the play or the command line, E(mad_context) of the inventory for this host, E(mad_target).
+  - The context of a host is merged from layers, lowest first. These are presets of its target, O(manifest), E(mad_context_file)
+    of the play or the command line, that of the host, E(mad_context) of the play or the command line, E(mad_context) of the inventory for this host, E(mad_target).
   - A named campaign that exists is continued. Rows that are final are kept, attempts that a host has taken over are attached to,
     E(mad_rerun) decides what runs again.
 options:
@@ -33,8 +33,8 @@ options:
   hosts:
     description:
       - The hosts to plan for, as a list of names, or as a dictionary of what is known of each.
-      - Its entries may hold V(context), V(play_context) (each a dictionary, JSON or Python-literal text), V(context_file), V(target),
-        V(runtime), V(facts), V(unreachable), V(reason).
+      - Its entries may hold V(context), V(play_context) (each a dictionary, JSON or Python-literal text), V(context_file),
+        V(play_context_file), V(target), V(runtime), V(facts), V(unreachable), V(reason).
       - By default all hosts of the play; for a list, and by default, everything is taken from the hosts' variables. That also keeps a
         host's own E(mad_context) above the one of the command line.
     type: raw

@@ -111,8 +111,9 @@ class PlayInputs:
 
     def _host(self, own: t.Any, registered: t.Any) -> dict[str, t.Any]:
         given = {word: _get(own, PREFIX + word) for word in _HOST_WORDS}
-        entry = {word: self._above(word, given[word]) for word in ("context_file", "target", "runtime")}
+        entry = {word: self._above(word, given[word]) for word in ("target", "runtime")}
         entry.update(context=given["context"], play_context=self.play_context, **_answer(registered))
+        entry.update(context_file=given["context_file"], play_context_file=self.play_context_file)
         return entry
 
     def _above(self, word: str, own: t.Any) -> t.Any:
@@ -125,6 +126,11 @@ class PlayInputs:
     def play_context(self) -> t.Any:
         """The context below the hosts' own: the command line's, else the play's."""
         return self.value("context")
+
+    @functools.cached_property
+    def play_context_file(self) -> t.Any:
+        """The context file below the hosts' own."""
+        return self.value("context_file")
 
 
 def slips(task_vars: t.Mapping[str, t.Any]) -> list[str]:

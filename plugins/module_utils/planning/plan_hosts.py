@@ -15,14 +15,14 @@ from ..contexts.presets import apply_presets
 from . import targets
 
 # Keys of one host's entry in campaign_plan's `hosts`.
-KEYS = ("context", "play_context", "context_file", "target", "runtime", "facts", "reachable", "unreachable", "reason")
+KEYS = ("context", "play_context", "context_file", "play_context_file", "target", "runtime", "facts", "reachable", "unreachable", "reason")
 
 LoadFile = Callable[[str], Dict[str, Any]]
 _SECTIONS = {"slurm": "slurm", "k8s": "k8s", "kubernetes": "k8s"}  # of a context: the target each is for
 
 
 def layers(given: Mapping[str, Any], host: str, load_file: LoadFile, manifest: Optional[Tuple[str, Mapping[str, Any]]]) -> Tuple[List[Any], List[str]]:
-    """(layers, their names), lowest first: manifest, mad_context_file, mad_context of the play, mad_context of the host, mad_target.
+    """(layers, their names), lowest first: manifest, mad_context_file of the play and of the host, mad_context of the play and of the host, mad_target.
 
     What a manifest says of another target than the host has chosen for itself does not count.
     """
@@ -34,9 +34,9 @@ def layers(given: Mapping[str, Any], host: str, load_file: LoadFile, manifest: O
             found.append(layer)
             names.append(name)
 
-    path = given.get("context_file")
-    if not scalars.is_unset(path):
-        add(load_file(str(path)), "mad_context_file %s" % path)
+    paths = [str(given[key]) for key in ("play_context_file", "context_file") if not scalars.is_unset(given.get(key))]
+    for path in dict.fromkeys(paths):
+        add(load_file(path), "mad_context_file %s" % path)
     add(contexts.load_text(given.get("play_context"), "mad_context of the play"), "mad_context of the play")
     own = "mad_context of host %s" % host
     add(contexts.load_text(given.get("context"), own), own)

@@ -66,6 +66,14 @@ def test_a_play_s_context_lies_below_all_hosts() -> None:
     assert [entry["play_context"] for entry in found.values()] == [{"play": 1}] * 2
 
 
+def test_a_play_s_context_file_lies_below_a_host_s_own() -> None:
+    hostvars = {"n1": {"mad_context_file": "n1.yml"}, "n2": {}}
+    found = inputs(hostvars, mad_context_file="all.yml").by_host(hostvars, "")
+    assert [(entry["play_context_file"], entry["context_file"]) for entry in found.values()] == [("all.yml", "n1.yml"), ("all.yml", None)]
+    only = inputs(hostvars, mad_context_file="n1.yml").by_host(hostvars, "")
+    assert [entry["play_context_file"] for entry in only.values()] == [None, None], "the first host's own is not the play's"
+
+
 @pytest.mark.parametrize(
     "name,text,expected",
     [

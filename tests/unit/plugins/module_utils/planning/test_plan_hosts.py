@@ -11,7 +11,7 @@ from ansible_collections.mad.engine.plugins.module_utils.base.errors import Inva
 from ansible_collections.mad.engine.plugins.module_utils.planning import plan_hosts
 from ansible_collections.mad.engine.tests.support import plans
 
-FILES = {"/c.json": {"env_vars": {"A": "file", "B": "file", "C": "file", "D": "file"}}}
+FILES = {"/c.json": {"env_vars": {"A": "file", "B": "file", "C": "file", "D": "file"}}, "/play.json": {"env_vars": {"A": "play", "F": "play"}}}
 
 
 def load(path: str) -> dict:
@@ -28,6 +28,12 @@ def test_the_layers_in_order() -> None:
     host = made(context_file="/c.json", play_context="{'env_vars': {'B': 'play', 'C': 'play'}}", context={"env_vars": {"C": "host"}})
     assert host["context"]["env_vars"] == {"A": "file", "B": "play", "C": "host", "D": "file", "E": "m"}
     assert host["reachable"] and host["facts"]["gpu"]["vendor"] == "AMD"
+
+
+def test_a_host_s_file_lies_above_the_play_s() -> None:
+    host = made(context_file="/c.json", play_context_file="/play.json")
+    assert host["context"]["env_vars"] == {"A": "file", "B": "file", "C": "file", "D": "file", "E": "m", "F": "play"}
+    assert made(play_context_file="/play.json")["context"]["env_vars"]["A"] == "play"
 
 
 def test_presets_lie_below() -> None:
