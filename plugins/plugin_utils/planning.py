@@ -189,7 +189,8 @@ def _models(request: Request) -> tuple[dict[str, t.Any], dict[str, t.Any] | None
             raise InvalidInput("mad_manifest %s does not exist" % request.manifest)
         known = manifest.read(request.manifest)
         plan_manifest.check(known)
-        return {"models": [], "warnings": []}, known
+        unused = ["mad_tags has no effect beside mad_manifest: every image of %s is run" % request.manifest] if request.tags else []
+        return {"models": [], "warnings": unused}, known
     if not request.tags:
         raise InvalidInput("neither mad_tags nor mad_manifest is set: name models by tag (mad.engine.discover lists them), or a manifest")
     # A build has no rows in which a bad card could be told, so there it ends the play.

@@ -39,7 +39,7 @@ def request(repo: Path, campaign: str, tag: str = "t") -> planning.Request:
     folder = repo.parent
     options = planning.parse_options({"results": str(folder / "results"), "campaign": campaign})
     hosts = {"n1": {"facts": plans.facts(), "context": {}}}
-    return planning.Request(str(repo), [tag], "", hosts, options, {}, ["ansible-playbook"], "1.2.3", str(folder / "cache"))
+    return planning.Request(str(repo), [tag] if tag else [], "", hosts, options, {}, ["ansible-playbook"], "1.2.3", str(folder / "cache"))
 
 
 def commit(repo: Path) -> str:
@@ -81,6 +81,13 @@ def test_the_repository_is_not_written_to(repo: Path) -> None:
     before = (repo / ".git" / "index").read_bytes()
     assert planning.git_state(str(repo))[1] is False
     assert (repo / ".git" / "index").read_bytes() == before
+
+
+def test_tags_beside_a_manifest_are_said_to_have_no_effect(repo: Path, tmp_path: Path) -> None:
+    path = tmp_path / "build_manifest.json"
+    path.write_text(json.dumps({"built_images": {"ci-any": {"model": "any"}}, "built_models": {"ci-any": MODEL}}))
+    told = [planning.make(request(repo, "c", tag)._replace(manifest=str(path), check=True)).plan["warnings"] for tag in ("t", "")]
+    assert ["mad_tags has no effect beside mad_manifest" in " ".join(warnings) for warnings in told] == [True, False]
 
 
 @pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"])
