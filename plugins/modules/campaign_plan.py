@@ -16,8 +16,9 @@ description:
   - Runs wholly on the controller, once for the whole play (C(run_once=true)), also when no host answers. It changes nothing on any host.
   - What is wrong with one model becomes a row of its own (C(FAILURE) or C(SKIPPED) with a reason) and never stops the others.
     What concerns all of them (a bad option, a bad context, no tags) fails the task.
-  - The context of a host is merged from layers, lowest first. These are presets of its target, O(manifest), E(mad_context_file)
-    of the play or the command line, that of the host, E(mad_context) of the play or the command line, E(mad_context) of the inventory for this host, E(mad_target).
+  - The context of a host is merged from layers, lowest first. These are presets of its target, O(manifest), E(mad_context_file) of the
+    play or the command line, that of the host, E(mad_context) of the play or the command line, that of the inventory for this host,
+    E(mad_target).
   - A named campaign that exists is continued. Rows that are final are kept, attempts that a host has taken over are attached to,
     E(mad_rerun) decides what runs again.
 options:

@@ -20,6 +20,13 @@ _UNSAVED = re.compile("[\x00\ud800-\udfff]")
 _SHOWN = 200  # characters of a bad value that an error repeats
 
 
+# Keys of a context that people write into a cluster's section of it, and where they belong.
+AT_THE_TOP = {
+    **{key: "write %s at the top of the context" % key for key in ("deploy", "distributed", "env_vars", "gpu_vendor", "guest_os", "timeout", "debug")},
+    **{key: "write distributed.%s" % key for key in ("nnodes", "nproc_per_node", "launcher", "backend", "port", "master_port")},
+}
+
+
 def shown(value: Any) -> str:
     """A value as an error repeats it: short, quoted, on one line."""
     text = repr(value)

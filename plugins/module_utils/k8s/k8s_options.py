@@ -212,12 +212,10 @@ _RESULTS_CLAIM = (
 )
 # Keys that stand elsewhere by the time a context is normalised, or that this target cannot give an effect.
 _ELSEWHERE = {
-    "gpu_vendor": "write gpu_vendor at the top of the context",
+    **scalars.AT_THE_TOP,
     "gpu_count": "write n_gpus at the top of the context",
     "env": "write env_vars at the top of the context",
-    "env_vars": "write env_vars at the top of the context",
     "recreate_shared_data_pvc": "data is never removed by us; delete the claim yourself",
-    "debug": "write debug at the top of the context",
     "data_storage_size": "write size below data_pvc, with create: true",
     **dict.fromkeys(_RESULTS_CLAIM, "results come home without a claim; one of your own is results_pvc, with create: true, size and storage_class"),
 }

@@ -74,10 +74,14 @@ def make_host(
     detected = scalars.plain(facts, "facts of host %s" % name) if facts else None
     context = apply_presets(found["context"])
     target = targets.of(context)
-    context = target.adjust(context)
+    try:
+        context = target.adjust(context)
+        decisive = target.facts(context, detected)
+    except InvalidInput as error:
+        raise InvalidInput("host %s: %s" % (name, error.message)) from error
     host = {
         "context": context,
-        "facts": target.facts(context, detected),
+        "facts": decisive,
         "machine": detected,
         "runtime": str(given.get("runtime") or "").strip().lower(),
         "reachable": not gone and facts is not None,

@@ -162,6 +162,8 @@ SPELLINGS = {"time_limit": "time", "enable_node_check": "node_check", "slurm_max
 # Keys that stand elsewhere by the time a context is normalised, or that change nothing.
 _ELSEWHERE = {
     "nodes": "write distributed.nnodes",
+    "n_gpus": "write gpus_per_node",
+    **scalars.AT_THE_TOP,
     "env": "write env_vars at the top of the context",
     "results_dir": "results come home by themselves",
     "auto_cleanup_nodes": "processes of other people are never killed; exclude such nodes with slurm.exclude",

@@ -151,3 +151,9 @@ def test_anything_is_taken_or_refused_with_its_key(section: Dict[str, Any]) -> N
         k8s_options.parse({"k8s": section})
     except InvalidInput as error:
         assert "k8s" in error.message
+
+
+@pytest.mark.parametrize(("key", "place"), [("nnodes", "distributed.nnodes"), ("distributed", "distributed at the top of the context")])
+def test_what_belongs_elsewhere_says_where(key: str, place: str) -> None:
+    with pytest.raises(InvalidInput, match="^k8s.%s is not an option of this release: write %s$" % (key, place)):
+        parse({key: 2})

@@ -96,7 +96,8 @@ def test_a_host_that_does_not_answer(given: dict, reason: str) -> None:
 
 @pytest.mark.parametrize("given,words", [({"context": "[1]"}, "mad_context of host n1"), ({"play_context": "{"}, "mad_context of the play"),
                                          ({"context": {"docker_gpus": []}}, "mad_context of host n1: docker_gpus"), ({"facts": "x"}, "facts"),
-                                         ({"context_flie": "x"}, "context_flie")])  # fmt: skip
+                                         ({"context_flie": "x"}, "context_flie"),
+                                         ({"context": {"slurm": {"partion": "p"}}}, "^host n1: slurm.partion.*partition")])  # fmt: skip
 def test_errors_name_host_and_key(given: dict, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         made(**given)

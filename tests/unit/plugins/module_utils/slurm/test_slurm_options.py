@@ -180,3 +180,9 @@ def test_the_shared_workspace_is_the_shared_folder() -> None:
     )
     with pytest.raises(InvalidInput, match="slurm.work_dir says /a and slurm.shared_workspace says /b"):
         parse({"work_dir": "/a", "shared_workspace": "/b"})
+
+
+@pytest.mark.parametrize(("key", "place"), [("nnodes", "distributed.nnodes"), ("deploy", "deploy at the top of the context"), ("n_gpus", "gpus_per_node")])
+def test_what_belongs_elsewhere_says_where(key: str, place: str) -> None:
+    with pytest.raises(InvalidInput, match="^slurm.%s is not an option of this release: write %s$" % (key, place)):
+        parse({key: 2})
