@@ -91,6 +91,8 @@ def _record_of(
         return records.make_planned_record(run)
     if known and known.get("source") == "plan" and known["attempt"] >= attempt:
         return known  # decided when it was staged: its image was not built, its GPUs are not there
+    if known and known.get("failure_class") == "cancelled" and known["attempt"] >= attempt:
+        return known  # by mad.engine.cancel, while the play that planned it had not started it
     host = hosts.get((run.get("place") or {}).get("host", ""), Host())
     if problem:
         return _filled(run, "infra", UNREADABLE + problem, launched=True)
@@ -115,7 +117,7 @@ def _unrun(run: Mapping[str, Any], host: Host, launched: bool) -> Record:
         return _filled(run, "", STOPPED + (why or ": no further run was to start"))
     reason = {
         "": "its host took no part in the play (--limit?)",
-        "ok": "its host answered, but it was never started",
+        "ok": "it had not been started" if host.failure_class == "cancelled" else "its host answered, but it was never started",
         "unreachable": "its host was unreachable at the start",
         "lost": "contact with its host was lost before it was started",
         "failed": "its host failed before it was started",

@@ -103,6 +103,16 @@ def test_what_a_target_judged_stands(tmp_path: Any) -> None:
         assert complete(campaign, {"n1": state}).records[ONE]["failure_class"] == "crash"
 
 
+def test_what_was_cancelled_before_it_was_started_stays_cancelled(tmp_path: Any) -> None:
+    """mad.engine.cancel while images are built: the play that goes on writes the same row, one with a new attempt another."""
+    campaign = make_campaign(tmp_path, [make_run()])
+    record = complete(campaign, {"n1": {"state": "ok", "class": "cancelled"}}).records[ONE]
+    assert (record["failure_class"], record["reason"], record["launched"]) == ("cancelled", "it had not been started", False)
+    assert complete(campaign, {"n1": "ok"}).records[ONE] == record
+    campaign.save_plan(dict(campaign.plan(), runs=[make_run(attempt=2)]))
+    assert complete(campaign, {"n1": "ok"}).records[ONE]["failure_class"] == "infra"
+
+
 def test_what_the_controller_filled_is_judged_anew(tmp_path: Any) -> None:
     campaign = make_campaign(tmp_path, [make_run()])
     assert complete(campaign, {"n1": {"state": "unreachable", "reason": "a"}}).written == 1
