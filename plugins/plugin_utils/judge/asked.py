@@ -59,7 +59,11 @@ def compare(given: t.Mapping[str, t.Any], write: bool) -> Answer:
     if names:
         base = sources.baseline(place, names, candidate)
         entries, warnings = comparing.compare(base, candidate, rules)
-    entries = [*references.check(declared, candidate, rules), *entries]
+    checked = references.check(declared, candidate, rules)
+    if declared and not checked and (given.get("references") or not entries):  # cards may well be about other hardware
+        about = scalars.named(list(dict.fromkeys("%s %s" % (one.model, one.metric) for one in declared)))
+        warnings = [*warnings, "none of the declared values is about a result of %s; they are about %s" % (candidate.name, about)]
+    entries = [*checked, *entries]
     counts = collections.Counter(entry["verdict"] for entry in entries)
     lines = compare_table.render(entries, base.name, candidate.name)
     told = {name: counts[name] for name in verdict.VERDICTS}

@@ -26,7 +26,7 @@ def render(entries: t.Sequence[t.Mapping[str, t.Any]], baseline: str, candidate:
     cells = [_cells(entry) for entry in entries[:MOST_ROWS]]
     if len({entry["hardware"] for entry in entries}) == 1:
         columns.remove("hardware")
-    lines += aligned(columns, cells)
+    lines += aligned(columns, cells) if cells else []
     if len(entries) > MOST_ROWS:
         lines.append("... and %d more" % (len(entries) - MOST_ROWS))
     reasons = _reasons(entries)

@@ -41,7 +41,7 @@ def diagnose(given: t.Mapping[str, t.Any]) -> Answer:
         warnings += more
     counts = collections.Counter(entry["verdict"] for entry in entries)
     reasons = {entry["host"]: fleet_table.reason(entry) for entry in entries if entry["bad"]}
-    told = {name: counts[name] for name in (*fleet.BAD, fleet.HEALTHY, fleet.UNJUDGED)}
+    told = {name: counts[name] for name in (*fleet.BAD, *([superbench.KIND] if rules else []), fleet.HEALTHY, fleet.UNJUDGED)}
     return Answer(entries, told, fleet_table.render(entries, source.name), warnings, source.name, reasons, source.folders)
 
 

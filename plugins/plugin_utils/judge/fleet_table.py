@@ -10,13 +10,13 @@ import typing as t
 
 from ansible_collections.mad.engine.plugins.plugin_utils import table
 
-from . import fleet
+from . import fleet, superbench
 from .compare_table import MOST_ROWS, aligned, title
 
 _COLUMNS = ("host", "verdict", "model", "metric", "value", "class", "off by", "runs")
 
 
-def render(entries: t.Sequence[t.Mapping[str, t.Any]], source: str, unknown: t.Sequence[str] = ()) -> list[str]:
+def render(entries: t.Sequence[t.Mapping[str, t.Any]], source: str) -> list[str]:
     """Lines of at most 80 columns where that is possible."""
     lines = ["", *table.wrap("hosts of %s, each against those of its class" % table.printable(source), "  "), ""]
     bad = [entry for entry in entries if entry["bad"]]
@@ -32,7 +32,7 @@ def render(entries: t.Sequence[t.Mapping[str, t.Any]], source: str, unknown: t.S
 def counts_line(entries: t.Sequence[t.Mapping[str, t.Any]]) -> str:
     """`1000 hosts: 3 slow, 1 failing, 990 healthy, 6 unjudged`."""
     counts = collections.Counter(entry["verdict"] for entry in entries)
-    parts = ["%d %s" % (counts[name], name) for name in (*fleet.BAD, fleet.HEALTHY, fleet.UNJUDGED) if counts[name]]
+    parts = ["%d %s" % (counts[name], name) for name in (*fleet.BAD, superbench.KIND, fleet.HEALTHY, fleet.UNJUDGED) if counts[name]]
     return "%d host%s: %s" % (len(entries), "" if len(entries) == 1 else "s", ", ".join(parts) or "nothing to judge")
 
 
@@ -49,6 +49,8 @@ def _told(one: t.Mapping[str, t.Any]) -> str:
         return "%s failed %d of %d times, most of %d hosts succeed" % (name, one["runs"], one["runs"], one["hosts"])
     if one["kind"] == fleet.UNSTEADY:
         return "%s %s scatters by %.1f%% more than on %d hosts" % (name, one["metric"], 100 * one["deviation"], one["hosts"])
+    if one["deviation"] is None:  # a rule about what is not there, or about other rules
+        return "rule %s (%s) is violated" % (one["rule"], one["category"])
     return "%s %s %s against %d hosts" % (name, one["metric"], table.signed(1.0 + one["deviation"]), one["hosts"])
 
 
@@ -64,7 +66,7 @@ def _cells(entry: t.Mapping[str, t.Any]) -> dict[str, str]:
         "model": title(one),
         "metric": table.printable(one["metric"]),
         **numbers,
-        "off by": {fleet.FAILING: "all fail"}.get(one["kind"], table.signed(1.0 + one["deviation"])),
+        "off by": "all fail" if one["kind"] == fleet.FAILING else "" if one["deviation"] is None else table.signed(1.0 + one["deviation"]),
         "runs": str(one["runs"]),
     }
 

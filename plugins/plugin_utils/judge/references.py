@@ -13,6 +13,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
+import re
 import typing as t
 
 import yaml
@@ -24,6 +25,7 @@ from . import compare, effect, verdict
 from .observations import Observation, Source
 
 CARD_KEY = "reference"
+_WILD = re.compile(r"[*?\[]")
 
 
 class Reference(t.NamedTuple):
@@ -53,22 +55,27 @@ def load(given: t.Any, rows: t.Sequence[Observation]) -> list[Reference]:
 
 def check(references: t.Sequence[Reference], candidate: Source, rules: compare.Rules) -> list[dict[str, t.Any]]:
     """An entry for every group of the candidate for which something is declared."""
-    entries = []
-    for group in compare.groups([], candidate.rows):
-        reference = next((one for one in references if _applies(one, group)), None)
-        if reference:
-            entries.append(_entry(group, reference, rules))
-    return entries
+    known = _Known(references)
+    found = ((group, known.of(group)) for group in compare.groups([], candidate.rows))
+    return [_entry(group, reference, rules) for group, reference in found if reference]
 
 
-def _applies(reference: Reference, group: compare.Group) -> bool:
-    key = group.key
-    names = [key.hardware, *sorted({row.host for row in group.candidate})]
-    return (
-        reference.metric == key.metric
-        and fnmatch.fnmatchcase(key.model, reference.model)
-        and any(fnmatch.fnmatchcase(name, reference.pattern) for name in names)
-    )
+class _Known:
+    """References by what they are about: of ten thousand cards each has its own."""
+
+    def __init__(self, references: t.Iterable[Reference]) -> None:
+        self._by_model: dict[tuple[str, str], list[tuple[int, Reference]]] = {}
+        for place, one in enumerate(references):
+            model = "" if _WILD.search(one.model) else one.model
+            self._by_model.setdefault((model, one.metric), []).append((place, one))
+
+    def of(self, group: compare.Group) -> Reference | None:
+        """The first one that applies."""
+        key = group.key
+        possible = sorted(entry for model in {"", key.model} for entry in self._by_model.get((model, key.metric), ()))
+        named = [one for dummy, one in possible if fnmatch.fnmatchcase(key.model, one.model)]
+        names = [key.hardware, *sorted({row.host for row in group.candidate})] if named else []
+        return next((one for one in named if any(fnmatch.fnmatchcase(name, one.pattern) for name in names)), None)
 
 
 def _entry(group: compare.Group, reference: Reference, rules: compare.Rules) -> dict[str, t.Any]:

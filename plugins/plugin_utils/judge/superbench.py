@@ -160,12 +160,14 @@ class _Measured(t.NamedTuple):
 def applied(rules: t.Sequence[Rule], source: Source, entries: list[dict[str, t.Any]]) -> tuple[list[dict[str, t.Any]], list[str]]:
     """(the entries with what the rules found, warnings about rules that concern nothing here)."""
     table, names = _table(source)
-    warnings = []
-    for rule in rules:
-        if rule.metrics and not any(pattern.search(name) for pattern in rule.metrics for name in names):
-            warnings.append("rule %s: none of its metrics is here (ours are called <model>/<metric>)" % rule.name)
+    asked = [(rule, [name for name in names if any(pattern.search(name) for pattern in rule.metrics)]) for rule in rules]
+    warnings = [
+        "rule %s: none of its metrics is here (ours are called <model>/<metric>)" % rule.name
+        for rule, wanted in asked
+        if rule.metrics and not wanted
+    ]
     for entry in entries:
-        entry["evidence"] = [*entry["evidence"], *_violations(rules, table.get(entry["host"], {}), names)]
+        entry["evidence"] = [*entry["evidence"], *_violations(asked, table.get(entry["host"], {}))]
         if any(one["kind"] == KIND for one in entry["evidence"]) and not entry["bad"]:
             entry.update(bad=True, verdict=KIND, reason="")
     return sorted(entries, key=lambda entry: not entry["bad"]), warnings
@@ -190,12 +192,12 @@ def _table(source: Source) -> tuple[dict[str, dict[str, _Measured]], list[str]]:
     return table, list(names)
 
 
-def _violations(rules: t.Sequence[Rule], own: t.Mapping[str, _Measured], names: t.Sequence[str]) -> list[dict[str, t.Any]]:
-    """Evidence against one host, one entry for each rule."""
+def _violations(asked: t.Iterable[tuple[Rule, list[str]]], own: t.Mapping[str, _Measured]) -> list[dict[str, t.Any]]:
+    """Evidence against one host, one entry for each rule; `asked` has the names that each is about."""
     stored: dict[str, int] = {}
     found = []
-    for rule in rules:
-        count, worst = _violated(rule, own, names, stored)
+    for rule, wanted in asked:
+        count, worst = _violated(rule, wanted, own, stored)
         if rule.store:
             stored[rule.name] = count
         elif count:
@@ -204,12 +206,11 @@ def _violations(rules: t.Sequence[Rule], own: t.Mapping[str, _Measured], names: 
 
 
 def _violated(
-    rule: Rule, own: t.Mapping[str, _Measured], names: t.Sequence[str], stored: t.Mapping[str, int]
+    rule: Rule, wanted: t.Sequence[str], own: t.Mapping[str, _Measured], stored: t.Mapping[str, int]
 ) -> tuple[int, _Measured | None]:
     """(how many metrics violate it, the one farthest from what is usual)."""
     if rule.function == "multi_rules":
         return int(rule.criterion is not None and rule.criterion.violated(dict(stored))), None
-    wanted = [name for name in names if any(pattern.search(name) for pattern in rule.metrics)]
     if rule.function == "failure_check" or rule.criterion is None:
         return sum(name not in own for name in wanted), None
     seen = [own[name] for name in wanted if name in own]

@@ -344,6 +344,21 @@ def test_a_file_of_declared_values(tmp_path: Path) -> None:
         compare(None, "c1", results=str(tmp_path), references=str(tmp_path / "limits.yml"))
 
 
+def test_declared_values_that_concern_nothing_are_said(tmp_path: Path) -> None:
+    """A slip in a name would otherwise look like a pass."""
+    path = table(tmp_path / "perf.csv", {"m": (100.0, "s/s")})
+    answer = compare(None, path, references={"n": {"*": {"s/s": [100, -0.1, None]}}, "k*": {"*": {"s/s": [1, -0.1, None]}}})
+    assert answer.warnings == ["none of the declared values is about a result of %s; they are about n s/s, k* s/s" % path]
+    assert answer.entries == [] and answer.lines[-1] == "0 comparisons: nothing to compare"
+
+
+def test_the_first_declared_value_that_applies_counts(tmp_path: Path) -> None:
+    path = table(tmp_path / "perf.csv", {"m": (100.0, "s/s"), "mm": (100.0, "s/s")})
+    limits = {"m?": {"*": {"s/s": [1, None, 0.1]}}, "m": {"other": {"s/s": [1, None, 0.1]}}, "*": {"n1": {"s/s": [100, -0.1, None]}}}
+    found = {entry["model"]: entry["baseline"]["reference"] for entry in compare(None, path, references=limits).entries}
+    assert found == {"m": 100, "mm": 1}
+
+
 def test_perf_csv_with_relative_change_stays_a_perf_csv(tmp_path: Path) -> None:
     campaign(tmp_path, "before", {"m": STEADY})
     after = campaign(tmp_path, "after", {"m": [value * 0.8 for value in STEADY]})

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
-from ansible_collections.mad.engine.plugins.plugin_utils.judge import diagnosed, fleet, quarantine, superbench
+from ansible_collections.mad.engine.plugins.plugin_utils.judge import diagnosed, fleet, fleet_table, quarantine, superbench
 from ansible_collections.mad.engine.plugins.plugin_utils.judge.observations import Key, Observation, Source
 
 
@@ -94,6 +94,9 @@ def test_rules_of_superbench(tmp_path: Path) -> None:
     found = {entry["host"]: [(one["rule"], one["category"]) for one in entry["evidence"]] for entry in entries if entry["bad"]}
     assert found == {"h3": [("any", "KernelLaunch")], "h5": [("gone", "Failed")]}
     assert warnings == ["rule other: none of its metrics is here (ours are called <model>/<metric>)"]
+    lines = fleet_table.render(entries, "s")
+    assert lines[-1] == "8 hosts: 2 rule, 6 healthy" and [line.split()[:4] for line in lines if "rule" in line][:1] == [["h3", "rule", "any", "KernelLaunch"]]
+    assert fleet_table.reason(next(entry for entry in entries if entry["host"] == "h5")) == "mad.engine: rule: rule gone (Failed) is violated"
 
 
 @pytest.mark.parametrize(
