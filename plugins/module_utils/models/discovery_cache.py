@@ -43,6 +43,15 @@ def fingerprint(path: str) -> str:
         return ""
 
 
+def look(path: str) -> str:
+    """What somebody learns who only looks at a file, without its times: a fresh checkout has others."""
+    try:
+        known = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return "%o %d" % (stat.S_IFMT(known.st_mode), known.st_size if stat.S_ISREG(known.st_mode) else 0)
+
+
 def variable_print(name: str) -> str:
     """A hash of an environment variable's value (values may be secrets), "" if it is unset."""
     value = os.environ.get(name)
@@ -93,6 +102,7 @@ class Cache:
             "protocol": PROTOCOL,
             "models": models,
             "paths": {self._shown(path): fingerprint(path) for path in inputs["paths"]},
+            "looked": {self._shown(path): look(path) for path in inputs["looked"]},
             "variables": {name: variable_print(name) for name in inputs["variables"]},
         }
         try:
@@ -123,5 +133,6 @@ class Cache:
             kept["protocol"] == PROTOCOL
             and all(isinstance(model["card"], dict) for model in kept["models"])
             and all(fingerprint(os.path.join(self._repo, path)) == known for path, known in kept["paths"].items())
+            and all(look(os.path.join(self._repo, path)) == known for path, known in kept["looked"].items())
             and all(variable_print(name) == known for name, known in kept["variables"].items())
         )

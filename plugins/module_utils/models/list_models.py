@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import json
@@ -25,7 +26,7 @@ import traceback
 import types
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-PROTOCOL = 2  # part of the key of cached answers: raise it whenever the answer changes its meaning
+PROTOCOL = 3  # part of the key of cached answers: raise it whenever the answer changes its meaning
 MOST_MODELS = 100000  # an endless generator must not eat the memory
 MOST_OUTPUT = 256 << 20  # bytes; nor an endless print the disk
 MOST_INPUTS = 1000  # files that an answer may depend on and still be cached
@@ -69,9 +70,11 @@ class Inputs:
     """What the repository's code looked at outside its own directory, so that an answer is not reused when that has changed.
 
     Python's audit events tell which files are opened and directories listed, and whether other programs or the network
-    are asked: then the answer cannot be reused at all. Reads of environment variables are noted by the mapping itself.
+    are asked: then the answer cannot be reused at all. Reads of environment variables are noted by the mapping itself, and
+    questions whether a file is there by the functions that ask: no event tells of them.
     """
 
+    _LOOKING = ("stat", "lstat", "access")
     _LISTING = ("os.listdir", "os.scandir")
     _ELSEWHERE = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.posix_spawn")
     _VOLATILE = ("socket.connect", "socket.getaddrinfo", "sqlite3.connect", *_ELSEWHERE)
@@ -80,6 +83,8 @@ class Inputs:
         installed = {os.path.realpath(path) for path in sysconfig.get_paths().values()} | {"/proc", "/sys", "/dev", "/etc"}
         self._quiet = tuple(path + "/" for path in installed if not (repo + "/").startswith(path + "/")) + (own + "/",)
         self.paths: Set[str] = set()
+        self.looked: Set[str] = set()  # asked for, not read
+        self._busy = False
         self.variables: Set[str] = set()
         self.volatile = ""
 
@@ -94,26 +99,48 @@ class Inputs:
                 return plain.__getitem__(self, name)
 
         os.environ.__class__ = Noting
+        for name in self._LOOKING:
+            self._note_calls(name)
         sys.addaudithook(self._note)
+
+    def _note_calls(self, name: str) -> None:
+        plain = getattr(os, name)
+
+        @functools.wraps(plain)
+        def noting(path: Any, *arguments: Any, **more: Any) -> Any:
+            self._note_path(path, self.looked)
+            return plain(path, *arguments, **more)
+
+        setattr(os, name, noting)
+        for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids):
+            if plain in able:
+                able.add(noting)
 
     def _note(self, event: str, args: Tuple[Any, ...]) -> None:
         if event == "open" or event in self._LISTING:
-            self._note_path(args[0] if args else None)
+            self._note_path(args[0] if args else None, self.paths)
         elif event in self._VOLATILE and not self.volatile:
             self.volatile = event
 
-    def _note_path(self, path: Any) -> None:
-        if isinstance(path, int):  # a descriptor: its file was opened by name before
+    def _note_path(self, path: Any, noted: Set[str]) -> None:
+        if isinstance(path, int) or self._busy:  # a descriptor: its file was opened by name before
             return
-        path = os.path.realpath(os.fsdecode(path or "."))
-        if not (path + "/").startswith(self._quiet):
-            self.paths.add(path)
+        self._busy = True  # finding the real path asks for files, too
+        try:
+            path = os.path.realpath(os.fsdecode(path or "."))
+            if not (path + "/").startswith(self._quiet):
+                noted.add(path)
+        except (TypeError, ValueError):
+            pass  # no path: whoever is called with it says so
+        finally:
+            self._busy = False
 
     def answer(self) -> Dict[str, Any]:
-        """The inputs as they travel: {"paths", "variables", "volatile"}."""
-        many = "too many files" if len(self.paths) > MOST_INPUTS else ""
+        """The inputs as they travel: {"paths", "looked", "variables", "volatile"}."""
+        many = "too many files" if len(self.paths | self.looked) > MOST_INPUTS else ""
         return {
             "paths": [] if many else sorted(self.paths),
+            "looked": [] if many else sorted(self.looked - self.paths),
             "variables": sorted(self.variables),
             "volatile": self.volatile or many,
         }

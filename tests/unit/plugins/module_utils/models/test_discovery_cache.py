@@ -148,6 +148,23 @@ def test_imports_from_elsewhere_count(repo: Repo, tmp_path: Path) -> None:
     run_again(repo, "2")
 
 
+@pytest.mark.parametrize("ask", ["os.path.exists(F)", "__import__('pathlib').Path(F).is_file()", "os.access(F, os.R_OK)", "os.path.isdir(F)"])
+def test_files_count_that_were_only_asked_for(repo: Repo, ask: str, tmp_path: Path) -> None:
+    """A model is listed where its configuration is there; what stands in it is read by nobody, so it may be large."""
+    file = tmp_path / "asked for"
+    repo.code("import os; F = %r; VALUE = %s" % (str(file), ask))
+    run_again(repo, "False")
+    same(repo, "False")
+    if "isdir" in ask:
+        file.mkdir()
+    else:
+        file.write_text("one")
+    run_again(repo, "True")
+    same(repo, "True")
+    os.utime(file, (1, 1))
+    same(repo, "True")
+
+
 def test_listings_count(repo: Repo) -> None:
     """A directory elsewhere that was listed."""
     repo.code("VALUE = len(os.listdir('scripts'))")
