@@ -18,8 +18,6 @@ from ansible_collections.mad.engine.plugins.module_utils.host import driver
 
 from . import zipapp
 
-COMMON = "scripts/common"
-
 
 def common_files() -> str:
     """Our own scripts/common, which lies below the repository's (whose files win)."""
@@ -31,13 +29,13 @@ def tree_of(repo: str, paths: t.Iterable[str]) -> dict[str, str]:
     """{name in the tree: path on the controller} of everything that is staged. A path that is absent is InvalidInput, except scripts/common."""
     found: dict[str, str] = {}
     real = os.path.realpath(repo)
-    for path in sorted({driver.relative(path, "stage") for path in paths} | {COMMON}):
+    for path in sorted({driver.relative(path, "stage") for path in paths} | {driver.COMMON}):
         source = os.path.join(repo, path)
         if os.path.commonpath([os.path.realpath(source), real]) != real:
             raise InvalidInput("%s in the model repository %s is a link that leads out of it; nothing of the controller goes to hosts" % (path, repo))
         if os.path.lexists(source):
             found.update({"/".join(filter(None, (path, name))): file for name, file in canonical.files_of(source, repo).items()})
-        elif path != COMMON:
+        elif path != driver.COMMON:
             raise InvalidInput("%s does not exist in the model repository %s" % (path, repo))
     for name, source in _own().items():
         found.setdefault(name, source)
@@ -48,7 +46,7 @@ def tree_of(repo: str, paths: t.Iterable[str]) -> dict[str, str]:
 def _own() -> dict[str, str]:
     """{name in the tree: path} of our own files, which do not change while we run."""
     own = common_files()
-    return {COMMON + "/" + name: os.path.join(own, name) for name in canonical.walk_files(own)}
+    return {driver.COMMON + "/" + name: os.path.join(own, name) for name in canonical.walk_files(own)}
 
 
 def tree_hash(tree: t.Mapping[str, str]) -> str:

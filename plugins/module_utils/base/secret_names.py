@@ -12,7 +12,7 @@ from typing import Dict, Iterable, Mapping, Tuple
 _WORDS = frozenset(("token", "secret", "secrets", "password", "passwd", "credential", "credentials"))
 _ENDINGS = ("api_key", "access_key", "private_key", "password", "passwd")
 _MASK = "********"
-_SHORTEST = 8  # shorter values would blacken ordinary text
+SHORTEST = 8  # shorter values would blacken ordinary text
 
 
 @functools.lru_cache(maxsize=4096)  # the cards of a repository have the same few names
@@ -33,6 +33,6 @@ def split_secrets(variables: Mapping[str, str]) -> Tuple[Dict[str, str], Dict[st
 def mask(text: str, values: Iterable[str]) -> str:
     """The text with every secret value of 8 characters and more replaced, longest first."""
     for value in sorted(set(values), key=len, reverse=True):
-        if len(value) >= _SHORTEST:
+        if len(value) >= SHORTEST:
             text = text.replace(value, _MASK)
     return text

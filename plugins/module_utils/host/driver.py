@@ -26,6 +26,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 from ..base.errors import InvalidInput
 from ..base.quoting import is_env_name, quote, quote_argv
 
+COMMON = "scripts/common"  # of a staged tree: the repository's over our own, for every run
 # What models leave behind that is brought home, from the run directory and the one above it.
 ARTIFACTS = ("*_profiler_output.csv", "*_output.csv", "*_trace.csv", "library_trace.csv", "*_env.csv")
 # The model can write into that file too: no "nan" is a moment, and no digit that int() does not take an exit status.
@@ -181,6 +182,12 @@ def relative(path: str, what: str) -> str:
     if short.startswith(("/", "../")) or short == ".." or "\0" in short:
         raise InvalidInput("%s %r leaves the model repository; a relative path inside it was expected" % (what, path[:200]))
     return short
+
+
+def staged(tree: str, run: Mapping[str, Any]) -> List[str]:
+    """What a run has of a staged tree: the paths that it names, and scripts/common where there is one."""
+    paths = {relative(str(path), "stage") for path in run.get("stage") or []}
+    return sorted(paths | ({COMMON} if os.path.isdir(os.path.join(tree, COMMON)) else set()))
 
 
 def run_directory(run: Mapping[str, Any]) -> str:

@@ -22,7 +22,6 @@ from . import driver
 from .host_state import LOGS, Attempt, HostFolder
 
 _CHUNK = 1 << 20
-_SHORTEST_SECRET = 8
 _COMMIT = re.compile(r"[0-9a-f]{7,64}\Z")
 _LOST = "%s was replaced by something that is not a file; its content is lost"
 RESERVE = "reserve"  # a file that is given up when the disk is full, so that the record can still be written
@@ -58,7 +57,7 @@ class Ending:
     def __init__(self, folder: HostFolder, run: Mapping[str, Any], attempt: Attempt, outcome: Dict[str, Any]) -> None:
         self.folder, self.run, self.attempt, self.outcome = folder, dict(run, attempt=attempt.number), attempt, outcome
         self.progress = driver.read_phases(attempt.file("io", "phases"))
-        self.secrets = [value for value in folder.secret_values() if len(value) >= _SHORTEST_SECRET]
+        self.secrets = [value for value in folder.secret_values() if len(value) >= secret_names.SHORTEST]
 
     @functools.cached_property
     def launch(self) -> Dict[str, Any]:

@@ -19,7 +19,6 @@ from . import driver
 from .host_state import Attempt, HostFolder
 
 MARK = "MAD_ATTEMPT"  # environment variable by which processes of the host runtime are found again
-COMMON = "scripts/common"  # the repository's over our own, for every run
 _NOT_INHERITED = ("ANSIBLE_", "SSH_", "SUDO_", "MAD_", "_")
 
 
@@ -83,8 +82,7 @@ class Preparation:
     def _copy_tree(self) -> None:
         """The staged paths of this run, as a copy of its own that the model may change."""
         tree = self.folder.file("tree", str(self.run.get("tree", "")))
-        paths = {driver.relative(str(path), "stage") for path in self.run.get("stage") or []}
-        for short in sorted(paths | ({COMMON} if os.path.isdir(os.path.join(tree, COMMON)) else set())):
+        for short in driver.staged(tree, self.run):
             source, target = os.path.join(tree, short), os.path.join(self.work, short)
             if os.path.isdir(source) and not os.path.islink(source):
                 shutil.copytree(source, target, symlinks=True, copy_function=_copy_file, dirs_exist_ok=True)

@@ -28,7 +28,6 @@ from ..results.status import is_resumable
 from . import slurm_launch, slurm_runtimes
 from .slurm_runtimes import ENGINES
 
-_COMMON = "scripts/common"
 LOGINS = "logins"  # in the campaign's folder
 
 Run = Mapping[str, Any]
@@ -144,8 +143,7 @@ class Preparation:
         """Copy what the run needs of the staged repository into a work folder of its own, which the model may change."""
         tree = self.folder.file("tree", str(self.run.get("tree", "")))
         lines = ["rm -rf %s" % quote(work), "mkdir -p %s" % quote(work)]
-        paths = {driver.relative(str(path), "stage") for path in self.run.get("stage") or []}
-        for short in sorted(paths | ({_COMMON} if os.path.isdir(os.path.join(tree, _COMMON)) else set())):
+        for short in driver.staged(tree, self.run):
             source, target = os.path.join(tree, short), os.path.join(work, short)
             lines.append("mkdir -p %s" % quote(posixpath.dirname(target)))
             lines.append("cp -R %s %s" % (quote(source + "/." if os.path.isdir(source) else source), quote(target)))
