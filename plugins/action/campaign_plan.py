@@ -83,9 +83,9 @@ class ActionModule(ControllerAction):
         replay = scalars.to_text(_first(inputs.value("replay"), ""), "mad_replay").strip()
         repo = _first(arguments["repo"], inputs.value("repo"), "" if replay else default_repo())
         return planning.Request(
-            repo=os.path.abspath(os.path.expanduser(scalars.to_text(repo, "mad_repo"))) if repo else "",
+            repo=_absolute(scalars.to_text(repo, "mad_repo")),
             tags=scalars.to_list(_first(arguments["tags"], inputs.value("tags"), []), "mad_tags"),
-            manifest=os.path.expanduser(scalars.to_text(_first(arguments["manifest"], inputs.value("manifest"), ""), "mad_manifest")),
+            manifest=_absolute(scalars.to_text(_first(arguments["manifest"], inputs.value("manifest"), ""), "mad_manifest")),
             hosts=self._hosts(arguments, inputs),
             options=options,
             environ=dict(os.environ),
@@ -153,6 +153,11 @@ class ActionModule(ControllerAction):
         if 0 < forks < hosts:
             warnings.append("%d forks for %d hosts: hosts wait for one another; run with --forks %d" % (forks, hosts, hosts))
         return warnings
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same when the campaign is taken up from another folder; "" stays ""."""
+    return os.path.abspath(os.path.expanduser(path)) if path else ""
 
 
 def _first(*values: t.Any) -> t.Any:

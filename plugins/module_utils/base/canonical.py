@@ -48,9 +48,15 @@ def _entry(path: str) -> Tuple[str, str]:
 def walk_files(root: str, keep: Optional[Callable[[str], bool]] = None) -> Iterator[str]:
     """Relative paths ('/' separated, sorted) of everything that is not a directory below root.
 
-    `keep` gets the relative path and says whether the file counts; IGNORED_NAMES never do. Links are not followed.
+    `keep` gets the relative path and says whether the file counts; IGNORED_NAMES never do. Links are not followed. A folder
+    that cannot be read is an OSError: it must not pass for an empty one.
     """
-    for folder, folders, names in os.walk(root):
+
+    def raise_it(error: OSError) -> None:
+        if keep is None or keep(os.path.relpath(error.filename, root).replace(os.sep, "/")):
+            raise error
+
+    for folder, folders, names in os.walk(root, onerror=raise_it):
         linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         folders[:] = sorted(name for name in folders if name not in IGNORED_NAMES and name not in linked)
         for name in sorted(names + linked):

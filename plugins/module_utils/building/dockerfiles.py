@@ -67,6 +67,8 @@ def candidates(repo: str, prefix: str) -> List[Candidate]:
         names = sorted(os.listdir(os.path.join(repo, folder)))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise InvalidInput("%s cannot be listed: %s" % (os.path.join(repo, folder), error.strerror)) from error
     found = []
     for name in names:
         path = posixpath.join(folder, name)

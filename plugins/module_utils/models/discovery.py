@@ -58,9 +58,10 @@ def discover(
     wanted = parse_all(tags)
     root = _repository(repo)
     folders = _script_folders(root)
-    sources = {name: _sources(path) for name, path in folders.items()}
+    only = scopes(wanted)
+    sources = {name: _sources(path, not only or name in only) for name, path in folders.items()}
     custom = Custom(root, Cache(cache_dir, root, frozen), timeout, jobs)
-    entries, warnings = _read_all(root, _with_models(folders, sources, scopes(wanted)), custom)
+    entries, warnings = _read_all(root, _with_models(folders, sources, only), custom)
     entries, clashes, notes = _without_doubles(entries)
     warnings += notes
     choices, notes = select(wanted, entries, {name: bool(found) for name, found in sources.items()})
@@ -95,8 +96,11 @@ def _script_folders(root: str) -> Dict[str, str]:
         raise InvalidInput("%s cannot be listed: %s" % (top, error.strerror)) from error
 
 
-def _sources(path: str) -> List[str]:
-    """Which of the files that bring models a directory has; a link that leads nowhere counts, so that it is missed."""
+def _sources(path: str, asked: bool) -> List[str]:
+    """Which of the files that bring models a directory has; a link that leads nowhere counts, so that it is missed.
+
+    One that cannot be read is an error where it is `asked` for, elsewhere nobody's business.
+    """
     found = []
     for file in (STATIC, CUSTOM):
         try:
@@ -105,7 +109,9 @@ def _sources(path: str) -> List[str]:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise InvalidInput("%s cannot be read: %s" % (os.path.join(path, file), error.strerror)) from error
+            if asked:
+                raise InvalidInput("%s cannot be read: %s" % (os.path.join(path, file), error.strerror)) from error
+            found.append(file)
     return found
 
 

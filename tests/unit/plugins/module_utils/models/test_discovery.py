@@ -380,7 +380,8 @@ def test_a_directory_that_cannot_be_read_is_not_taken_for_an_empty_one() -> None
         folder.chmod(0o755)
         repo = Repo(folder / "repo")
         repo.write("models.json", "[]")
-        repo.write("scripts/team/models.json", [card("m")])
+        for name in ("team", "open"):
+            repo.write("scripts/%s/models.json" % name, [card("m")])
         (repo.root / "scripts/team").chmod(0)
         user = os.geteuid()
         if not user:
@@ -388,6 +389,7 @@ def test_a_directory_that_cannot_be_read_is_not_taken_for_an_empty_one() -> None
         try:
             with pytest.raises(InvalidInput, match="scripts/team/models.json cannot be read: Permission denied"):
                 repo.discover("all")
+            assert repo.selected("open/all") == plain("open/m"), "what is not asked for is nobody's business"
         finally:
             os.seteuid(user)
             (repo.root / "scripts/team").chmod(0o700)

@@ -108,13 +108,17 @@ def test_a_script_that_is_none(repo: Path, scripts: str, words: str) -> None:
 
 
 def test_a_file_that_may_not_be_read(repo: Path) -> None:
-    """The run of its model fails; the others are planned."""
+    """The run of its model fails; the others are planned. A folder in it that cannot be read is not taken for an empty one."""
     with tempfile.TemporaryDirectory() as folder:  # not below tmp_path, which is root's alone
         os.chmod(folder, 0o755)
         other = plans.repository(Path(folder))
-        models = [own(other, "secret"), card("good")]
+        models = [own(other, "secret"), own(other, "closed"), own(other, "image"), card("good")]
         (other / "scripts/secret/key").write_text("x")
-        (other / "scripts/secret/key").chmod(0)
+        (other / "scripts/closed/data").mkdir()
+        (other / "images").mkdir()
+        models[2]["dockerfile"] = "images/x"
+        for path in ("scripts/secret/key", "scripts/closed/data", "images"):
+            (other / path).chmod(0)
         as_root = os.geteuid() == 0
         if as_root:  # root may read everything
             os.seteuid(65534)
@@ -123,8 +127,11 @@ def test_a_file_that_may_not_be_read(repo: Path) -> None:
         finally:
             if as_root:
                 os.seteuid(0)
+            (other / "scripts/closed/data").chmod(0o700)
     fails(found[0], "invalid", "model secret", "scripts/secret/key cannot be read: Permission denied")
-    assert found[1]["outcome"] is None
+    fails(found[1], "invalid", "model closed", "scripts/closed/data cannot be read: Permission denied")
+    fails(found[2], "invalid", "images cannot be listed: Permission denied")
+    assert found[3]["outcome"] is None
 
 
 def test_what_is_wrong_with_one_card_stands_in_its_row(repo: Path) -> None:
