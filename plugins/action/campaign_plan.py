@@ -120,7 +120,7 @@ class ActionModule(ControllerAction):
                 summary.refuse(results, reason, code, output)
             except (MadError, OSError) as error:
                 reason = "%s (and last-summary.json cannot be written: %s)" % (reason, error)
-        return {"failed": True, "changed": False, "msg": reason, "exit_code": code, "warnings": plan_options.slips(inputs.said())}
+        return {"failed": True, "changed": False, "msg": reason, "exit_code": code, "warnings": plan_options.slips(inputs.said(inputs.hosts()))}
 
     def _answer(self, planned: planning.Planned, inputs: PlayInputs) -> dict[str, t.Any]:
         """The task's result: counts and paths; the plan itself stays in its file."""
@@ -148,7 +148,7 @@ class ActionModule(ControllerAction):
     @staticmethod
     def _play_warnings(made: dict[str, t.Any], inputs: PlayInputs) -> list[str]:
         """What is wrong with the play itself, not with a model."""
-        warnings = plan_options.slips(inputs.said()) + other_copies()
+        warnings = plan_options.slips(inputs.said(inputs.hosts())) + other_copies()
         forks, hosts = int(cli.CLIARGS.get("forks") or 0), len(made["hosts"])
         if 0 < forks < hosts:
             warnings.append("%d forks for %d hosts: hosts wait for one another; run with --forks %d" % (forks, hosts, hosts))

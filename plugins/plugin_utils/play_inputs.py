@@ -51,9 +51,10 @@ class PlayInputs:
         name = self.task_vars.get("inventory_hostname")
         return _get(self.hostvars[name], key) if name is not None and name in self.hostvars else None
 
-    def said(self) -> list[str]:
-        """The mad_* variables of the command line, without the prefix: what a person may have mistyped."""
-        return sorted(str(key)[len(PREFIX) :] for key in self.extra if str(key).startswith(PREFIX))
+    def said(self, hosts: t.Iterable[str] = ()) -> list[str]:
+        """The mad_* variables of the command line and of these hosts, without the prefix: what a person may have mistyped."""
+        keys = {str(key) for variables in (self.extra, *map(self._own, hosts)) for key in variables}
+        return sorted(key[len(PREFIX) :] for key in keys if key.startswith(PREFIX))
 
     def options(self, wanted: t.Iterable[str]) -> dict[str, t.Any]:
         """The named mad_* variables that are set."""

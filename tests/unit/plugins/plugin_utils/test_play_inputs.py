@@ -60,6 +60,10 @@ def test_what_one_host_says_for_itself_reaches_no_other() -> None:
     assert [entry["target"] for entry in entries.values()] == ["local", None]
 
 
+def test_what_a_host_says_may_be_mistyped_too() -> None:
+    assert inputs({"n1": {"mad_contxt": {}, "other": 1}, "n2": {"mad_runtime": "host"}}).said(["n1", "n2"]) == ["contxt", "runtime"]
+
+
 def test_a_play_s_context_lies_below_all_hosts() -> None:
     hostvars = {"n1": {"mad_context": {"a": 1}}, "n2": {}}
     found = inputs(hostvars, mad_context={"play": 1}).by_host(hostvars, "")
