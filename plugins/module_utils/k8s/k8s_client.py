@@ -71,6 +71,11 @@ class Connection(NamedTuple):
     in_cluster: bool = False
     namespace: str = "default"
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Connection:
+        """Out of a campaign's settings."""
+        return cls(**{name: settings[name] for name in cls._fields if settings.get(name)})
+
 
 def _configuration(connection: Connection) -> Any:
     """The client's configuration; MadError says what is missing."""

@@ -51,7 +51,7 @@ class Runner:
     def __init__(self, folder: HostFolder) -> None:
         self.folder = folder
         self.settings = folder.settings()
-        self.connection = Connection(**{name: self.settings[name] for name in Connection._fields if self.settings.get(name)})
+        self.connection = Connection.of(self.settings)
         self.own_lock: Optional[int] = None
         self.trials: Dict[str, Trial] = {}  # by run id
         self.by_job: Dict[str, Trial] = {}  # by the Job's name

@@ -39,12 +39,6 @@ BY_KIND = {
 }
 
 
-def connection_of(settings: Mapping[str, Any]) -> Connection:
-    """How the cluster is reached, out of settings."""
-    found = {name: settings[name] for name in Connection._fields if settings.get(name)}
-    return Connection(**found)
-
-
 class Images(host_images.Images):
     """Images of a cluster: its nodes pull them, by name or by digest; nothing is brought."""
 
@@ -59,7 +53,7 @@ def staged(job: Job) -> Answer:
     """Take the runs over, with the objects that the controller rendered for them."""
     document = {} if job.get("check") else host_steps.read_stage(str(job["archive"]))
     if not job.get("check"):
-        api = Api(connection_of(job.get("settings") or {}), patience=60.0)
+        api = Api(Connection.of(job.get("settings") or {}), patience=60.0)
         check_rights(api, job.get("kinds") or ())
         check_restarts(api, document.get("objects") or {})
     answer = host_steps.staged(job, lambda dummy_job, dummy_credentials: Images("", {}, {}))
@@ -161,7 +155,7 @@ def _remove_jobs(folder: HostFolder, check: bool, old: bool) -> List[str]:
     if "namespace" not in settings or settings.get("ttl_seconds") is not None:
         return []  # nothing was ever started out of it, or the cluster removes its Jobs itself
     ours = {folder.attempt(run["id"], number).launch().get("uid") for run in folder.runs() for number in folder.attempts(run["id"])}
-    api, known = Api(connection_of(settings), patience=60.0), folder.host()
+    api, known = Api(Connection.of(settings), patience=60.0), folder.host()
     labels = "%s,%s=%s" % (k8s_names.selector(str(known.get("campaign"))), k8s_names.HOST, k8s_names.label_value(str(known.get("host"))))
     removed = []
     for job in api.list("jobs", labels)[0]:
