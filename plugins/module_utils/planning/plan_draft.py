@@ -67,8 +67,13 @@ def args_of(card: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     return str(context.get("model_args", card.get("args", "")))
 
 
+def _who(card: Mapping[str, Any]) -> str:
+    """The card, as errors name it: with the file it stands in."""
+    return "%smodel %s" % ("%s: " % card["source"] if card.get("source") else "", card["name"])
+
+
 def _what(card: Mapping[str, Any], key: str) -> str:
-    return "model %s: %s" % (card["name"], key)
+    return "%s: %s" % (_who(card), key)
 
 
 def _script(card: Mapping[str, Any], repository: Repository) -> Dict[str, Any]:
@@ -106,8 +111,9 @@ def _encapsulation(context: Mapping[str, Any]) -> List[str]:
 def command(card: Mapping[str, Any], context: Mapping[str, Any], repository: Repository) -> Dict[str, Any]:
     """The command of a run: words, none of them read by a shell."""
     script = _script(card, repository)
-    argv = _encapsulation(context) + script["argv"] + quoting.split_words(args_of(card, context), _what(card, "args"))
-    engine.check_words(argv, _what(card, "args"))
+    what = "model_args in mad_context" if "model_args" in context else _what(card, "args")
+    argv = _encapsulation(context) + script["argv"] + quoting.split_words(args_of(card, context), what)
+    engine.check_words(argv, what)
     return dict(script, argv=argv)
 
 
@@ -128,7 +134,7 @@ def _side_scripts(context: Mapping[str, Any], key: str, repository: Repository, 
 def launcher(card: Mapping[str, Any], context: Mapping[str, Any]) -> Dict[str, Any]:
     """{"name", "nnodes", "nproc_per_node", "port"}: the card's `distributed` below the context's, the presets' below both."""
     layer = dict({"distributed": card.get("distributed") or {}}, **(target_slurm.card_nodes(card) if _on_slurm(context) else {}))
-    own = contexts.normalise([layer], ["model %s" % card["name"]])["context"]
+    own = contexts.normalise([layer], [_who(card)])["context"]
     settings = merge(presets.launch_defaults(context), own.get("distributed", {}), context.get("distributed", {}))
     nnodes = settings.get("nnodes", 1)
     several = targets.of(context).several_nodes

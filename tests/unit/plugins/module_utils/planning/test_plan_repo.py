@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import InvalidInput
 from ansible_collections.mad.engine.tests.support import plans
-from ansible_collections.mad.engine.tests.support.plans import card, fails, one, runs
+from ansible_collections.mad.engine.tests.support.plans import card, fails, host, one, runs
 
 
 @pytest.fixture
@@ -142,3 +142,11 @@ def test_what_is_wrong_with_one_card_stands_in_its_row(repo: Path) -> None:
     bad, good = plan["runs"]
     assert bad["model"] == "bad" and bad["outcome"] == {"status": "FAILURE", "failure_class": "invalid", "reason": problem.message}
     assert good["outcome"] is None and len(plan["builds"]) == 1
+
+
+def test_bad_args_name_where_they_stand(repo: Path) -> None:
+    bad = dict(card(args="it's"), source="scripts/team/models.json")
+    fails(one(repo, [bad]), "invalid", "scripts/team/models.json: model dummy: args cannot be split into words")
+    fails(one(repo, hosts={"n1": host({"model_args": "it's"})}), "invalid", "model_args in mad_context cannot be split into words")
+    wrong = dict(card(distributed={"nnodes": "two"}), source="models.json")
+    fails(one(repo, [wrong]), "invalid", "models.json: model dummy: distributed.nnodes: expected a whole number")
