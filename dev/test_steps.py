@@ -50,9 +50,9 @@ def steps(context: Context) -> list[Step]:
     """Return them, the longest chains first."""
     about = "pytest tests/integration, the rest: builds, images, plans, discovery, the demo"
     return [
-        files("slurm", context),
         files("hosts", context),
         Step("integration", about, lambda job: integration(context, job), False, ("engine", "parts"), True),
+        files("slurm", context),
         files("k8s", context),
         files("pages", context),
         *training_steps.make(context),

@@ -1,7 +1,10 @@
 # Copyright (c) 2026, mad.engine contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The environments of the training engine, a project of its own in roles/training/files: they hold torch, those of the collection do not."""
+"""The environments of the training engine, a project of its own in roles/training/files: they hold torch, those of the collection do not.
+
+As a program it makes the one of the tests.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import os
 import sys
 import tomllib
 
-from bootstrap import HOME, ROOT, Environment
+from bootstrap import HOME, ROOT, Environment, check_home
 
 FOLDER = ROOT / "roles" / "training" / "files"
 # By name and exactly: without the pin a dependency could bring another build of torch.
@@ -36,3 +39,8 @@ def settings(tools: Environment) -> dict[str, str]:
     """Return what its commands run under: nothing of the collection's environment, one thread in each process."""
     path = "%s%s%s" % (tools.path / "bin", os.pathsep, os.environ.get("PATH", os.defpath))
     return {"PATH": path, "VIRTUAL_ENV": str(tools.path), "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "MAD_DEV_HOME": str(HOME)}
+
+
+if __name__ == "__main__":
+    check_home()
+    ensure("test")
