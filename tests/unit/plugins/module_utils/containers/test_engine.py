@@ -209,3 +209,15 @@ def test_what_cannot_be_launched_says_why() -> None:
 def test_an_engine_that_is_not_there() -> None:
     with pytest.raises(Exception, match="cannot be started"):
         engine.Engine("/nonexistent/docker").call("ps")
+
+
+@pytest.mark.parametrize(("name", "words"), [("docker", "rm --volumes --force c"), ("podman", "rm --volumes --force --time=0 c")])
+def test_what_is_to_go_is_not_asked_first(tmp_path: Path, name: str, words: str) -> None:
+    """A model at its time limit ends at once: podman's own removal would wait for it."""
+    program = tmp_path / name
+    program.write_text('#!/bin/sh\necho "$@" >"$0.said"\n')
+    program.chmod(0o755)
+    assert engine.Engine(str(program)).remove("c") == ""
+    assert (tmp_path / (name + ".said")).read_text().strip() == words
+    engine.Engine(str(program)).remove("c", force=False)
+    assert (tmp_path / (name + ".said")).read_text().strip() == "rm --volumes c"
