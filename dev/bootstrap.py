@@ -92,7 +92,7 @@ class Environment:
     def _make(self) -> None:
         """Make it at its final place (its scripts name that place), the stamp last."""
         started = time.monotonic()
-        say("making %s (once; from the package index, a minute or two)" % self.path)
+        say("making %s (once; from the package index, %s)" % (self.path, "a minute or two" if len(self.wanted) < 10 else "some minutes"))
         shutil.rmtree(self.path, ignore_errors=True)
         run([self.interpreter, "-m", "venv", str(self.path)], "python3 -m venv failed")
         # Python compiles what is imported by itself; all of it, as pip does, takes as long as the rest.
