@@ -261,6 +261,12 @@ def test_curves_are_thinned_and_survive_nan(tmp_path):
     assert "<h2>Loss" not in dashboard(tmp_path, tmp_path / "d.html").read_text()
 
 
+def test_a_curve_of_one_point_is_seen(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"step": 2, "val_loss": 1.5}\n')
+    page = dashboard(tmp_path, tmp_path / "d.html").read_text()
+    assert (page.count("<polyline"), page.count("<circle")) == (1, 1)
+
+
 # -- the old functions
 
 

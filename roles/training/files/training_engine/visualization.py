@@ -90,8 +90,13 @@ def chart(title: str, curves: Mapping[str, Sequence[Point]]) -> str:
         return (f"{LEFT + (point[0] - left) / spans[0] * (WIDTH - LEFT - 8):.1f},"
                 f"{8 + (high - point[1]) / spans[1] * (HEIGHT - BOTTOM - 16):.1f}")
 
-    lines = "".join(f'<polyline fill="none" stroke="{COLOURS[number % len(COLOURS)]}" stroke-width="1.5" '
-                    f'points="{" ".join(map(place, curve))}"/>' for number, curve in enumerate(drawn.values()))
+    def draw(curve: Sequence[Point], colour: str) -> str:
+        if len(curve) == 1:  # a line of one point is not to be seen
+            x, y = place(curve[0]).split(",")
+            return f'<circle fill="{colour}" r="3" cx="{x}" cy="{y}"/>'
+        return f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{" ".join(map(place, curve))}"/>'
+
+    lines = "".join(draw(curve, COLOURS[number % len(COLOURS)]) for number, curve in enumerate(drawn.values()))
     legend = " ".join(f'<span style="color:{COLOURS[number % len(COLOURS)]}">&#9632; {html.escape(name)} {curve[-1][1]:.5g}</span>'
                       for number, (name, curve) in enumerate(drawn.items()) if curve)
     axes = (f'<text x="0" y="16">{high:.4g}</text><text x="0" y="{HEIGHT - BOTTOM}">{low:.4g}</text>'
