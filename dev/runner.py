@@ -195,8 +195,8 @@ class Run:
         for process in processes:
             end_group(process)
 
-    def summary(self) -> int:
-        """Print the table; return the exit status."""
+    def summary(self, left: int = 0) -> int:
+        """Print the table; return the exit status. `left`: so many steps had no chance to end."""
         print("\n%-20s %-7s %8s %8s  %s" % ("step", "result", "seconds", "of CPU", "note"))
         for result in self.results:
             print("%-20s %-7s %8.1f %8.1f  %s" % (result.step.name, result.verdict, result.seconds, result.cpu, result.note))
@@ -206,7 +206,8 @@ class Run:
                 print("!! NOT CHECKED HERE: %s: %s" % (result.step.name, result.note))
         count = {verdict: sum(r.verdict == verdict for r in self.results) for verdict in ("ok", "FAILED", "absent")}
         skipped = ", %d skipped" % count["absent"] if count["absent"] else ""
-        print("%d passed, %d failed%s" % (count["ok"], count["FAILED"], skipped), flush=True)
+        interrupted = "; interrupted, not ended: %d" % left if left else ""
+        print("%d passed, %d failed%s%s" % (count["ok"], count["FAILED"], skipped, interrupted), flush=True)
         return 1 if count["FAILED"] or not count["ok"] else 0
 
 

@@ -82,7 +82,7 @@ def main() -> None:
         try:
             run.execute(steps)
         except KeyboardInterrupt:
-            run.summary()
+            run.summary(left=len(steps) - len(run.results))
             sys.exit(130)
         status = run.summary()
         if args.check:

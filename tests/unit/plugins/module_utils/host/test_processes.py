@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base.errors import MadError
 from ansible_collections.mad.engine.plugins.module_utils.host import processes
+from ansible_collections.mad.engine.tests.support.bench_host import pgrep
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -57,6 +58,7 @@ KILLER = """
 import os, subprocess, sys, time
 sys.path.insert(0, %r)
 from ansible_collections.mad.engine.plugins.module_utils.host import processes
+from ansible_collections.mad.engine.tests.support.bench_host import pgrep
 processes.become_subreaper()
 subprocess.Popen(["bash", "-c", %r])
 time.sleep(0.5)
@@ -77,7 +79,7 @@ def test_nothing_escapes(grace: float) -> None:
     done = subprocess.run([sys.executable, "-c", KILLER % (path, script, grace)], capture_output=True, text=True, check=True)
     met, left, children = done.stdout.split()
     assert int(met) >= 5 and (left, children) == ("0", "False")
-    assert subprocess.run(["pgrep", "-f", "sleep " + tag], capture_output=True, check=False).stdout == b""
+    assert pgrep("sleep " + tag) == []
 
 
 def test_exit_codes() -> None:
