@@ -254,17 +254,12 @@ def test_the_dashboard_of_a_run(small, tmp_path, capsys):
 def test_curves_are_thinned_and_survive_nan(tmp_path):
     points = [(float(n), float(n)) for n in range(5 * MOST_POINTS + 3)]
     kept = thinned(points)
-    assert len(kept) <= MOST_POINTS + 1
-    assert kept[-1] == points[-1]
+    assert len(kept) <= MOST_POINTS + 1 and kept[-1] == points[-1]
     assert read_curves([{"step": 1, "loss": "nan"}, {"step": 2, "loss": 1}])["loss"][1] == (2.0, 1.0)
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": "nan"}\n')
     assert "<h2>Loss" not in dashboard(tmp_path, tmp_path / "d.html").read_text()
-
-
-def test_a_curve_of_one_point_is_seen(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"step": 2, "val_loss": 1.5}\n')
-    page = dashboard(tmp_path, tmp_path / "d.html").read_text()
-    assert (page.count("<polyline"), page.count("<circle")) == (1, 1)
+    assert re.findall("<(polyline|circle)", dashboard(tmp_path, tmp_path / "d.html").read_text()) == ["polyline", "circle"]
 
 
 # -- the old functions
