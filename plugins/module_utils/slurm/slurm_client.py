@@ -162,10 +162,18 @@ class Slurm:
             raise LaunchError("sbatch refused %s: %s" % (name, answer.words()))
         return number
 
-    def cancel(self, names: Sequence[str]) -> None:
-        """Cancel our own jobs with exactly these names; none is fine."""
+    def cancel(self, names: Sequence[str], *words: str) -> None:
+        """Cancel our own jobs with exactly these names, none is fine; `words` narrow it. One that is refused does not keep the others running."""
+        refused: List[MadError] = []
         for name in names:
-            self._scancel("--me", "--name=" + name)
+            try:
+                self._scancel("--me", "--name=" + name, *words)
+            except Silent:
+                raise  # so would the next one be
+            except MadError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
 
     def cancel_job(self, number: int) -> None:
         """Cancel one job or array by its number."""

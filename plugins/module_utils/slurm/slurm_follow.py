@@ -259,15 +259,16 @@ class Follower:
 
     def cancel(self) -> None:
         """Tell Slurm to end every job of ours that has not ended."""
-        names = {task.entry.submission.name for task in self.open_tasks() if task.entry.job}
-        self.slurm.cancel(sorted(names))
+        self.slurm.cancel(sorted({task.entry.submission.name for task in self.open_tasks() if task.entry.job}))
 
-    def cancel_waiting(self) -> None:
-        """Tell Slurm to drop what has not begun."""
-        for name in sorted({task.entry.submission.name for task in self.open_tasks() if task.entry.job}):
-            answer = self.slurm.call("scancel", "--me", "--name=" + name, "--state=PENDING")
-            if answer.code:
-                raise MadError("scancel: %s" % answer.words())
+    def cancel_waiting(self) -> bool:
+        """Tell Slurm to drop what has not begun; whether there was any. What it does not hear now it is told again with the next poll."""
+        names = {task.entry.submission.name for task in self.open_tasks() if task.entry.job and not is_running(task.attempt)}
+        try:
+            self.slurm.cancel(sorted(names), "--state=PENDING")
+        except MadError as error:
+            self.warnings.append("what waits in Slurm's queue could not be taken out of it: %s" % error.message)
+        return bool(names)
 
 
 def _is_retry(task: Open, run: Mapping[str, Any]) -> bool:

@@ -185,10 +185,10 @@ def polled(job: Job) -> Answer:
     follower = _follower(folder, job)
     _write(folder, job, follower.submissions)
     said = bool(job.get("stop")) and folder.say("stop", str(job["stop"]))
-    if said:
-        follower.cancel_waiting()
-    follower.follow(now=said)
-    if folder.reason("stop") is not None:
+    stopped = folder.reason("stop") is not None
+    dropped = stopped and follower.cancel_waiting()
+    follower.follow(now=said or dropped)
+    if stopped:
         _skip_pending(folder, job, follower)
     waiting = _possible(_waiting(folder, job, follower), folder, job, follower)
     answer = _answer(folder, job)

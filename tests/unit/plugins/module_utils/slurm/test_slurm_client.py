@@ -44,3 +44,13 @@ def test_a_refusal_is_an_answer(tmp_path: Path, words: str) -> None:
     with pytest.raises(MadError, match=words.split(" ", maxsplit=1)[0]) as raised:
         squeue(tmp_path, words).jobs(["mad-1"])
     assert not isinstance(raised.value, Silent)
+
+
+def test_a_job_that_cannot_be_cancelled_keeps_no_other_running(tmp_path: Path) -> None:
+    program = tmp_path / "scancel"
+    program.write_text("#!/bin/sh\necho \"$2\" >> %s/asked\n[ \"$2\" != --name=b ] || { echo 'scancel: error: odd' >&2; exit 1; }\n" % tmp_path)
+    program.chmod(0o755)
+    slurm = Slurm(dict(os.environ, PATH="%s%s%s" % (tmp_path, os.pathsep, os.environ["PATH"])))
+    with pytest.raises(MadError, match="odd"):
+        slurm.cancel(["a", "b", "c"])
+    assert (tmp_path / "asked").read_text().split() == ["--name=a", "--name=b", "--name=c"]

@@ -14,6 +14,7 @@ from typing import Any, Dict, List
 import pytest
 
 from ansible_collections.mad.engine.plugins.module_utils.base import work_folder
+from ansible_collections.mad.engine.plugins.module_utils.slurm import slurm_steps
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_client import Slurm
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_folder import CampaignFolder
 from ansible_collections.mad.engine.plugins.module_utils.slurm.slurm_follow import Follower
@@ -269,3 +270,24 @@ def test_what_a_submission_costs_does_not_grow_with_their_number(tmp_path: Path)
         assert site.poll() == ["sbatch"] * count
         reads.append(sum(path.endswith(".json") for path in OPENED) / count)
     assert reads[1] <= reads[0]
+
+
+def test_what_waits_is_dropped_by_a_stop_though_slurm_was_away_when_it_was_said(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(site.bin), prepend=os.pathsep)
+    site.submitted(NAME, 1, 1)
+    site.submitted(OTHER, 1, 2, job=8)
+    Path(site.folder.attempt(run_id(2), 1).file("begin")).write_text("submitted=8\n")
+    site.says("squeue", squeue("PENDING", 0) + squeue("RUNNING", 0, OTHER, 8))
+    site.says("scancel", "", 1, "Unable to contact slurm controller (connect failure)")
+    job = {"campaign": "c1", "host": "login", "work_dir": str(tmp_path / "work"), "runs": {run_id(1): 1, run_id(2): 1}, "stop": "enough failed"}
+    assert "Unable to contact" in slurm_steps.polled(job)["warnings"][0]
+    assert site.calls() == ["scancel", "squeue"]
+    site.says("scancel", "")
+    assert slurm_steps.polled(job)["warnings"] == []
+    assert site.calls() == ["scancel", "squeue"]
+    site.says("squeue", squeue("CANCELLED", 0) + squeue("RUNNING", 0, OTHER, 8))
+    slurm_steps.polled(job)
+    assert site.result(1)["status"] == "SKIPPED" and site.result(2) == {}
+    site.calls()
+    slurm_steps.polled(job)
+    assert "scancel" not in site.calls()
