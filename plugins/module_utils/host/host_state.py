@@ -85,7 +85,19 @@ def read_text(path: str, limit: int = 65536) -> str:
 
 
 def try_lock(path: str) -> Optional[int]:
-    """A descriptor that holds the exclusive flock of this file, or None when another process holds it."""
+    """A descriptor that holds the exclusive flock of this file, or None when another process holds it.
+
+    Who only looks (`is_locked`) holds it for a moment: nobody shall take that for the owner.
+    """
+    for pause in (0.001, 0.01, 0.05):
+        descriptor = _take_lock(path)
+        if descriptor is not None:
+            return descriptor
+        time.sleep(pause)
+    return _take_lock(path)
+
+
+def _take_lock(path: str) -> Optional[int]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     taken = False
     try:
@@ -100,7 +112,7 @@ def is_locked(path: str) -> bool:
     """Whether a living process holds the flock of this file."""
     if not os.path.exists(path):
         return False
-    descriptor = try_lock(path)
+    descriptor = _take_lock(path)
     if descriptor is None:
         return True
     os.close(descriptor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Dict
 
@@ -194,6 +195,16 @@ def test_secrets_are_kept_per_run_and_forgotten(folder: HostFolder) -> None:
 def test_versions_of_settings_only_grow(folder: HostFolder) -> None:
     assert [folder.save_settings({"parallel": number}) for number in (1, 2, 3)] == [1, 2, 3]
     assert folder.settings()["parallel"] == 3 and folder.settings()["grace"] == 10.0
+
+
+def test_who_only_looks_is_not_taken_for_the_owner(folder: HostFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that asks whether a keeper lives holds its lock for a moment; a keeper that begins just then is no second one."""
+    path = folder.file("supervisor.lock")
+    looking = [host_state.try_lock(path)]
+    monkeypatch.setattr(time, "sleep", lambda dummy: os.close(looking.pop() or -1))
+    owner = host_state.try_lock(path)
+    assert owner is not None and not looking
+    os.close(owner)
 
 
 def test_machine_lock_is_made_for_everybody(tmp_path: Path) -> None:
