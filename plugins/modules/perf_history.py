@@ -127,11 +127,11 @@ lines:
 rows:
   description: Rows that were read or written (V(rebuilt), attempts).
   type: int
-  returned: success
+  returned: success, but for V(rebuilt) in check mode
 new:
   description: How many of them were not there before.
   type: int
-  returned: when O(state) is not V(exported)
+  returned: when O(state) is not V(exported); with V(rebuilt) and V(uploaded) not in check mode
 files:
   description: For each imported file its C(path), C(campaign), C(rows), C(new), C(known), C(problems) and C(notes).
   type: list
