@@ -49,7 +49,7 @@ def inventory(path: Path, hosts: dict[str, dict[str, Any]]) -> str:
 def test_a_host_whose_engine_answers_is_not_touched(tmp_path: Path) -> None:
     components.require("docker")
     hosts = inventory(tmp_path / "hosts.yml", {"n1": local()})
-    for words in (["--check", "--diff"], [], []):
+    for words in (["--check", "--diff"], []):
         output = play("mad.engine.prepare_host", *words, inventory=hosts)
         assert "answers, nothing was done" in output and recap(output, "n1")["changed"] == 0 and "Install by" not in output
 
