@@ -18,6 +18,7 @@ from .unresolved import unresolved
 
 ARCHITECTURE_ARG = "MAD_SYSTEM_GPU_ARCHITECTURE"
 _APART = ("dockerfile", "dockercontext", "build_args", "secret_build", "gpu_architecture")  # in what builds of one name can differ
+_BACKUPS = ("~", ".orig", ".rej", ".bak", ".swp", ".save")
 Pair = Tuple[Dict[str, Any], Dict[str, Any]]  # image of runs, request of its build
 LOCAL_IMAGE = "N/A (local image mode)"  # madengine's word for "no Dockerfile", it stands in perf.csv
 _HOST_OS = (  # by the package manager, as madengine names hosts
@@ -111,7 +112,7 @@ class Images:
         found = self.repository.candidates(prefix)
         declared = match_context(context, None)
         matching = [candidate for candidate in found if dockerfiles.matches(candidate.header, declared)]
-        self._warn_headless(found)
+        self._warn_odd(found)
         if not matching:
             raise ImageError("model %s: %s" % (card["name"], dockerfiles.describe(found, prefix, declared)))
         if ARCHITECTURE_ARG in _arguments(card, context) and architectures:
@@ -125,10 +126,12 @@ class Images:
     def _warn(self, text: str) -> None:
         self.warnings[text] = None
 
-    def _warn_headless(self, found: Sequence[dockerfiles.Candidate]) -> None:
+    def _warn_odd(self, found: Sequence[dockerfiles.Candidate]) -> None:
         for candidate in found:
             if candidate.header is None:
                 self._warn("%s has no '# CONTEXT {...}' in its first lines, so it is never built" % candidate.path)
+            elif candidate.path.endswith(_BACKUPS):
+                self._warn("%s looks like a backup of an editor, and is built like any other Dockerfile of its models; remove it" % candidate.path)
 
     @staticmethod
     def _variant(name: str, choices: List[Choice]) -> Variant:

@@ -85,6 +85,17 @@ def test_a_dockerfile_without_header_is_warned_about(repo: Path) -> None:
     assert any("docker/dummy.old" in warning for warning in made["warnings"])
 
 
+def test_a_backup_of_a_dockerfile_is_warned_about(repo: Path) -> None:
+    """madengine builds every file of the prefix, so it is an image and a row of its own; hardly what somebody wants."""
+    for ending in ("~", ".orig"):
+        (repo / ("docker/any.ubuntu.Dockerfile" + ending)).write_text(plans.header(guest_os="UBUNTU"))
+    made = make(repo, [card(dockerfile="docker/any")])
+    assert len(made["runs"]) == 3
+    assert [text.split()[0] for text in made["warnings"] if "looks like a backup" in text] == [
+        "docker/any.ubuntu.Dockerfile.orig", "docker/any.ubuntu.Dockerfile~",
+    ]  # fmt: skip
+
+
 def test_an_engine_is_missing(repo: Path) -> None:
     made = make(repo, hosts={"n1": host(known=plans.NO_ENGINE)})
     assert made["runs"][0]["runtime"] == "host" and made["builds"] == []
