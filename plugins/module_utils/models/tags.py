@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from typing import Any, Collection, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple, TypeVar
 
 from ..base.errors import InvalidInput
@@ -207,8 +208,14 @@ def _nothing(tag: Tag, index: _Index, directories: Mapping[str, bool]) -> str:
         advice = "Did you mean %s?" % ",".join(words)
     else:
         near = near_matches(tag, index.entries, [name for name, models in directories.items() if models])
-        advice = "Did you mean %s?" % " or ".join(near) if near else "Leave the tags out to list all names."
+        advice = "Did you mean %s?" % " or ".join(_told_apart(name, tag.selector) for name in near) if near else "Leave the tags out to list all names."
     return "No models found corresponding to the given tag: %s. %s" % (abridged(tag.text, 200).strip("'\""), advice)
+
+
+def _told_apart(name: str, typed: str) -> str:
+    """A name as a person can tell it from what was typed: with escapes where the two only look alike, or where a character cannot be seen."""
+    alike = unicodedata.normalize("NFKC", name) == unicodedata.normalize("NFKC", typed)
+    return ascii(name)[1:-1] if alike or not name.isprintable() else name
 
 
 def near_matches(tag: Tag, entries: Sequence[Entry], directories: Collection[str]) -> List[str]:

@@ -177,6 +177,17 @@ def test_near_matches(tag: str, near: list[str]) -> None:
         chosen(tag)
 
 
+@pytest.mark.parametrize(
+    ("name", "typed", "shown"),
+    [("caf\u00e9", "cafe\u0301", "caf\\xe9"), ("model\u200b1", "model1", "model\\u200b1"), ("modèle", "modele", "modèle")],
+)
+def test_names_that_look_alike_are_told_apart(name: str, typed: str, shown: str) -> None:
+    """An accent as macOS writes it, a character that nobody sees."""
+    with pytest.raises(InvalidInput) as caught:
+        tags.select([tags.parse(typed)], [entry(name)], {})
+    assert caught.value.message.endswith("Did you mean %s?" % shown)
+
+
 def test_blanks_between_tags_are_explained() -> None:
     """madengine's guide writes `--tags dummy resnet`."""
     with pytest.raises(InvalidInput, match="Did you mean dummy,group1\\?"):
