@@ -202,13 +202,14 @@ def _some(names: Iterable[str], limit: int = 5) -> str:
 def _nothing(tag: Tag, index: _Index, directories: Mapping[str, bool]) -> str:
     words = tag.text.split()
     folder = tag.scope or tag.selector
-    if not directories.get(folder, True):
-        advice = "scripts/%s has neither models.json nor get_models_json.py; is it a submodule that is not checked out?" % folder
-    elif len(words) > 1 and all(_resolve(parse(word), index, directories)[0] for word in words if word.strip(":")):
-        advice = "Did you mean %s?" % ",".join(words)
-    else:
-        near = near_matches(tag, index.entries, [name for name, models in directories.items() if models])
-        advice = "Did you mean %s?" % " or ".join(_told_apart(name, tag.selector) for name in near) if near else "Leave the tags out to list all names."
+    near = near_matches(tag, index.entries, [name for name, models in directories.items() if models])
+    if len(words) > 1 and all(_resolve(parse(word), index, directories)[0] for word in words if word.strip(":")):
+        near = [",".join(words)]
+    advice = "Did you mean %s?" % " or ".join(_told_apart(name, tag.selector) for name in near) if near else ""
+    if not directories.get(folder, True) and (tag.scope or not near):  # most models have a folder of their own name, without cards
+        bare = "scripts/%s has neither models.json nor get_models_json.py; is it a submodule that is not checked out?" % folder
+        advice = " ".join(filter(None, (bare, advice)))
+    advice = advice or "Leave the tags out to list all names."
     return "No models found corresponding to the given tag: %s. %s" % (abridged(tag.text, 200).strip("'\""), advice)
 
 

@@ -222,6 +222,15 @@ def test_a_directory_that_brings_no_models_is_told(tag: str) -> None:
     assert "empty/all" not in caught.value.message
 
 
+def test_a_folder_of_scripts_is_no_riddle() -> None:
+    """The model is called nearly like the folder of its scripts, which needs no cards."""
+    with pytest.raises(InvalidInput) as caught:
+        tags.select([tags.parse("bert")], [entry("pyt_bert")], {"bert": False})
+    assert caught.value.message == "No models found corresponding to the given tag: bert. Did you mean pyt_bert?"
+    with pytest.raises(InvalidInput, match="scripts/bert has neither .* checked out\\? Did you mean pyt/bert\\?"):
+        tags.select([tags.parse("bert/bert")], [entry("bert", directory="pyt")], {"bert": False, "pyt": True})
+
+
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
