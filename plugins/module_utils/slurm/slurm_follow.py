@@ -221,7 +221,7 @@ class Follower:
                 waiting[task.entry.submission.name] = task.entry.submission
         reason = self.folder.reason("cancel") or self.folder.reason("stop")
         if reason is not None:
-            self._close_all([task for task in tasks if task.entry.submission.name in waiting], reason)
+            self._take_back(tasks, waiting, reason)
             return
         active = sum(1 for task in tasks if task.entry.job and task.attempt.result() is None)
         for submission in slurm_jobs.may_submit(list(waiting.values()), active, Options(max_jobs=self.max_jobs)):
@@ -238,6 +238,16 @@ class Follower:
                     return
                 for task in mine:
                     self.close(task, "launch", error.message)
+
+    def _take_back(self, tasks: Sequence[Open], waiting: Dict[str, Submission], reason: str) -> None:
+        """The records of what is not submitted any more; what Slurm has taken all the same, its answer got lost, is followed like the others."""
+        try:
+            for name in self.submissions.adopt(list(waiting.values())):
+                del waiting[name]
+        except MadError as error:
+            self.warnings.append("%s; whether it has taken jobs before the stop is asked again later" % error.message)
+            return
+        self._close_all([task for task in tasks if task.entry.submission.name in waiting], reason)
 
     def _has_room_later(self, submission: Submission, active: int, words: str) -> bool:
         """Whether what a limit on the user's jobs keeps out gets in later: when jobs have ended, or in smaller arrays."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Set
 
 from ..base import files
 from ..base.errors import MadError
@@ -25,7 +25,6 @@ from ..host.host_state import HostFolder, read_optional, try_lock
 from . import slurm_attempt, slurm_jobs, slurm_watch
 from .slurm_client import Silent, Slurm
 from .slurm_jobs import Submission
-from .slurm_output import Job
 
 _LIMIT = "array_limit.json"
 _TAKEN = "taken_back.json"  # a manifest that counts no more
@@ -115,27 +114,50 @@ class Submissions:
         try:
             known = {submission.name: int(self._submitted(submission.name).get("job") or 0) for submission in chosen}
             pending = [submission for submission in chosen if not known[submission.name]]
-            tried = [submission.name for submission in pending if os.path.exists(self._file(submission.name, "tried"))]
-            jobs = self.slurm.known(tried) if tried else []
+            known.update(self._adopt(pending))
             for submission in pending:
-                known[submission.name] = self._adopt_or_submit(submission, jobs, lock)
+                known[submission.name] = known[submission.name] or self._submit(submission, lock)
             return {submission.name: known[submission.name] for submission in chosen}
         finally:
             os.close(lock)
 
-    def _adopt_or_submit(self, submission: Submission, jobs: Sequence[Job], lock: int) -> int:
-        number = slurm_watch.adopt(submission, jobs, list(self._marked(submission)))
-        adopted = number is not None
-        if number is None:
-            files.write_atomic(self._file(submission.name, "tried"), b"", 0o600)
-            path = self._file(submission.name, "job.sh")
-            with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-                number = self.slurm.submit(submission.name, stream.read(), inherited=[lock])
+    def adopt(self, chosen: Sequence[Submission]) -> Set[str]:
+        """Names of those that Slurm has taken though the answer of sbatch got lost; from now on their job is known. Nothing is submitted."""
+        if not any(map(self._is_tried, chosen)):
+            return set()
+        lock = self._lock()
+        try:
+            return set(self._adopt(chosen))
+        finally:
+            os.close(lock)
+
+    def _is_tried(self, submission: Submission) -> bool:
+        return os.path.exists(self._file(submission.name, "tried"))
+
+    def _adopt(self, chosen: Sequence[Submission]) -> Dict[str, int]:
+        """{name: job} of what Slurm knows already; of two jobs of one submission the second is cancelled."""
+        tried = list(filter(self._is_tried, chosen))
+        jobs = self.slurm.known([submission.name for submission in tried]) if tried else []
+        found: Dict[str, int] = {}
+        for submission in chosen:
+            number = slurm_watch.adopt(submission, jobs, list(self._marked(submission)))
+            if number is not None:
+                found[submission.name] = number
+                self._note(submission, number, True)
+                for double in slurm_watch.doubles(submission, jobs, number):
+                    self.slurm.cancel_job(double)
+        return found
+
+    def _submit(self, submission: Submission, lock: int) -> int:
+        files.write_atomic(self._file(submission.name, "tried"), b"", 0o600)
+        with open(self._file(submission.name, "job.sh"), encoding="utf-8", errors="surrogateescape") as stream:
+            number = self.slurm.submit(submission.name, stream.read(), inherited=[lock])
+        self._note(submission, number, False)
+        return number
+
+    def _note(self, submission: Submission, number: int, adopted: bool) -> None:
         document = {"schema": 1, "job": number, "submitted": time.time(), "adopted": adopted}
         files.write_json(self._file(submission.name, "job.json"), document, 0o600)
-        for double in slurm_watch.doubles(submission, jobs, number):
-            self.slurm.cancel_job(double)
-        return number
 
     def _marked(self, submission: Submission) -> Iterator[int]:
         """Jobs that the tasks' own markers name: the word of a job that has begun, when no command knows it any more."""

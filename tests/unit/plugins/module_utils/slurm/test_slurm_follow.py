@@ -291,3 +291,21 @@ def test_what_waits_is_dropped_by_a_stop_though_slurm_was_away_when_it_was_said(
     site.calls()
     slurm_steps.polled(job)
     assert "scancel" not in site.calls()
+
+
+def test_what_slurm_has_taken_though_its_answer_got_lost_is_not_forgotten_by_a_stop(site: Site) -> None:
+    """Its job would run for nobody: it is followed, so that it is dropped, cancelled or waited for as any other."""
+    site.submitted(NAME, 1, 1, job=0)
+    site.submitted(OTHER, 1, 2, job=0)
+    Path(site.folder.file("submissions", NAME, "tried")).touch()
+    site.folder.say("stop", "enough failed")
+    site.says("squeue", "", 1, "Unable to contact slurm controller (connect failure)")
+    site.poll()
+    assert site.result(1) == site.result(2) == {}
+    site.says("squeue", squeue("PENDING", 0, NAME, 9))
+    assert "sbatch" not in site.poll()
+    assert site.result(2)["status"] == "SKIPPED" and site.result(1) == {}
+    assert json.loads(Path(site.folder.file("submissions", NAME, "job.json")).read_text())["job"] == 9
+    site.says("squeue", squeue("CANCELLED", 0, NAME, 9))
+    site.poll()
+    assert site.result(1)["status"] == "SKIPPED"
