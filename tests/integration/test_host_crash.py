@@ -371,6 +371,28 @@ def _run_without_engine(host: BenchHost, run_id: str, go_on: Path, door: Door, b
     host.until(lambda: host.result(run_id))
 
 
+def test_a_takeover_waits_for_the_engine(make_host: MakeHost, tmp_path: Path, door: Door) -> None:
+    """Supervisor and keeper die while the engine is away: the next ones ask it when it is back, and the container is none the worse."""
+    host = make_host("docker")
+    run_id = host.run("until [ -e %s/go_on ]; do sleep 0.1; done\n" % tmp_path + PRINT, "docker", mounts=mounted(tmp_path, "docker"))
+    host.go()
+    host.until_running(run_id)
+    door.close()
+    first = host.keeper(run_id)
+    kill(host.supervisor())
+    kill(first)
+    host.until(lambda: not host.folder.attempt(run_id, 1).held())
+    host.poll()
+    host.until(lambda: host.folder.attempt(run_id, 1).held())
+    time.sleep(2.0)
+    assert not host.result(run_id)
+    door.open()
+    (tmp_path / "go_on").touch()
+    record = host.wait()[run_id]
+    assert record["status"] == "SUCCESS" and any("took over" in note for note in record["notes"]), record
+    host.until(lambda: not host.containers())
+
+
 def test_an_engine_that_is_gone(make_host: MakeHost, door: Door) -> None:
     """What waits for it has its row soon; a container that could not be removed keeps its folder until that can be done."""
     host = make_host("docker")

@@ -128,7 +128,7 @@ class ContainerBody(Body):
     def attach(self) -> str:
         """What became of the container of a dead keeper."""
         for _look in range(100):
-            document = self._mine()
+            document = self._mine_patiently()
             if document is None:
                 progress = self.progress()
                 if ended_well(progress):
@@ -148,6 +148,7 @@ class ContainerBody(Body):
     def _mine(self) -> Optional[Dict[str, Any]]:
         """The container if it exists. One of the same name that this folder did not make is somebody else's: LaunchError."""
         document = self.engine.inspect(self.name)
+        self._silent_since = 0.0
         if document is None:
             return None
         found = ((document.get("Config") or {}).get("Labels") or {}).get("mad.folder")
@@ -156,6 +157,18 @@ class ContainerBody(Body):
                 "a container named %s exists already and belongs to another work folder of this machine; it was left alone" % self.name
             )
         return document
+
+    def _mine_patiently(self) -> Optional[Dict[str, Any]]:
+        """The same; an engine that gives no answer is waited for."""
+        while True:
+            try:
+                return self._mine()
+            except LaunchError:
+                raise
+            except MadError:
+                if not self._is_worth_waiting():
+                    raise
+                time.sleep(1.0)
 
     def _wait_for_end(self) -> None:
         """A client that does nothing but wait: no polling beside a benchmark."""
@@ -177,7 +190,6 @@ class ContainerBody(Body):
             if not self._is_worth_waiting():
                 raise
             return True
-        self._silent_since = 0.0
         if document is not None and _is_up(document["State"]):
             time.sleep(1.0)
             self._wait_for_end()
