@@ -162,6 +162,8 @@ def test_an_inventory_without_hosts_is_an_error(tmp_path: Path) -> None:
         assert played.status != 0 and "no hosts in %s: is the name of the inventory right?" % missing in played.output, played.output
     played = play("mad.engine.discover", tmp_path, inventory=missing, variables={"mad_repo": str(DEMO), "mad_hosts": "localhost"})
     assert played.status == 0, played.output
+    played = play("mad.engine.report", tmp_path, inventory=missing, variables={"mad_results": str(tmp_path)})  # it only reads, on the controller
+    assert "there is no campaign in %s" % tmp_path in played.output, played.output
 
 
 @pytest.mark.parametrize("strategy", ["linear", "free"])
