@@ -131,7 +131,11 @@ class Door:
         with listener, contextlib.suppress(OSError):
             while True:
                 client, engine = listener.accept()[0], socket.socket(socket.AF_UNIX)
-                engine.connect(self._engine)
+                try:
+                    engine.connect(self._engine)
+                except OSError:
+                    client.close()
+                    continue
                 self._open += [client, engine]
                 for source, target in ((client, engine), (engine, client)):
                     threading.Thread(target=_copy, args=(source, target), daemon=True).start()
