@@ -9,7 +9,7 @@ import functools
 import json
 import os
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..base.errors import ImageError
 from .engine import Engine, first_object
@@ -139,16 +139,23 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "no output"
 
 
-def find(which: str, environment: Optional[Mapping[str, str]] = None) -> ImageEngine:
-    """The engine to build with: `auto` takes docker, else podman; the first that answers. ImageError says what each of them answered."""
+def look(which: str, environment: Optional[Mapping[str, str]] = None) -> Tuple[Optional[ImageEngine], str]:
+    """(the engine, or None, why there is none): `auto` takes docker, else podman; the first that answers."""
     known = os.environ if environment is None else environment
     problems = []
     for name in ("docker", "podman") if which == "auto" else (which,):
         found = probe_engine(System(environ=known), name)
         if found["available"]:
-            return ImageEngine(name, found["command"], known, found["root"])
+            return ImageEngine(name, found["command"], known, found["root"]), ""
         problems.append(found["problem"])
-    raise ImageError(
-        "no container engine can build images here (%s): install or start docker or podman, or name a mad_build_host that has one"
-        % "; ".join(problems)
-    )
+    return None, "; ".join(problems)
+
+
+def find(which: str, environment: Optional[Mapping[str, str]] = None) -> ImageEngine:
+    """The engine to build with, as look() finds it. ImageError says what each of them answered."""
+    engine, problem = look(which, environment)
+    if engine is None:
+        raise ImageError(
+            "no container engine can build images here (%s): install or start docker or podman, or name a mad_build_host that has one" % problem
+        )
+    return engine

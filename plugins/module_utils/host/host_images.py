@@ -40,7 +40,8 @@ def key(wanted: Wish) -> str:
 
 
 class Images:
-    """The images of one staging. `answers` holds for each wish {"digest", "how", "seconds"} or {"error"}; `missing` what an archive could bring."""
+    """The images of one staging. `answers` holds for each wish {"digest", "how", "seconds"} or {"error", "failure_class"}; `missing` what an
+    archive could bring."""
 
     def __init__(self, private: str, credentials: Mapping[str, Any], archives: Mapping[str, Mapping[str, Any]]) -> None:
         self.private = private  # folder for login files
@@ -63,11 +64,14 @@ class Images:
                     "seconds": round(time.monotonic() - started, 3),
                 }
             except MadError as error:
-                self.answers[key(wanted)] = {"name": wanted["name"], "error": error.message}
+                self.answers[key(wanted)] = {"name": wanted["name"], "error": error.message, "failure_class": error.failure_class}
 
     def _engine(self, runtime: str) -> ImageEngine:
         if runtime not in self._engines:
-            self._engines[runtime] = image_engine.find(runtime)
+            engine, problem = image_engine.look(runtime)
+            if engine is None:
+                raise MadError("the engine %s of this host, which had answered, no longer does: %s" % (runtime, problem))
+            self._engines[runtime] = engine
         return self._engines[runtime]
 
     def _ensure(self, wanted: Wish) -> Tuple[str, str]:
@@ -139,9 +143,8 @@ def old_images(limit: float, keep: Collection[str], check: bool) -> List[str]:
     """Remove images that our builder labelled, made before `limit`, not to be kept and used by no container; returns what went."""
     removed: List[str] = []
     for runtime in ("docker", "podman"):
-        try:
-            engine = image_engine.find(runtime)
-        except MadError:
+        engine, _problem = image_engine.look(runtime)
+        if engine is None:
             continue  # not installed, or not answering: nothing of ours can be there or be reached
         code, output, _errors = engine.call("image", "ls", "--quiet", "--no-trunc", "--filter", "label=mad.content")
         for digest in sorted({normal_id(word) for word in output.split()} - set(keep)) if code == 0 else []:

@@ -125,7 +125,7 @@ def _install_core(source: str, target: str, wanted: str) -> None:
 
 
 def _hand_over(folder: HostFolder, document: Mapping[str, Any], images: host_images.Images, begun: float) -> Tuple[List[Answer], bool]:
-    """Write run.json of every run whose image is verified; the others get a record of class image."""
+    """Write run.json of every run whose image is verified; the others get a record that says why not."""
     results: List[Answer] = []
     changed = False
     if document.get("facts") and folder.facts() != document["facts"]:
@@ -141,8 +141,9 @@ def _hand_over(folder: HostFolder, document: Mapping[str, Any], images: host_ima
             run = dict(run, tree=document["tree"], core=document["core"], queued=begun, secrets_absent=absent)
             answer = images.answers.get(host_images.key(host_images.wish(run))) if run["runtime"] != "host" else {}
             if answer is None or answer.get("error"):
-                reason = (answer or {}).get("error") or "the image was not looked for"
-                results.append(dict(record.make_unrun_record(run, "image", reason), host=folder.facts()))
+                told = answer or {"error": "the image was not looked for"}
+                unrun = record.make_unrun_record(run, str(told.get("failure_class") or "image"), str(told["error"]))
+                results.append(dict(unrun, host=folder.facts()))
                 continue
             if answer:
                 run["image"] = dict(run["image"], digest=answer["digest"])
