@@ -333,7 +333,7 @@ def main(argv: List[str]) -> int:
     try:
         answer = work(request)
     except SystemExit as error:  # a script that was not meant to be imported, or one that gives up
-        print(said(error))
+        sys.stdout.write("%s\n" % said(error))
         return error.code if isinstance(error.code, int) else 1
     except Exception as error:  # noqa: BLE001 - the repository's code may raise anything; its author needs to see where
         print_trimmed(error)

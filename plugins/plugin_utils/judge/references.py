@@ -72,7 +72,7 @@ class _Known:
     def of(self, group: compare.Group) -> Reference | None:
         """The first one that applies."""
         key = group.key
-        possible = sorted(entry for model in {"", key.model} for entry in self._by_model.get((model, key.metric), ()))
+        possible = sorted(entry for model in sorted({"", key.model}) for entry in self._by_model.get((model, key.metric), ()))
         named = [one for dummy, one in possible if fnmatch.fnmatchcase(key.model, one.model)]
         names = [key.hardware, *sorted({row.host for row in group.candidate})] if named else []
         return next((one for one in named if any(fnmatch.fnmatchcase(name, one.pattern) for name in names)), None)

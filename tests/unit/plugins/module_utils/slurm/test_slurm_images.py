@@ -45,7 +45,7 @@ def test_an_archive_that_does_not_fit_is_one_image_s_error(tmp_path: Path) -> No
     names = ["ci-large", "ci-small"]
     with small_files():
         images.ensure([make_run(1, image={"name": name, "digest": digest}) for name, digest in zip(names, DIGESTS)])
-    large, small = images.answers.values()
+    large, small = list(images.answers.values())
     assert small["how"] == "loaded" and "image ci-large cannot be written to" in large["error"] and "File too large" in large["error"]
     assert os.listdir(slurm_images.archives_folder(str(tmp_path / "work"))) == [file_name(DIGESTS[1])]
 
