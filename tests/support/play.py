@@ -16,6 +16,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO = ROOT / "demo"
+# Nothing of anybody's own. How often Ansible's main process looks around, as in inventories/ssh_fleet: its own thousand times a second costs cores
+# that the tests beside it need.
+CONFIG = "[defaults]\ninternal_poll_interval = 0.01\n"
 
 
 @dataclasses.dataclass
@@ -38,7 +41,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     tree = Path(os.environ.get("MAD_DEV_HOME") or ROOT) / ".dev" / "tree"
     config = home / "ansible.cfg"
     if not config.exists():
-        config.write_text("# Empty on purpose.\n", "utf-8")
+        config.write_text(CONFIG, "utf-8")
     return {
         **kept,
         "PATH": "%s%s%s" % (Path(sys.executable).parent, os.pathsep, kept.get("PATH", os.defpath)),
