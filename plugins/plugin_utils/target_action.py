@@ -190,7 +190,7 @@ class TargetAction(TransferAction):
     def _context(self, host: str) -> t.Mapping[str, t.Any]:
         """A host's normalised context, as campaign_plan makes it."""
         entries = PlayInputs(self._vars, self._templar).by_host([host], "")
-        known = self._mine.manifest
+        known = self._mine.manifest if self._options["campaign_dir"] else None  # cleaning up by age is no campaign's
         layer = (known["path"], plan_manifest.context_layer(known)) if known else None
         return dict(plan_hosts.make_hosts(entries, load_context_file, layer)[0][host]["context"])
 
