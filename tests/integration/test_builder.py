@@ -50,7 +50,7 @@ def test_a_model_becomes_an_image(repo, engine, options, tmp_path) -> None:
     assert record["log_file"] == "tests_plain_plain.ubuntu.build.live.log"
     assert record["build_command"].startswith("docker build --network=host ")
     assert record["build_command"].endswith(" ./docker")
-    assert "Successfully" in (tmp_path / "logs" / record["log_file"]).read_text() or engine.buildkit
+    assert "Successfully" in (tmp_path / "logs" / record["log_file"]).read_text() or engine.builder.buildkit
 
 
 def test_what_is_unchanged_is_not_built_again(repo, engine, options) -> None:
@@ -208,7 +208,7 @@ def buildkit_engine() -> image_engine.ImageEngine:
         program = os.path.join(folder, "docker")
         if os.access(program, os.X_OK):
             found = image_engine.ImageEngine("docker", program)
-            if found.buildkit:
+            if found.builder.buildkit:
                 return found
     components.strict() and pytest.fail("ABSENT BuildKit: no docker client here has it")
     pytest.skip("ABSENT BuildKit: no docker client here has it")

@@ -24,7 +24,7 @@ import sysconfig
 import threading
 import traceback
 import types
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 PROTOCOL = 3  # part of the key of cached answers: raise it whenever the answer changes its meaning
 MOST_MODELS = 100000  # an endless generator must not eat the memory
@@ -66,6 +66,18 @@ class Refused(Exception):
     """The repository's code does not keep the protocol; the text tells its author what to do."""
 
 
+class _Watched:
+    """A function of os that says first what it is asked for. No Python function: a class that holds it, as pathlib's on Python 3.8, would make it a method."""
+
+    def __init__(self, plain: Callable[..., Any], note: Callable[[Any], None]) -> None:
+        functools.update_wrapper(self, plain)
+        self._plain, self._note = plain, note
+
+    def __call__(self, path: Any, *arguments: Any, **more: Any) -> Any:
+        self._note(path)
+        return self._plain(path, *arguments, **more)
+
+
 class Inputs:
     """What the repository's code looked at outside its own directory, so that an answer is not reused when that has changed.
 
@@ -105,12 +117,7 @@ class Inputs:
 
     def _note_calls(self, name: str) -> None:
         plain = getattr(os, name)
-
-        @functools.wraps(plain)
-        def noting(path: Any, *arguments: Any, **more: Any) -> Any:
-            self._note_path(path, self.looked)
-            return plain(path, *arguments, **more)
-
+        noting = _Watched(plain, lambda path: self._note_path(path, self.looked))
         setattr(os, name, noting)
         for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids):
             if plain in able:
