@@ -303,26 +303,20 @@ def test_a_crashing_supervisor_is_told(make_host: MakeHost, tmp_path: Path) -> N
             time.sleep(0.2)
 
 
+def container_of_somebody_else(host: BenchHost, run_id: str) -> str:
+    """Start one with the name of a run's first attempt and without our folder's label; its name."""
+    name = "mad-%s-%s-1" % (host.campaign, run_id)
+    label = "mad.campaign=" + host.campaign
+    words = ["docker", "run", "-d", "--network", "host", "--name", name, "--label", label, host.image, "sleep", "600"]
+    subprocess.run(words, check=True, capture_output=True)
+    return name
+
+
 def test_a_container_of_somebody_else_is_left_alone(make_host: MakeHost) -> None:
     """A container with our name that another work folder made: class launch, and it goes on."""
     host = make_host("docker")
     run_id = host.run(PRINT, "docker")
-    name = "mad-%s-%s-1" % (host.campaign, run_id)
-    words = [
-        "docker",
-        "run",
-        "-d",
-        "--network",
-        "host",
-        "--name",
-        name,
-        "--label",
-        "mad.campaign=" + host.campaign,
-        host.image,
-        "sleep",
-        "600",
-    ]
-    subprocess.run(words, check=True, capture_output=True)
+    name = container_of_somebody_else(host, run_id)
     host.go()
     record = host.wait()[run_id]
     assert record["failure_class"] == "launch" and "another work folder" in record["reason"], record
@@ -404,22 +398,7 @@ def test_an_engine_that_is_gone(make_host: MakeHost, door: Door) -> None:
     attempt = host.folder.attempt(run_id, 1)
     host.until(lambda: not host.supervisor())
     door.open()
-    name = "mad-%s-%s-1" % (host.campaign, run_id)
-    words = [
-        "docker",
-        "run",
-        "-d",
-        "--network",
-        "host",
-        "--name",
-        name,
-        "--label",
-        "mad.campaign=" + host.campaign,
-        host.image,
-        "sleep",
-        "600",
-    ]
-    subprocess.run(words, check=True, capture_output=True)
+    name = container_of_somebody_else(host, run_id)
     Path(attempt.file(host_state.LEFT)).write_text(name)
     door.close()
     kept = host.absent()["kept"]

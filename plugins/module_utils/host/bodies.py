@@ -280,7 +280,7 @@ class ContainerBody(Body):
             return []
         notes = [] if keep_alive else self.end()
         if notes:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # a full disk: the notes still say which container is left
                 files.write_atomic(self.attempt.file(host_state.LEFT), self.name.encode("utf-8"), 0o600)
         return notes
 
