@@ -326,8 +326,8 @@ def test_a_container_of_somebody_else_is_left_alone(make_host: MakeHost) -> None
 
 
 @pytest.fixture()
-def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
-    """Give an engine that can be gone for a time."""
+def door(docker_host: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    """Give an engine that can be gone for a time: the one that is in force before."""
     with tempfile.TemporaryDirectory(prefix="mad-door-", dir="/tmp") as folder:  # socket paths are short
         door = Door(Path(folder))
         monkeypatch.setenv("DOCKER_HOST", door.host)
